@@ -1,0 +1,214 @@
+"""What the configs share: the reference's settings, and those for small data."""
+
+from ml_collections import ConfigDict
+
+# Learning rates of the groups of variables, by optimiser (Polyvore-630).
+RATES = {
+    "sgd": dict(user=10.0, backbone=0.001, visual=0.01, text=0.01, matching=0.1),
+    "adam": dict(user=0.01, backbone=1e-5, visual=1e-4, text=1e-4, matching=1e-3),
+    "adamw": dict(user=0.01, backbone=1e-5, visual=1e-4, text=1e-4, matching=1e-3),
+    "adamax": dict(user=0.02, backbone=2e-5, visual=2e-4, text=2e-4, matching=2e-3),
+}
+
+
+def parse_arg(arg, **defaults):
+    """Reads a config argument such as "bits=64,smoke".
+
+    Args:
+      arg: keys and values, or keys alone for flags; None for all defaults.
+      defaults: known keys with their default values, whose types the values take.
+    Raises:
+      ValueError: an unknown key or a value of another type.
+    """
+    values = dict(defaults)
+    for part in filter(None, (arg or "").split(",")):
+        key, given, text = part.partition("=")
+        if key not in defaults:
+            raise ValueError(
+                f"config argument {key!r} is unknown; expected some of "
+                f"{', '.join(sorted(defaults))}"
+            )
+        values[key] = _read(key, defaults[key], text, bool(given))
+    return ConfigDict(values)
+
+
+def _read(key, default, text, given):
+    if isinstance(default, bool):
+        choices = {"": True, "1": True, "true": True, "0": False, "false": False}
+        if text.lower() in choices and (text or not given):
+            return choices[text.lower()]
+        raise ValueError(f"config argument {key}={text!r}: expected true or false")
+    if not given:
+        raise ValueError(f"config argument {key!r} needs a value: {key}=…")
+    try:
+        return type(default)(text)
+    except ValueError:
+        kind = {int: "a whole number", float: "a number"}[type(default)]
+        raise ValueError(f"config argument {key}={text!r}: expected {kind}") from None
+
+
+def fashion_hash_net(modalities, arg):
+    """The config of Fashion Hash Net with the reference's settings.
+
+    Args:
+      modalities: of ("visual", "text").
+      arg: the config's argument, see `parse_arg`.
+    """
+    arg = parse_arg(
+        arg,
+        data="",
+        bits=0,
+        hash="ste",
+        hash_types=3,
+        optimizer="sgd",
+        backbone="alexnet",
+        clothing=False,
+        smoke=False,
+    )
+    if arg.optimizer not in RATES:
+        raise ValueError(
+            f"config argument optimizer={arg.optimizer!r}: expected one of "
+            f"{', '.join(RATES)}"
+        )
+    config = ConfigDict()
+    config.seed = 0
+    config.data = ConfigDict(
+        dict(
+            root="",  # data/polyvore if it is there, else the demo
+            variant=arg.data,  # reads tuples_<variant>
+            image_size=291,
+            cache="auto",
+            encode_batch=64,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+            augment=dict(flip=True, shift=0.0, zoom=0.0),
+        )
+    )
+    config.model = ConfigDict(
+        dict(
+            modalities=modalities,
+            bits=arg.bits or (256 if arg.clothing else 128),
+            hash=arg.hash,
+            ste_gradient="clip",
+            item_scale=False,
+            tanh_gamma=1.0,
+            backbone=dict(name=arg.backbone),
+            visual_head=dict(hidden=0, input_dropout=0.5, dropout=0.5, stddev=0.01),
+            text_head=dict(hidden=1024, input_dropout=0.0, dropout=0.5, stddev=0.01),
+            single=False,
+            user=dict(share_user=False, stddev=0.01),
+            matching=dict(
+                hash_types=arg.hash_types, zero_item_term=False, zero_user_term=False
+            ),
+        )
+    )
+    if arg.backbone == "tiny":
+        config.model.backbone.update(tiny_backbone())
+    config.loss = ConfigDict(
+        dict(
+            rank="bpr",
+            sharpness=1.0,
+            binary_share=0.5 if arg.hash == "ste" else 0.0,
+            vse_weight=0.1,
+            margin=0.1,
+        )
+    )
+    config.optimizer = ConfigDict(
+        dict(
+            name=arg.optimizer,
+            rates=RATES[arg.optimizer],
+            weight_decay=1e-6,
+            momentum=0.9,
+            b1=0.9,
+            b2=0.999,
+            eps=1e-8,
+        )
+    )
+    config.schedule = ConfigDict(
+        dict(
+            name="plateau",
+            warmup_steps=0,
+            factor=0.5,
+            patience=10,
+            cooldown=10,
+            threshold=0.05,
+            every=10,
+        )
+    )
+    config.train = ConfigDict(
+        dict(
+            epochs=100,
+            batch_size=64,
+            negatives="random_online",
+            ratio=1,
+            hard_share=0.8,
+            average_decay=0.0,
+            log_steps=50,
+            val_epochs=1,
+            select="val/auc_binary",
+        )
+    )
+    config.wandb = ConfigDict(dict(mode="offline", project="fhn_jax"))
+    if arg.clothing:
+        clothing(config)
+    if arg.smoke:
+        smoke(config)
+    else:
+        config.demo = demo_overlay(config)
+    return config
+
+
+def tiny_backbone():
+    """The small network for small images."""
+    return dict(name="tiny", width=16, colours=64, maps=2)
+
+
+def clothing(config):
+    """Settings for a few thousand outfits of about a thousand items, on a CPU.
+
+    Chosen on the validation split of clothing_outfits.
+    """
+    head = dict(hidden=512, input_dropout=0.0, dropout=0.4, stddev=0.0)
+    config.data.update(
+        image_size=32, encode_batch=256, augment=dict(flip=True, shift=0.08, zoom=0.1)
+    )
+    config.model.update(
+        item_scale=config.model.hash in ("ste", "tanh"),
+        backbone=tiny_backbone(),
+        visual_head=head,
+        text_head=head,
+        user=dict(share_user=False, stddev=0.05),
+    )
+    config.loss.update(rank="softmax", sharpness=2.0, vse_weight=0.03)
+    rates = dict(user=0.02, backbone=2e-3, visual=2e-3, text=2e-3, matching=0.02)
+    config.optimizer.update(name="adamw", weight_decay=1e-4, rates=rates)
+    config.schedule.update(name="cosine", warmup_steps=30)
+    config.train.update(
+        epochs=100,
+        batch_size=512,
+        negatives="hard_online",
+        ratio=16,
+        hard_share=0.25,
+        average_decay=0.99,
+        val_epochs=4,
+    )
+
+
+def demo_overlay(config):
+    """The sections that replace those of `config` when the demo stands in for data."""
+    demo = config.copy_and_resolve_references()
+    clothing(demo)
+    demo.train.update(epochs=24, val_epochs=2)
+    return ConfigDict({key: demo[key] for key in SECTIONS})
+
+
+SECTIONS = ("data", "model", "loss", "optimizer", "schedule", "train")
+
+
+def smoke(config):
+    """Everything as small as it gets, to see that it runs."""
+    config.data.update(image_size=32, encode_batch=16)
+    config.model.update(bits=16, backbone=dict(name="tiny", width=8, colours=8, maps=1))
+    config.model.visual_head.hidden = 16
+    config.model.text_head.hidden = 16
+    config.train.update(epochs=2, batch_size=8, log_steps=2)

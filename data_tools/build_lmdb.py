@@ -1,0 +1,246 @@
+"""Builds an LMDB of images from a folder of image files.
+
+    python -m data_tools.build_lmdb ROOT/images/291x291 ROOT/images/lmdb
+
+Every image is decoded to make sure that it can be used; its bytes are stored as they
+are, with the file name as key. The work is done in LMDB_FOLDER.partial, which becomes
+LMDB_FOLDER only when every image is in it: a killed run leaves no LMDB that looks
+complete, and the next run continues where it ended.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import lmdb
+import tqdm
+
+from fhn_jax.data.images import (
+    VERIFIED_KEY,
+    FolderImages,
+    LmdbImages,
+    Progress,
+    image_fault,
+)
+from fhn_jax.data.schema import name_fault
+
+# Images that are read, checked and committed together.
+_IMAGES_AT_ONCE = 256
+# Room that an LMDB starts with, in bytes; it doubles when it is full.
+_FIRST_MAP_SIZE = 64 * 2**20
+_FAULTS_SHOWN = 20
+
+
+def build_lmdb(
+    images: str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    progress: Progress | None = None,
+) -> int:
+    """Builds the LMDB, or continues to. One that is complete already is left alone.
+
+    Args:
+      images: the folder of image files; hidden files and folders in it are ignored.
+      target: the folder of the LMDB.
+      progress: called with the number of images done, and of all.
+    Returns:
+      the number of images.
+    Raises:
+      FileNotFoundError: there are no images.
+      ValueError: images are of no use (names up to 20), or `target` is something else.
+      OSError: reading or writing failed, or the disk is full.
+    """
+    source, target = FolderImages(images), Path(target)
+    names = _image_names(source.path)
+    if os.path.lexists(target):
+        _check_complete(target, names, source.path)
+        return len(names)
+    partial = target.with_name(f"{target.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        with lmdb.open(str(partial), map_size=_FIRST_MAP_SIZE) as environment:
+            _forget_others(environment, names)
+            faults = _copy(source, names, environment, progress)
+            if faults:
+                raise ValueError(_fault_text(faults, len(names), source.path))
+            _put(environment, [(VERIFIED_KEY, b"%d" % len(names))])
+    except lmdb.Error as error:
+        raise OSError(
+            f"writing {partial} failed: {error}; is the disk full? Run this again to "
+            "continue, or remove the folder to start anew"
+        ) from error
+    (partial / "lock.mdb").unlink(missing_ok=True)
+    _sync_folder(partial)
+    partial.rename(target)
+    _sync_folder(target.parent)
+    return len(names)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.build_lmdb", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "images", metavar="IMAGES_FOLDER", help="folder with one file for each item"
+    )
+    parser.add_argument("lmdb", metavar="LMDB_FOLDER", help="usually ROOT/images/lmdb")
+    options = parser.parse_args(arguments)
+    try:
+        with _progress_bar() as progress:
+            count = build_lmdb(options.images, options.lmdb, progress=progress)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to continue", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.lmdb} holds {count:,} images, all verified")
+    return 0
+
+
+def _image_names(folder: Path) -> list[str]:
+    """Names of the image files, in the order of LMDB keys."""
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    names = sorted(
+        (entry.name for entry in visible if not entry.is_dir()), key=os.fsencode
+    )
+    if not names:
+        folders = sorted(entry.name for entry in visible)[:5]
+        hint = f"; did you mean one of its folders, {folders}?" if folders else ""
+        raise FileNotFoundError(f"there are no images in {folder}{hint}")
+    for name in names:
+        if name_fault(name):
+            raise ValueError(
+                f"the file name {name!r} in {folder} {name_fault(name)}; rename it, "
+                "here and in the image list"
+            )
+    return names
+
+
+def _check_complete(target: Path, names: Sequence[str], images: Path) -> None:
+    """Makes sure that an existing target is the LMDB that would be built."""
+    remedy = "remove it to build it anew, or build to another folder"
+    if not target.is_dir():
+        raise ValueError(f"{target} exists and is no folder; {remedy}")
+    there = LmdbImages(target)
+    if not there.verified:
+        raise ValueError(
+            f"{target} is an LMDB that was not built and verified by this tool; "
+            f"{remedy}"
+        )
+    missing = there.missing(names)
+    if missing or len(there) != len(names):
+        raise ValueError(
+            f"{target} holds {len(there):,} images, and {images} has {len(names):,}, "
+            f"of which {len(missing):,} are not in it; {remedy}"
+        )
+
+
+def _forget_others(environment: lmdb.Environment, names: Sequence[str]) -> None:
+    """Drops what an earlier run stored and is no longer in the folder."""
+    known = {name.encode() for name in names}
+    with environment.begin() as transaction, transaction.cursor() as cursor:
+        others = [key for key in cursor.iternext(values=False) if key not in known]
+    if others:
+        with environment.begin(write=True) as transaction:
+            for key in others:
+                transaction.delete(key)
+
+
+def _copy(
+    source: FolderImages,
+    names: Sequence[str],
+    environment: lmdb.Environment,
+    progress: Progress | None,
+) -> list[str]:
+    """Stores all good images; returns what is wrong with the others."""
+    faults = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(names), _IMAGES_AT_ONCE):
+            some = names[start : start + _IMAGES_AT_ONCE]
+            images = dict(zip(some, source.read(some), strict=True))
+            # What is stored was decoded before: the same bytes need no second look.
+            with environment.begin() as transaction:
+                new = {
+                    name: data
+                    for name, data in images.items()
+                    if transaction.get(name.encode()) != data
+                }
+            found = list(pool.map(image_fault, new.values(), new))
+            good = [
+                (name.encode(), data)
+                for (name, data), fault in zip(new.items(), found, strict=True)
+                if not fault
+            ]
+            faults += [fault for fault in found if fault]
+            _put(environment, good)
+            if progress is not None:
+                progress(start + len(some), len(names))
+    return faults
+
+
+def _put(environment: lmdb.Environment, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+    """Stores pairs of key and value in one commit, making room for them."""
+    while pairs:
+        try:
+            with environment.begin(write=True) as transaction:
+                for key, value in pairs:
+                    transaction.put(key, value)
+            return
+        except lmdb.MapFullError:
+            environment.set_mapsize(2 * environment.info()["map_size"])
+
+
+def _fault_text(faults: Sequence[str], count: int, images: Path) -> str:
+    shown = "\n".join(f"  {fault}" for fault in faults[:_FAULTS_SHOWN])
+    rest = len(faults) - _FAULTS_SHOWN
+    return (
+        f"{len(faults):,} of {count:,} images in {images} are of no use:\n{shown}\n"
+        + (f"  and {rest:,} more\n" if rest > 0 else "")
+        + "no LMDB was made; the good images are kept, run this again to continue"
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Waits until the entries of a folder are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _progress_bar() -> Iterator[Progress]:
+    """Shows images done: a bar on a terminal, else a line every few seconds."""
+    if sys.stderr.isatty():
+        with tqdm.tqdm(unit=" images", desc="build_lmdb") as bar:
+
+            def advance(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield advance
+        return
+    last = time.monotonic()
+
+    def line(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 5:
+            last = time.monotonic()
+            print(
+                f"build_lmdb: {done:,} of {total:,} images", file=sys.stderr, flush=True
+            )
+
+    yield line
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Garments of the demo set: silhouettes of tops, bottoms and shoes.
+
+Every kind has a function that takes the canvas, the main cloth and a random generator
+for the details in which two pieces of the same kind differ.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from data_tools.drawing import Canvas, Cloth
+from data_tools.garments import bottoms, shoes, tops
+
+DRAW: dict[str, Callable[[Canvas, Cloth, np.random.Generator], None]] = {
+    "tank top": tops.draw_tank,
+    "t-shirt": tops.draw_tshirt,
+    "polo": tops.draw_polo,
+    "shirt": tops.draw_shirt,
+    "sweater": tops.draw_sweater,
+    "cardigan": tops.draw_cardigan,
+    "hoodie": tops.draw_hoodie,
+    "blazer": tops.draw_blazer,
+    "coat": tops.draw_coat,
+    "jeans": bottoms.draw_jeans,
+    "chinos": bottoms.draw_chinos,
+    "wide-leg trousers": bottoms.draw_wide_trousers,
+    "joggers": bottoms.draw_joggers,
+    "shorts": bottoms.draw_shorts,
+    "mini skirt": bottoms.draw_mini_skirt,
+    "pleated skirt": bottoms.draw_pleated_skirt,
+    "maxi skirt": bottoms.draw_maxi_skirt,
+    "sneakers": shoes.draw_sneakers,
+    "high-top sneakers": shoes.draw_high_tops,
+    "chelsea boots": shoes.draw_chelsea_boots,
+    "knee boots": shoes.draw_knee_boots,
+    "pumps": shoes.draw_pumps,
+    "loafers": shoes.draw_loafers,
+    "sandals": shoes.draw_sandals,
+}
+
+# Where the second shoe of a pair stands behind the first: shift of the far one, of the
+# near one, in units.
+_PAIRS = {
+    "sneakers": ((3.0, -14.0), (-3.0, 10.0)),
+    "high-top sneakers": ((4.5, -8.0), (-4.0, 12.0)),
+    "chelsea boots": ((5.0, -7.0), (-4.0, 11.0)),
+    "knee boots": ((12.0, -1.5), (-10.0, 2.5)),
+    "pumps": ((4.0, -16.0), (-2.0, 4.0)),
+    "loafers": ((4.0, -19.0), (-3.0, 9.0)),
+    "sandals": ((3.0, -18.0), (-3.0, 10.0)),
+}
+
+
+def render(subtype: str, cloth: Cloth, seed: tuple[int, ...]) -> Image.Image:
+    """Draws one item on white.
+
+    Args:
+      subtype: a key of `DRAW`.
+      cloth: main cloth; shoes use its accent for trimmings.
+      seed: of details, folds and wrinkles.
+    Returns:
+      RGB image of `drawing.SIZE` pixels square.
+    """
+    rng = np.random.default_rng(seed)
+    canvas = Canvas(rng)
+    DRAW[subtype](canvas, cloth, rng)
+    if subtype in _PAIRS:
+        far, near = _PAIRS[subtype]
+        pair = Canvas(rng)
+        pair.paste(canvas, far, 0.90)
+        pair.paste(canvas, near)
+        canvas = pair
+    return canvas.image()

@@ -1,0 +1,115 @@
+"""Batches of outfits as indices: who, which outfits, and which items to encode."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32
+
+from fhn_jax.data.negatives import NegativeSampler
+from fhn_jax.data.schema import Catalogue
+
+
+class Batch(NamedTuple):
+    """A training batch. Every distinct item is listed, and encoded, once.
+
+    Attributes:
+      users: user of each positive.
+      outfits: candidates of each positive, itself first, then its negatives; entries
+        are rows of the slot's category segment in `items`.
+      weights: 1 for real rows, 0 for padding.
+      items: global item ids, one segment a category, padded with -1.
+      paired: items whose image and text are compared (VSE); not padding, and for
+        outfits with two tops not the items that are only first tops.
+    """
+
+    users: Int32[np.ndarray, " b"]
+    outfits: Int32[np.ndarray, "b c s"]
+    weights: Float32[np.ndarray, " b"]
+    items: Int32[np.ndarray, " n"]
+    paired: Bool[np.ndarray, " n"]
+
+
+class TrainBatches:
+    """The batches of each epoch, a function of (seed, epoch) alone.
+
+    Args:
+      catalogue: the data.
+      sampler: of negatives.
+      batch_size: positives in a batch; the last batch of an epoch is padded.
+      seed: of the order.
+    Attributes:
+      segments: rows of each category in `Batch.items`, the same for every batch: as
+        many as a batch can hold, or all items in use if they are fewer.
+      steps: batches an epoch.
+    Raises:
+      ValueError: more rows in a batch than positives.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, sampler: NegativeSampler, batch_size: int, seed: int
+    ):
+        self.positives = catalogue.splits["train"].positives
+        if not 1 <= batch_size <= len(self.positives):
+            raise ValueError(
+                f"train.batch_size={batch_size}: expected 1 to {len(self.positives)}, "
+                f"the training outfits of tuples_{catalogue.variant}; use "
+                f"--config.train.batch_size={len(self.positives)} or less"
+            )
+        self.sampler, self.batch_size, self.seed = sampler, batch_size, seed
+        self.slots = catalogue.slots
+        self.offsets = catalogue.offsets
+        self.segments = tuple(
+            min(
+                batch_size * (1 + sampler.ratio) * self.slots.count(category),
+                len(ids),
+            )
+            for category, ids in enumerate(sampler.used_items)
+        )
+        self.steps = math.ceil(len(self.positives) / batch_size)
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch; the first `skip` are left out (to resume within it)."""
+        order = np.random.default_rng((self.seed, 1, epoch)).permutation(
+            len(self.positives)
+        )
+        negatives = self.sampler.draw(epoch)
+        for step in range(skip, self.steps):
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield self._batch(rows, negatives)
+
+    def _batch(self, rows, negatives) -> Batch:
+        weights = np.zeros(self.batch_size, np.float32)
+        weights[: len(rows)] = 1
+        rows = np.resize(rows, self.batch_size)
+        outfits = np.concatenate(
+            [self.positives.items[rows, None], negatives[rows]], axis=1
+        )
+        local = np.empty_like(outfits)
+        segments, paired = [], []
+        for category, size in enumerate(self.segments):
+            mine = [s for s, c in enumerate(self.slots) if c == category]
+            ids, where = np.unique(outfits[..., mine], return_inverse=True)
+            local[..., mine] = where.reshape(outfits[..., mine].shape)
+            segment = np.full(size, -1, np.int32)
+            segment[: len(ids)] = ids + self.offsets[category]
+            in_last = np.isin(ids, outfits[..., mine[-1]])
+            segments.append(segment)
+            paired.append(np.pad(in_last, (0, size - len(ids))))
+        return Batch(
+            users=self.positives.users[rows],
+            outfits=local.astype(np.int32),
+            weights=weights,
+            items=np.concatenate(segments),
+            paired=np.concatenate(paired),
+        )
+
+
+def item_chunks(
+    ids: Int32[np.ndarray, " n"], size: int
+) -> Iterator[Int32[np.ndarray, " size"]]:
+    """Ids in chunks of `size`, each once, in order; the last padded with -1."""
+    for start in range(0, len(ids), size):
+        chunk = ids[start : start + size]
+        yield np.pad(chunk, (0, size - len(chunk)), constant_values=-1)

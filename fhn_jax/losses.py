@@ -1,0 +1,88 @@
+"""Losses: ranking of outfits, and agreement of what an item shows and says."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def bpr_loss(
+    positive: Float[Array, " b"], negative: Float[Array, "b c"]
+) -> Float[Array, " b"]:
+    """Bayesian personalised ranking loss, in nats; a tie gives log 2.
+
+    Args:
+      positive: score of each positive outfit, higher is better.
+      negative: scores of its negatives; the loss is the mean over them.
+    Source: Rendle et al., UAI 2009, "BPR".
+
+    >>> bpr_loss(jnp.zeros(1), jnp.zeros((1, 2))).round(4)
+    Array([0.6931], dtype=float32)
+    """
+    _check_paired(positive, negative)
+    return jax.nn.softplus(negative - positive[:, None]).mean(axis=1)
+
+
+def softmax_loss(
+    positive: Float[Array, " b"], negative: Float[Array, "b c"], sharpness: float = 1.0
+) -> Float[Array, " b"]:
+    """log(1 + Σ_k exp(τ (s⁻_k − s⁺))) / τ²: the positive against all its negatives.
+
+    The hardest negatives get the largest gradient, more so the sharper. Divided by
+    τ², so that the curvature at a tie is the same whatever τ.
+
+    Args:
+      positive: score of each positive outfit.
+      negative: scores of its negatives.
+      sharpness: τ, above 0.
+    Source: multi-class N-pair loss, Sohn, NeurIPS 2016.
+
+    >>> softmax_loss(jnp.zeros(1), jnp.zeros((1, 1))).round(4)
+    Array([0.6931], dtype=float32)
+    """
+    _check_paired(positive, negative)
+    margins = sharpness * (negative - positive[:, None])
+    margins = jnp.pad(margins, ((0, 0), (1, 0)))
+    return jax.nn.logsumexp(margins, axis=1) / sharpness**2
+
+
+def vse_loss(
+    visual: Float[Array, "n d"],
+    text: Float[Array, "n d"],
+    margin: float,
+    mask: Bool[Array, " n"] | None = None,
+) -> Float[Array, " n"]:
+    """Visual-semantic embedding loss: an item's image and text match each other best.
+
+    With S = V Tᵀ / d, row i: [Σ_j max(0, m − S_ii + S_ij) + Σ_j max(0, m − S_ii +
+    S_ji) − 2m] / (n − 1). The sums include j = i, whose two terms are the 2m.
+
+    Args:
+      visual: visual codes, one row an item.
+      text: text codes of the same items.
+      margin: m, at least 0.
+      mask: rows that count; the others neither have a loss nor are in a sum.
+    Returns:
+      loss of each row, 0 where masked out.
+    Raises:
+      ValueError: shapes differ (at trace time).
+    Source: Kiros et al. 2014; Lu et al., CVPR 2019, section 3.4.
+    """
+    if visual.shape != text.shape:
+        raise ValueError(f"visual {visual.shape} and text {text.shape} must be paired")
+    n, d = visual.shape
+    similarity = visual @ text.T / d
+    matched = jnp.diagonal(similarity)
+    hinge = jax.nn.relu(margin - matched[:, None] + similarity)
+    hinge = hinge + jax.nn.relu(margin - matched[:, None] + similarity.T)
+    if mask is None:
+        return (hinge.sum(axis=1) - 2 * margin) / max(n - 1, 1)
+    loss = (hinge * mask[None, :]).sum(axis=1) - 2 * margin
+    return jnp.where(mask, loss / jnp.maximum(mask.sum() - 1, 1), 0.0)
+
+
+def _check_paired(positive, negative):
+    if positive.shape != negative.shape[:1]:
+        raise ValueError(
+            f"positive {positive.shape} and negative {negative.shape} must be paired: "
+            "[b] and [b, c]"
+        )

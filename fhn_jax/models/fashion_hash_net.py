@@ -1,0 +1,222 @@
+"""The whole network: images, text and users to codes, and codes to scores."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from fhn_jax.models.encoders import Head, UserEncoder, make_backbone
+from fhn_jax.models.hashing import Hash
+from fhn_jax.models.matching import Matching
+
+MODALITIES = ("visual", "text")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What the data decide about a network.
+
+    Attributes:
+      num_users: number of users.
+      slots: the category index of each slot of an outfit.
+      text_dim: length of a text vector, 0 without text.
+      image_size: pixels of a side, 0 without images.
+    """
+
+    num_users: int
+    slots: tuple[int, ...]
+    text_dim: int = 0
+    image_size: int = 0
+
+    @property
+    def num_categories(self) -> int:
+        return max(self.slots) + 1
+
+
+class FashionHashNet(nnx.Module):
+    """Fashion Hash Net.
+
+    A user, and each item by each modality, get a latent vector z; the hash layer turns
+    z into a relaxed and a binary code; `Matching` scores outfits of codes. One user
+    code and one set of matching weights serve all modalities; the score of an outfit is
+    the mean over modalities.
+
+    Args:
+      shape: what the data decide.
+      modalities: "visual", "text" or both.
+      bits: length D of a code, a multiple of 8.
+      hash: the hash layer.
+      backbone: name and options of the image network, see `make_backbone`.
+      visual_head, text_head: dict(hidden, input_dropout, dropout, stddev); visual
+        hidden 0 takes half of the backbone's features.
+      single: one head for all categories instead of one each.
+      user: dict(share_user, stddev), see `UserEncoder`.
+      matching: dict(hash_types, zero_item_term, zero_user_term), see `Matching`.
+    Raises:
+      ValueError: bits no multiple of 8, a modality unknown or without data.
+    Source: Lu et al., CVPR 2019.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        modalities: tuple[str, ...],
+        bits: int,
+        hash: Hash,
+        backbone: dict[str, Any],
+        visual_head: dict[str, Any],
+        text_head: dict[str, Any],
+        single: bool,
+        user: dict[str, Any],
+        matching: dict[str, Any],
+        rngs: nnx.Rngs,
+    ):
+        check_bits(bits)
+        check_modalities(modalities, shape)
+        self.modalities = tuple(m for m in MODALITIES if m in modalities)
+        self.bits = bits
+        self.hash = hash
+        self.single = single
+        visual = "visual" in self.modalities
+        self.backbone = make_backbone(**backbone, rngs=rngs) if visual else None
+        self.heads = nnx.Dict()
+        for modality in self.modalities:
+            options = dict(visual_head if modality == "visual" else text_head)
+            inputs = shape.text_dim
+            if modality == "visual":
+                inputs = self.backbone.num_features
+                check_image_size(shape.image_size, self.backbone, backbone["name"])
+            options["hidden"] = options["hidden"] or inputs // 2
+            count = 1 if single else shape.num_categories
+            self.heads[modality] = nnx.List(
+                [Head(inputs, bits=bits, **options, rngs=rngs) for _ in range(count)]
+            )
+        self.user = UserEncoder(shape.num_users, bits, **user, rngs=rngs)
+        self.matching = Matching(bits, shape.slots, **matching)
+
+    def features(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n f"]:
+        """Backbone features of normalised images of any category."""
+        return self.backbone(images)
+
+    def head(self, modality: str, category: int) -> Head:
+        """The head of a category."""
+        return self.heads[modality][0 if self.single else category]
+
+    def item_latents(
+        self,
+        inputs: dict[str, Float[Array, "n *f"]],
+        segments: tuple[int, ...],
+        rngs: nnx.Rngs | None = None,
+    ) -> dict[str, tuple[Float[Array, "_ d"], ...]]:
+        """Latents of items of all categories, the backbone called once on all images.
+
+        Args:
+          inputs: "visual": normalised images, "text": text vectors; a row an item,
+            items of category 0 first.
+          segments: how many rows belong to each category.
+          rngs: for dropout; none switches it off.
+        Returns:
+          modality → per category latents.
+        """
+        latents = {}
+        bounds = [sum(segments[:i]) for i in range(1, len(segments))]
+        for modality in self.modalities:
+            x = inputs[modality]
+            if modality == "visual":
+                x = self.features(x)
+            latents[modality] = tuple(
+                self.head(modality, category)(part, rngs)
+                for category, part in enumerate(jnp.split(x, bounds))
+            )
+        return latents
+
+    def scores(
+        self,
+        users: Int[Array, " b"],
+        latents: dict[str, tuple[Float[Array, "_ d"], ...]],
+        outfits: Int[Array, "b c s"],
+        slots: tuple[int, ...],
+        beta: float | Float[Array, ""] = 1.0,
+    ) -> tuple[Float[Array, "b c"], Float[Array, "b c"]]:
+        """Relaxed and binary scores of candidate outfits, the mean over modalities.
+
+        Args:
+          users: user ids.
+          latents: from `item_latents`.
+          outfits: rows of the latents of each slot's category.
+          slots: the category index of each slot.
+          beta: slope of the relaxation (`tanh`, `binary01`).
+        """
+        z = self.user(users)[:, None, :]
+        relaxed = self.match(
+            self.hash.relaxed(z, beta),
+            latents,
+            outfits,
+            slots,
+            lambda part: self.hash.relaxed(part, beta),
+        )
+        binary = self.match(
+            self.hash.binary(z), latents, outfits, slots, self.hash.item
+        )
+        return relaxed, binary
+
+    def match(
+        self,
+        users: Float[Array, "*#b d"],
+        latents: dict[str, tuple[Float[Array, "_ d"], ...]],
+        outfits: Int[Array, "*#b s"],
+        slots: tuple[int, ...],
+        code: Callable[[Array], Array],
+    ) -> Float[Array, "*#b"]:
+        """Scores of outfits for user codes, the mean over modalities.
+
+        Args:
+          users: codes; leading axes broadcast against those of `outfits`.
+          latents: of items, by modality and category.
+          outfits: rows of the latents of each slot's category.
+          slots: the category index of each slot.
+          code: from latents of items to their codes.
+        """
+        total = 0.0
+        for by_category in latents.values():
+            codes = [code(part) for part in by_category]
+            items = jnp.stack(
+                [codes[c][outfits[..., s]] for s, c in enumerate(slots)], axis=-2
+            )
+            total += self.matching(users, items)
+        return total / len(latents)
+
+
+def check_bits(bits: int) -> None:
+    """Raises ValueError unless a code of `bits` fills whole bytes."""
+    if bits < 8 or bits % 8:
+        raise ValueError(
+            f"model.bits={bits}: codes are stored in whole bytes; use a multiple of 8, "
+            f"e.g. {max(8, round(bits / 8) * 8)}"
+        )
+
+
+def check_modalities(modalities: tuple[str, ...], shape: Shape) -> None:
+    """Raises ValueError unless `modalities` are known and have data."""
+    unknown = [m for m in modalities if m not in MODALITIES]
+    if unknown or not modalities:
+        raise ValueError(
+            f"model.modalities={modalities}: expected one or both of {MODALITIES}"
+        )
+    if "text" in modalities and not shape.text_dim:
+        raise ValueError("model.modalities has 'text', but there are no text vectors")
+    if "visual" in modalities and not shape.image_size:
+        raise ValueError("model.modalities has 'visual', but there are no images")
+
+
+def check_image_size(image_size: int, backbone: nnx.Module, name: str) -> None:
+    """Raises ValueError unless images are large enough for the backbone."""
+    if image_size < backbone.min_size:
+        raise ValueError(
+            f"data.image_size={image_size} is too small for backbone {name!r}, which "
+            f"needs at least {backbone.min_size} pixels"
+        )

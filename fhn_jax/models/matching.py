@@ -1,0 +1,113 @@
+"""What a user thinks of an outfit, from their codes."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+SCORE_SCALE = 10.0
+HASH_TYPES = (0, 1, 2, 3)
+
+
+def category_pairs(slots: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Pairs of slots whose items are compared: all of different categories.
+
+    Args:
+      slots: the category index of each slot.
+
+    >>> category_pairs((0, 1, 2))
+    ((0, 1), (0, 2), (1, 2))
+    >>> len(category_pairs((0, 0, 1, 2)))
+    5
+    """
+    return tuple(
+        (j, k)
+        for j in range(len(slots))
+        for k in range(j + 1, len(slots))
+        if slots[j] != slots[k]
+    )
+
+
+class Matching(nnx.Module):
+    """Score of an outfit for a user: 10 · (user term + item term).
+
+    user term = mean over items and bits of λᵘ_d u_d x_d, times α;
+    item term = mean over pairs of different categories and bits of λⁱ_d x_d x'_d.
+
+    | hash_types | learned                                             |
+    |------------|-----------------------------------------------------|
+    | 0          | one scalar α on the user term                       |
+    | 1          | λᵘ                                                  |
+    | 2          | λⁱ                                                  |
+    | 3          | both λᵘ and λⁱ ("T3")                               |
+
+    What is not learned is 1.
+
+    Attributes:
+      lambda_user, lambda_item: [d] matching weights, or None where not learned.
+      alpha: [] scalar, or None where not learned.
+    Args:
+      bits: length of a code.
+      slots: the category index of each slot of an outfit.
+      hash_types: 0, 1, 2 or 3.
+      zero_item_term: ablation, score = 20 · user term.
+      zero_user_term: ablation, score = 20 · item term (zero_item_term wins).
+    Raises:
+      ValueError: unknown hash_types, or an item term without a pair of categories.
+    Source: Lu et al., CVPR 2019, equations 4 to 7.
+    """
+
+    def __init__(
+        self,
+        bits: int,
+        slots: tuple[int, ...],
+        *,
+        hash_types: int = 3,
+        zero_item_term: bool = False,
+        zero_user_term: bool = False,
+    ):
+        if hash_types not in HASH_TYPES:
+            raise ValueError(f"model.hash_types={hash_types}: expected 0, 1, 2 or 3")
+        self.pairs = category_pairs(slots)
+        if not self.pairs and not zero_item_term:
+            raise ValueError(
+                f"slots {slots} have no two categories, so there is no item term; "
+                "set model.zero_item_term=True"
+            )
+        self.hash_types = hash_types
+        self.zero_item_term = zero_item_term
+        self.zero_user_term = zero_user_term and not zero_item_term
+        # DIFFERS: hash_types 2 of the reference weighs user-item products by λⁱ.
+        ones = jnp.ones(bits)
+        self.alpha = nnx.Param(jnp.ones(())) if hash_types == 0 else None
+        self.lambda_user = nnx.Param(ones) if hash_types in (1, 3) else None
+        self.lambda_item = nnx.Param(ones) if hash_types in (2, 3) else None
+
+    def __call__(
+        self, users: Float[Array, "*#b d"], items: Float[Array, "*#b s d"]
+    ) -> Float[Array, "*#b"]:
+        """Scores outfits; leading axes of `users` broadcast against those of `items`.
+
+        Args:
+          users: user codes.
+          items: the codes of each outfit's items, by slot.
+        """
+        slots = items.shape[-2]
+        user_term = item_term = 0.0
+        if not self.zero_user_term:
+            weighted = _weigh(users, self.lambda_user)
+            user_term = (weighted * items.sum(-2)).mean(-1) / slots
+            if self.alpha is not None:
+                user_term = user_term * self.alpha
+        if not self.zero_item_term:
+            products = sum(
+                items[..., j, :] * items[..., k, :] for j, k in self.pairs
+            ) / len(self.pairs)
+            item_term = _weigh(products, self.lambda_item).mean(-1)
+        ablated = self.zero_item_term or self.zero_user_term
+        scale = 2 * SCORE_SCALE if ablated else SCORE_SCALE
+        return scale * (user_term + item_term)
+
+
+def _weigh(x, weights):
+    """`x` times the weight of each bit, the last axis; no weights are all 1."""
+    return x if weights is None else x * jnp.broadcast_to(weights[...], x.shape)

@@ -1,0 +1,303 @@
+"""The training loop."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from fhn_jax import build, files
+from fhn_jax.checkpoint import Checkpoints
+from fhn_jax.data.batches import TrainBatches
+from fhn_jax.data.items import ItemInputs
+from fhn_jax.data.schema import Catalogue
+from fhn_jax.models.fashion_hash_net import FashionHashNet
+from fhn_jax.models.hashing import tanh_scale
+from fhn_jax.schedule import Schedule
+from fhn_jax.train_state import Trainer, TrainState, take_means
+from fhn_jax.validation import Validation
+from fhn_jax.writers import Writer
+
+
+def due(step: int, every: int, last: int) -> bool:
+    """Whether something done every so many steps is due after `step` of `last`."""
+    return step % every == 0 or step == last
+
+
+class Trained(NamedTuple):
+    """A network to validate, export and score with.
+
+    Attributes:
+      model: the network.
+      beta: slope of the relaxation in its epoch.
+      step: after which it was saved.
+    """
+
+    model: FashionHashNet
+    beta: float
+    step: int
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM stopped the run after its state was saved."""
+
+
+def train(
+    config: ConfigDict, workdir: Path, catalogue: Catalogue, inputs: ItemInputs
+) -> Trained:
+    """Trains a network, or goes on where a killed run of this workdir left off.
+
+    A resumed run ends bit for bit as one that was never stopped (same machine).
+
+    Args:
+      config: all settings.
+      workdir: gets config.json, metrics.jsonl and checkpoints.
+      catalogue: the data.
+      inputs: images and text of its items.
+    Returns:
+      the network of the best validation score (`train.select`), or of the last epoch
+      where the data has no validation split.
+    Raises:
+      FloatingPointError: a metric is not finite.
+      Interrupted: stopped by a signal; the state is saved.
+      ValueError: the workdir holds a run of another config.
+    """
+    claim_workdir(config, workdir)
+    model = build.make_model(config, catalogue, build.text_dim_of(inputs))
+    batches = build.make_batches(config, catalogue)
+    trainer = build.make_trainer(config, model, batches)
+    schedule = build.make_schedule(config, batches.steps)
+    validation = None
+    if "val" in catalogue.splits:
+        encoder = build.make_encoder(config, model, inputs)
+        objective = build.make_objective(config)
+        validation = Validation(catalogue, encoder, objective)
+    state = trainer.init()
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        if checkpoints.latest is not None:
+            state, host = checkpoints.restore(state, checkpoints.latest)
+            schedule.recall(host["schedule"])
+        with Writer(
+            workdir,
+            build.config_values(config),
+            mode=config.wandb.mode,
+            project=config.wandb.project,
+            after_step=int(state.step),
+        ) as writer:
+            loop = _Loop(
+                config,
+                trainer,
+                batches,
+                inputs,
+                schedule,
+                validation,
+                writer,
+                checkpoints,
+            )
+            loop.run(state)
+    return restore_best(config, workdir, catalogue, inputs)
+
+
+def restore_best(
+    config: ConfigDict, workdir: Path, catalogue: Catalogue, inputs: ItemInputs
+) -> Trained:
+    """The best network of a run.
+
+    Raises:
+      FileNotFoundError: the workdir holds no checkpoint.
+      ValueError: it holds a run of another config.
+    """
+    if not (workdir / "checkpoints").is_dir():
+        raise FileNotFoundError(
+            f"{workdir / 'checkpoints'}: no such folder; train first: "
+            "python -m fhn_jax.main train --config … --workdir …"
+        )
+    claim_workdir(config, workdir)
+    model = build.make_model(config, catalogue, build.text_dim_of(inputs))
+    batches = build.make_batches(config, catalogue)
+    trainer = build.make_trainer(config, model, batches)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        if checkpoints.best is None:
+            raise FileNotFoundError(
+                f"{workdir / 'checkpoints'} holds no finished checkpoint; train first"
+            )
+        state, _ = checkpoints.restore(trainer.init(), checkpoints.best)
+    step = int(state.step)
+    return Trained(trainer.model(state), _beta(config, step, batches.steps), step)
+
+
+def claim_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Writes config.json, or makes sure that the workdir belongs to this config.
+
+    Raises:
+      ValueError: it belongs to another one; names the first differing keys.
+    """
+    path = workdir / "config.json"
+    values = build.config_values(config)
+    if path.exists():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        differing = [
+            f"{key} is {theirs!r} there and {ours!r} here"
+            for key, theirs, ours in _differences(stored, values)
+            if key.split(".")[0] not in ("wandb", "demo")
+        ]
+        if differing:
+            raise ValueError(
+                f"{workdir} holds a run of another config: {'; '.join(differing[:5])}"
+                f"{'; …' if len(differing) > 5 else ''}. Use another --workdir, or "
+                "remove this one."
+            )
+    files.write_json(path, values)
+
+
+def _differences(a: Any, b: Any, prefix: str = ""):
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in sorted(a.keys() | b.keys()):
+            yield from _differences(a.get(key), b.get(key), f"{prefix}{key}.")
+    elif a != b:
+        yield prefix.rstrip("."), a, b
+
+
+class _Loop:
+    def __init__(
+        self,
+        config: ConfigDict,
+        trainer: Trainer,
+        batches: TrainBatches,
+        inputs: ItemInputs,
+        schedule: Schedule,
+        validation: Validation | None,
+        writer: Writer,
+        checkpoints: Checkpoints,
+    ):
+        self.config, self.trainer, self.batches = config, trainer, batches
+        self.inputs, self.schedule, self.validation = inputs, schedule, validation
+        self.writer, self.checkpoints = writer, checkpoints
+        self.key = jax.random.key(config.seed)
+        self.total_steps = config.train.epochs * batches.steps
+        self.started = time.monotonic()
+        self.images = 0
+
+    def run(self, state: TrainState) -> None:
+        step = int(state.step)
+        bar = tqdm(
+            total=self.total_steps,
+            initial=step,
+            desc="training",
+            unit="step",
+            disable=not sys.stderr.isatty(),
+        )
+        with bar, _StopSignal() as stop:
+            while step < self.total_steps:
+                epoch, skip = divmod(step, self.batches.steps)
+                state, step = self._epoch(state, epoch, skip, bar, stop)
+
+    def _epoch(self, state, epoch, skip, bar, stop):
+        beta = tanh_scale(epoch, self.config.model.tanh_gamma)
+        step = epoch * self.batches.steps + skip
+        batches = ((b.items, b) for b in self.batches.epoch(epoch, skip))
+        for batch, streamed in self.inputs.stream(batches):
+            rate = np.float32(self.schedule.rate(step))
+            state = self.trainer.step(
+                state, self.key, np.float32(beta), rate, batch, streamed,
+                self.inputs.tables,
+            )  # fmt: skip
+            step += 1
+            self.images += int((batch.items >= 0).sum())
+            bar.update()
+            if due(step, self.config.train.log_steps, self.total_steps):
+                state = self._log(state, step, rate)
+            if stop.asked and step % self.batches.steps:
+                self._save(state)
+                raise Interrupted(f"stopped after step {step}; run again to go on")
+        state = self._end_epoch(state, step, epoch + 1)
+        if stop.asked and step < self.total_steps:
+            raise Interrupted(f"stopped after epoch {epoch + 1}; run again to go on")
+        return state, step
+
+    def _log(self, state, step, rate) -> TrainState:
+        state, means = take_means(state)
+        seconds = time.monotonic() - self.started
+        line = {"epoch": step / self.batches.steps}
+        line |= {f"train/{name}": value for name, value in means.items()}
+        line |= {
+            "train/rate": float(rate),
+            "train/seconds": round(seconds, 3),
+            "train/images_per_second": round(self.images / max(seconds, 1e-9), 1),
+        }
+        self.started, self.images = time.monotonic(), 0
+        self.writer.write(step, line)
+        return state
+
+    def _end_epoch(self, state, step, epoch) -> TrainState:
+        last = self.config.train.epochs
+        if not due(epoch, self.config.train.val_epochs, last):
+            return state
+        score = None
+        if self.validation is not None:
+            beta = _beta(self.config, step, self.batches.steps)
+            measured = self.validation(self.trainer.model(state), beta)
+            _check_finite(measured, step)
+            self.schedule.end_epoch(measured["val/loss"])
+            score = measured[self.config.train.select]
+            self.writer.write(step, {"epoch": float(epoch), **measured})
+            tqdm.write(_line(epoch, last, measured), file=sys.stderr)
+        self._save(state, score)
+        self.started = time.monotonic()
+        return state
+
+    def _save(self, state, score=None) -> None:
+        take_means(state)  # A state that is not finite must not be saved.
+        host = {"schedule": self.schedule.memory()}
+        self.checkpoints.save(state, host, score)
+
+
+def _beta(config: ConfigDict, step: int, steps_per_epoch: int) -> float:
+    """Slope of the relaxation after a step: of the epoch that the step was in."""
+    return tanh_scale(max(step - 1, 0) // steps_per_epoch, config.model.tanh_gamma)
+
+
+def _line(epoch: int, last: int, measured: Mapping[str, float]) -> str:
+    shown = ("loss", "auc_binary", "auc_relaxed", "auc_asymmetric")
+    values = "  ".join(f"{name} {measured[f'val/{name}']:.4f}" for name in shown)
+    return f"epoch {epoch}/{last}  val: {values}"
+
+
+def _check_finite(measured: Mapping[str, float], step: int) -> None:
+    for name, value in measured.items():
+        if not np.isfinite(value):
+            raise FloatingPointError(
+                f"{name} is {value} at step {step}; lower config.optimizer.rates"
+            )
+
+
+class _StopSignal:
+    """Notes Ctrl-C and SIGTERM, so that the loop can save and stop; twice: at once."""
+
+    def __init__(self):
+        self.asked = False
+        self._previous = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        tqdm.write("stopping: saving the state first", file=sys.stderr)

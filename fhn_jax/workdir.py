@@ -1,0 +1,75 @@
+"""The folder of a run: which config it belongs to."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fhn_jax import files
+
+# What may change between the start of a run and its resumption: where it is logged,
+# and where its data lies, whose checksum is in the checkpoint.
+_FREE = ("wandb", "demo", "data.root")
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The settings of the run in `workdir`, as JSON values.
+
+    Raises:
+      FileNotFoundError: there is no config.json.
+      ValueError: it is damaged.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; give --config, or the --workdir of a run"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: not JSON ({error}); give --config to write it again"
+        ) from None
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{path} holds a {type(values).__name__}, expected settings by name; give "
+            "--config to write it again"
+        )
+    return values
+
+
+def check_workdir(values: Mapping[str, Any], workdir: Path) -> None:
+    """Makes sure that a workdir does not hold results of another config.
+
+    Args:
+      values: the config, as JSON values.
+    Raises:
+      ValueError: it does; names the first differing keys.
+    """
+    if not any((workdir / "checkpoints").glob("*")):
+        return  # Nothing was trained with its config, if it has one.
+    differing = [
+        f"{key} is {theirs!r} there and {ours!r} here"
+        for key, theirs, ours in _differences(read_config(workdir), values)
+        if not any(f"{key}.".startswith(f"{free}.") for free in _FREE)
+    ]
+    if differing:
+        raise ValueError(
+            f"{workdir} holds a run of another config: {'; '.join(differing[:5])}"
+            f"{'; …' if len(differing) > 5 else ''}. Use another --workdir, or remove "
+            "this one."
+        )
+
+
+def claim_workdir(values: Mapping[str, Any], workdir: Path) -> None:
+    """Writes config.json, after `check_workdir`."""
+    check_workdir(values, workdir)
+    files.write_json(workdir / "config.json", values)
+
+
+def _differences(a: Any, b: Any, prefix: str = ""):
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        for key in sorted(a.keys() | b.keys()):
+            yield from _differences(a.get(key), b.get(key), f"{prefix}{key}.")
+    elif a != b:
+        yield prefix.rstrip("."), a, b

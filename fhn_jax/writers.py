@@ -1,0 +1,105 @@
+"""Where metrics go: a JSON-lines file always, Weights & Biases as asked."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fhn_jax import files
+
+WANDB_MODES = ("offline", "online", "disabled")
+
+
+class Writer:
+    """Writes metrics of a run; a context manager.
+
+    Args:
+      workdir: gets metrics.jsonl, and the folder wandb unless it is disabled.
+      config: of the run, as JSON values.
+      mode: of Weights & Biases, one of `WANDB_MODES`. "offline" never uses the
+        network; "online" needs a key that is already set up, and never asks for one.
+      project: of Weights & Biases.
+      after_step: a resumed run's step; lines of later steps are dropped, since those
+        steps are run again.
+    Raises:
+      ValueError: unknown mode, or online without a key.
+      ModuleNotFoundError: wandb is wanted but not installed.
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        config: Mapping[str, Any],
+        *,
+        mode: str = "offline",
+        project: str = "fhn_jax",
+        after_step: int = 0,
+    ):
+        self.path = Path(workdir) / "metrics.jsonl"
+        self._run = _start_wandb(Path(workdir), config, mode, project)
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if _step_of(line) <= after_step]
+            files.write_text(self.path, "".join(kept))
+        self._file = open(self.path, "a", encoding="utf-8")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        self._file.close()
+        if self._run is not None:
+            self._run.finish(exit_code=0 if kind is None else 1)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes metrics of a step; the line is on disk when this returns.
+
+        Raises:
+          ValueError: a metric is not finite.
+        """
+        line = json.dumps({"step": step, **metrics}, allow_nan=False)
+        self._file.write(line + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if self._run is not None:
+            self._run.log(dict(metrics), step=step)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics; a line cut short by a crash is after all steps."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def _start_wandb(workdir, config, mode, project):
+    if mode not in WANDB_MODES:
+        raise ValueError(
+            f"config.wandb.mode={mode!r}: expected one of {', '.join(WANDB_MODES)}"
+        )
+    if mode == "disabled":
+        return None
+    try:
+        import wandb
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "config.wandb.mode needs the package wandb: pip install wandb, or use "
+            "--config.wandb.mode=disabled"
+        ) from None
+    if mode == "online" and not wandb.login(prompt=False):
+        raise ValueError(
+            "config.wandb.mode='online' needs a key: run `wandb login` or set "
+            "WANDB_API_KEY first, or use --config.wandb.mode=offline"
+        )
+    return wandb.init(
+        project=project,
+        dir=workdir,
+        name=workdir.name,
+        config=dict(config),
+        mode=mode,
+        settings=wandb.Settings(
+            silent=True, console="off", disable_git=True, x_disable_stats=True
+        ),
+    )

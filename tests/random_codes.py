@@ -1,0 +1,77 @@
+"""Random codes and latents for tests, of made-up items or of a catalogue."""
+
+import numpy as np
+
+from fhn_jax.codes import Codes, Latents
+
+
+def random_codes(seed=0, *, counts=(5, 4, 3), num_users=6, scaled=False, **changes):
+    """Codes with learned weights (T3), 16 bits, two modalities; `changes` win."""
+    rng = np.random.default_rng(seed)
+    bits = changes.get("bits", 16)
+    modalities = changes.get("modalities", ("visual", "text"))
+    hash_types = changes.get("hash_types", 3)
+    weights = rng.normal(1, 0.3, (2, bits)).astype(np.float32)
+    ones = np.ones(bits, np.float32)
+    fields = {
+        "bits": bits,
+        "alphabet": "pm1",
+        "modalities": modalities,
+        "categories": ("top", "bottom", "shoe"),
+        "slots": (0, 1, 2),
+        "hash_types": hash_types,
+        "zero_item_term": False,
+        "zero_user_term": False,
+        "dataset": "made_up",
+        "dataset_checksum": "d" * 64,
+        "config_hash": "c" * 12,
+        "items": {
+            modality: tuple(
+                rng.integers(0, 256, (n, bits // 8), dtype=np.uint8) for n in counts
+            )
+            for modality in modalities
+        },
+        "item_scales": {
+            modality: tuple(rng.uniform(0.2, 1, n).astype(np.float16) for n in counts)
+            for modality in modalities
+        }
+        if scaled
+        else None,
+        "users": rng.integers(0, 256, (num_users, bits // 8), dtype=np.uint8),
+        "user_latents": rng.uniform(-1, 1, (num_users, bits)).astype(np.float32),
+        "lambda_user": weights[0] if hash_types in (1, 3) else ones,
+        "lambda_item": weights[1] if hash_types in (2, 3) else ones,
+        "alpha": 0.75 if hash_types == 0 else 1.0,
+        "names": tuple(
+            tuple(f"{category}{i:03d}.jpg" for i in range(n))
+            for category, n in zip(("top", "bottom", "shoe"), counts, strict=True)
+        ),
+    }
+    return Codes(**fields | changes)
+
+
+def codes_of(catalogue, seed=0, **changes):
+    """Random codes of a catalogue's items and users."""
+    return random_codes(
+        seed,
+        counts=tuple(len(names) for names in catalogue.names),
+        num_users=catalogue.num_users,
+        slots=catalogue.slots,
+        dataset=catalogue.dataset,
+        dataset_checksum=catalogue.checksum,
+        names=catalogue.names,
+        **changes,
+    )
+
+
+def latents_of(codes, seed=0):
+    """Random relaxed item codes that belong to `codes`."""
+    rng = np.random.default_rng(seed)
+    items = {
+        modality: tuple(
+            rng.uniform(-1, 1, (n, codes.bits)).astype(np.float32)
+            for n in codes.num_items
+        )
+        for modality in codes.modalities
+    }
+    return Latents(items, codes.sha256())

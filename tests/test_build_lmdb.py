@@ -1,0 +1,213 @@
+"""The LMDB builder: complete or not there, resumable, and clear about bad images."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import data_tools.build_lmdb as tool
+from data_tools.build_lmdb import build_lmdb, main
+from fhn_jax.data.images import LmdbImages, verify_images
+from tests.polyvore_u import encode
+
+
+def write_images(folder, count, size=8):
+    """Images 000.jpg, 001.jpg, …; returns {name: bytes}."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    images = {
+        f"{i:03d}.jpg": encode(rng.integers(0, 256, (size, size, 3)))
+        for i in range(count)
+    }
+    for name, data in images.items():
+        (folder / name).write_bytes(data)
+    return images
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "291x291"
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "images" / "lmdb"
+
+
+def read_all(target, images):
+    return dict(zip(images, LmdbImages(target).read(list(images)), strict=True))
+
+
+def test_lmdb_holds_the_bytes_of_every_file(folder, target):
+    images = write_images(folder, 7)
+    assert build_lmdb(folder, target) == 7
+    assert read_all(target, images) == images
+    store = LmdbImages(target)
+    assert store.verified and len(store) == 7
+    verify_images(store, list(images))
+    assert os.listdir(target) == ["data.mdb"]
+    assert os.listdir(target.parent) == ["lmdb"]
+
+
+def test_hidden_files_and_folders_are_ignored(folder, target):
+    write_images(folder, 2)
+    (folder / ".DS_Store").write_bytes(b"junk")
+    (folder / "more").mkdir()
+    assert build_lmdb(folder, target) == 2
+
+
+def test_map_grows_as_needed(folder, target, monkeypatch):
+    monkeypatch.setattr(tool, "_FIRST_MAP_SIZE", 2**16)
+    monkeypatch.setattr(tool, "_IMAGES_AT_ONCE", 16)
+    images = write_images(folder, 100, size=64)
+    assert sum(map(len, images.values())) > 2**17
+    build_lmdb(folder, target)
+    assert read_all(target, images) == images
+
+
+def test_bad_images_are_all_named_and_no_lmdb_is_made(folder, target, capsys):
+    write_images(folder, 6)
+    (folder / "001.jpg").write_bytes(b"no image")
+    (folder / "004.jpg").write_bytes((folder / "004.jpg").read_bytes()[:-20])
+    Image.new("L", (8, 8)).save(folder / "005.jpg")
+    assert main([str(folder), str(target)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: 3 of 6 images in ")
+    for part in ("'001.jpg' cannot", "'004.jpg' cannot", "'005.jpg' has mode L"):
+        assert part in error
+    assert not target.exists()
+
+
+def test_at_most_twenty_bad_images_are_named(folder, target, capsys):
+    for name in write_images(folder, 25):
+        (folder / name).write_bytes(b"")
+    assert main([str(folder), str(target)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("cannot be decoded") == 20
+    assert "25 of 25" in error and "and 5 more" in error
+
+
+def test_next_run_continues_and_decodes_only_what_is_new(folder, target, monkeypatch):
+    images = write_images(folder, 12)
+    good = (folder / "003.jpg").read_bytes()
+    (folder / "003.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="1 of 12 images"):
+        build_lmdb(folder, target)
+    assert (target.parent / "lmdb.partial").is_dir()
+
+    # What changed since is taken anew, and what is gone is dropped.
+    (folder / "003.jpg").write_bytes(good)
+    (folder / "007.jpg").write_bytes(good)
+    (folder / "009.jpg").unlink()
+    decoded = []
+    check = tool.image_fault
+    monkeypatch.setattr(
+        tool,
+        "image_fault",
+        lambda data, name: decoded.append(name) or check(data, name),
+    )
+    assert build_lmdb(folder, target) == 11
+    assert sorted(decoded) == ["003.jpg", "007.jpg"]
+    del images["009.jpg"]
+    images["007.jpg"] = good
+    assert read_all(target, images) == images
+    assert LmdbImages(target).verified and len(LmdbImages(target)) == 11
+
+
+def test_killed_run_leaves_no_lmdb_and_the_next_one_completes_it(folder, target):
+    images = write_images(folder, 60)
+    code = f"""
+import time
+import data_tools.build_lmdb as tool
+tool._IMAGES_AT_ONCE = 10
+tool.build_lmdb({str(folder)!r}, {str(target)!r}, progress=lambda done, total: (
+    print(done, flush=True), time.sleep(60 if done >= 30 else 0)))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line == "30\n":
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not target.exists()
+    seen = []
+    assert build_lmdb(folder, target, progress=lambda *done: seen.append(done)) == 60
+    assert seen == [(60, 60)]
+    assert read_all(target, images) == images
+
+
+def test_complete_lmdb_is_left_alone(folder, target):
+    write_images(folder, 3)
+    build_lmdb(folder, target)
+    before = (target / "data.mdb").stat()
+    assert build_lmdb(folder, target) == 3
+    assert (target / "data.mdb").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_target_that_is_something_else_is_never_overwritten(folder, target, tmp_path):
+    write_images(folder, 3)
+    build_lmdb(folder, target)
+    (folder / "002.jpg").rename(folder / "003.jpg")
+    with pytest.raises(
+        ValueError, match="holds 3 images.*has 3, of which 1 are not in"
+    ):
+        build_lmdb(folder, target)
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ValueError, match="file exists and is no folder; remove it"):
+        build_lmdb(folder, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "precious"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no data.mdb"):
+        build_lmdb(folder, tmp_path / "empty")
+    other = tmp_path / "other"
+    tool.lmdb.open(str(other)).close()
+    with pytest.raises(ValueError, match="not built and verified by this tool"):
+        build_lmdb(folder, other)
+
+
+def test_folder_without_images_suggests_the_right_one(folder, target, capsys):
+    write_images(folder, 1)
+    assert main([str(folder.parent), str(target)]) == 1
+    assert "did you mean one of its folders, ['291x291']?" in capsys.readouterr().err
+    assert main([str(folder / "nowhere"), str(target)]) == 1
+    assert "nowhere does not exist" in capsys.readouterr().err
+
+
+def test_odd_file_name_is_refused(folder, target):
+    write_images(folder, 1)
+    (folder / "a\nb.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match="has a control character; rename it"):
+        build_lmdb(folder, target)
+
+
+def test_link_out_of_the_folder_is_not_followed(folder, target, tmp_path):
+    write_images(folder, 1)
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    (folder / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    with pytest.raises(ValueError, match="link.jpg is a link to"):
+        build_lmdb(folder, target)
+
+
+def test_command_line_says_what_was_built(folder, target, capsys):
+    write_images(folder, 3)
+    assert main([str(folder), str(target)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{target} holds 3 images, all verified\n"
+    assert captured.err == ""
+
+
+def test_without_a_terminal_progress_is_plain_lines(
+    folder, target, capsys, monkeypatch
+):
+    write_images(folder, 3)
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    assert main([str(folder), str(target)]) == 0
+    assert capsys.readouterr().err == "build_lmdb: 3 of 3 images\n"

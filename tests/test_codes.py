@@ -1,0 +1,670 @@
+"""The codes artifact: packing, saving, checks on loading, and scores."""
+
+import itertools
+import json
+import pickle
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from fhn_jax.codes import Codes, Latents, Scorer, outfit_scores, pack, unpack
+from tests.random_codes import latents_of, random_codes
+
+
+def brute_force_score(user, modalities, slots, codes):
+    """The score of one outfit, term by term, in Python floats."""
+    d = codes.bits
+    total = 0.0
+    for items in modalities:
+        user_term = sum(
+            float(codes.lambda_user[i]) * float(user[i]) * float(x[i])
+            for x in items
+            for i in range(d)
+        ) / (len(items) * d)
+        pairs = [
+            (j, k)
+            for j, k in itertools.combinations(range(len(slots)), 2)
+            if slots[j] != slots[k]
+        ]
+        item_term = sum(
+            float(codes.lambda_item[i]) * float(items[j][i]) * float(items[k][i])
+            for j, k in pairs
+            for i in range(d)
+        ) / (len(pairs) * d)
+        user_term *= codes.alpha
+        if codes.zero_item_term:
+            total += 20 * user_term
+        elif codes.zero_user_term:
+            total += 20 * item_term
+        else:
+            total += 10 * (user_term + item_term)
+    return total / len(modalities)
+
+
+def some_outfits(codes, count=40, seed=1):
+    rng = np.random.default_rng(seed)
+    users = rng.integers(0, codes.num_users, count)
+    items = np.stack(
+        [rng.integers(0, codes.num_items[c], count) for c in codes.slots], axis=1
+    )
+    return users, items
+
+
+def parts(data):
+    """Metadata and tensors of the bytes of a safetensors file."""
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length])["__metadata__"], safetensors.numpy.load(
+        data
+    )
+
+
+# Packing.
+
+
+def test_first_entry_is_the_lowest_bit():
+    code = -np.ones(16, np.int8)
+    code[0] = code[9] = 1
+    np.testing.assert_array_equal(pack(code), np.array([1, 2], np.uint8))
+
+
+@pytest.mark.parametrize("alphabet", ["pm1", "01"])
+@pytest.mark.parametrize("shape", [(8,), (5, 24), (2, 3, 128), (0, 8)])
+def test_unpack_undoes_pack(alphabet, shape):
+    rng = np.random.default_rng(0)
+    code = rng.integers(0, 2, shape).astype(np.int8)
+    if alphabet == "pm1":
+        code = 2 * code - 1
+    packed = pack(code)
+    assert packed.dtype == np.uint8 and packed.shape == (*shape[:-1], shape[-1] // 8)
+    back = unpack(packed, shape[-1], alphabet)
+    assert back.dtype == np.int8
+    np.testing.assert_array_equal(back, code)
+
+
+def test_pack_accepts_float_codes():
+    np.testing.assert_array_equal(pack(np.ones((1, 8), np.float32)), [[255]])
+
+
+def test_pack_rejects_a_length_that_is_not_a_multiple_of_8():
+    with pytest.raises(ValueError, match="bits is 12, expected a positive multiple"):
+        pack(np.ones(12))
+
+
+@pytest.mark.parametrize("entries", [[-1, 0, 1, 1], [0.5, 1, 1, 1], [2, 0, 1, 1]])
+def test_pack_rejects_entries_of_no_alphabet(entries):
+    with pytest.raises(ValueError, match="binarise them first"):
+        pack(np.array(entries * 2))
+
+
+def test_unpack_rejects_another_number_of_bits():
+    with pytest.raises(ValueError, match="hold 16 bits; expected bits=24"):
+        unpack(np.zeros((3, 2), np.uint8), 24)
+
+
+# The artifact.
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("names", [True, False])
+def test_load_returns_what_was_saved(tmp_path, scaled, names):
+    codes = random_codes(scaled=scaled)
+    if not names:
+        codes = random_codes(scaled=scaled, names=None)
+    codes.save(tmp_path / "codes.safetensors")
+    loaded = Codes.load(tmp_path / "codes.safetensors")
+    for key in ("bits", "alphabet", "modalities", "categories", "slots", "names"):
+        assert getattr(loaded, key) == getattr(codes, key)
+    for key in ("hash_types", "zero_item_term", "dataset", "config_hash", "alpha"):
+        assert getattr(loaded, key) == getattr(codes, key)
+    for key in ("users", "user_latents", "lambda_user", "lambda_item"):
+        np.testing.assert_array_equal(getattr(loaded, key), getattr(codes, key))
+    for modality in codes.modalities:
+        for category in range(3):
+            np.testing.assert_array_equal(
+                loaded.items[modality][category], codes.items[modality][category]
+            )
+            if scaled:
+                np.testing.assert_array_equal(
+                    loaded.item_scales[modality][category],
+                    codes.item_scales[modality][category],
+                )
+    assert (loaded.item_scales is None) != scaled
+
+
+def test_names_may_hold_any_characters_but_a_line_end(tmp_path):
+    names = (("é ü.jpg", "日本\t.jpg", " a", "<b>", "'"), ("x",) * 0, ("c",))
+    codes = random_codes(counts=(5, 0, 1), names=names)
+    codes.save(tmp_path / "codes.safetensors")
+    assert Codes.load(tmp_path / "codes.safetensors").names == names
+
+
+def test_file_has_the_documented_tensors_and_metadata():
+    metadata, tensors = parts(random_codes(scaled=True).to_bytes())
+    assert metadata["format"] == "fhn_jax.codes" and metadata["version"] == "1"
+    assert metadata["bits"] == "16" and metadata["alphabet"] == '"pm1"'
+    assert json.loads(metadata["slots"]) == [0, 1, 2]
+    shapes = {name: (t.dtype.name, t.shape) for name, t in tensors.items()}
+    assert shapes["items/visual/top"] == ("uint8", (5, 2))
+    assert shapes["scales/text/shoe"] == ("float16", (3,))
+    assert shapes["users/codes"] == ("uint8", (6, 2))
+    assert shapes["users/latents"] == ("float32", (6, 16))
+    assert shapes["lambda_user"] == ("float32", (16,))
+    assert shapes["alpha"] == ("float32", (1,))
+    assert tensors["names/shoe"].tobytes() == b"shoe000.jpg\nshoe001.jpg\nshoe002.jpg"
+
+
+def test_equal_codes_give_equal_files(tmp_path):
+    codes = random_codes()
+    codes.save(tmp_path / "a")
+    Codes.load(tmp_path / "a").save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_128_bits_of_two_modalities_take_32_bytes_an_item():
+    few, many = (
+        random_codes(bits=128, counts=(n, 0, 0), names=None) for n in (100, 1100)
+    )
+    # 4 bytes of slack: digits of the shapes and offsets in the header.
+    size = len(many.to_bytes()) - len(few.to_bytes())
+    assert 32_000 <= size <= 32_016
+
+
+def test_to_numpy_gives_the_codes_of_each_modality_and_category():
+    code = np.array([[1] * 8 + [-1] * 8, [-1, 1] * 8], np.int8)
+    codes = random_codes(
+        modalities=("text",),
+        counts=(2, 2, 2),
+        items={"text": (pack(code), pack(-code), pack(code))},
+    )
+    assert list(codes.to_numpy()) == ["text"]
+    np.testing.assert_array_equal(codes.to_numpy()["text"][1], -code)
+    np.testing.assert_array_equal(codes.user_codes(), unpack(codes.users, 16))
+
+
+def test_item_codes_are_scaled():
+    codes = random_codes(scaled=True)
+    for category, vectors in enumerate(codes.item_codes("text")):
+        scales = codes.item_scales["text"][category].astype(np.float32)
+        signs = unpack(codes.items["text"][category], 16)
+        assert vectors.dtype == np.float32
+        np.testing.assert_array_equal(vectors, signs * scales[:, None])
+
+
+def test_alpha_is_the_same_before_and_after_saving(tmp_path):
+    codes = random_codes(hash_types=0, alpha=0.9)
+    codes.save(tmp_path / "codes.safetensors")
+    assert Codes.load(tmp_path / "codes.safetensors").alpha == codes.alpha
+    assert abs(codes.alpha - 0.9) < 1e-7
+
+
+# Bad codes. Each case: changed fields, text of the error.
+
+
+def other_items(index, array):
+    items = {m: list(a) for m, a in random_codes().items.items()}
+    items["text"][index] = array
+    return {m: tuple(a) for m, a in items.items()}
+
+
+BAD_FIELDS = {
+    "bits_not_of_8": ({"bits": 12}, "bits is 12, expected a positive multiple of 8"),
+    "bits_zero": ({"bits": 0}, "bits is 0, expected"),
+    "alphabet": ({"alphabet": "abc"}, "alphabet is 'abc', expected one of"),
+    "no_modality": ({"modalities": (), "items": {}}, r"modalities is \(\)"),
+    "modality_order": ({"modalities": ("text", "visual")}, "in this order"),
+    "category_twice": (
+        {"categories": ("top", "top", "shoe")},
+        "different printable names",
+    ),
+    "category_slash": ({"categories": ("a/b", "c", "d")}, "without a slash"),
+    "slot_unknown": ({"slots": (0, 1, 3)}, r"slots is \(0, 1, 3\)"),
+    "slot_missing": ({"slots": (0, 1, 1)}, "each of .* at least once"),
+    "hash_types": ({"hash_types": 4}, "hash_types is 4, expected 0, 1, 2 or 3"),
+    "width": (
+        {"items": other_items(1, np.zeros((4, 3), np.uint8))},
+        r"items/text/bottom is uint8 \[4, 3\], expected uint8 \[4, 2\]",
+    ),
+    "count": (
+        {"items": other_items(0, np.zeros((9, 2), np.uint8))},
+        r"items/text/top is uint8 \[9, 2\], expected uint8 \[5, 2\]",
+    ),
+    "dtype": (
+        {"items": other_items(2, np.zeros((3, 2), np.int64))},
+        r"items/text/shoe is int64 \[3, 2\], expected uint8",
+    ),
+    "user_width": (
+        {"users": np.zeros((6, 4), np.uint8)},
+        r"users is uint8 \[6, 4\], expected uint8 \[\?, 2\]",
+    ),
+    "user_count": (
+        {"user_latents": np.zeros((5, 16), np.float32)},
+        r"user_latents is float32 \[5, 16\], expected float32 \[6, 16\]",
+    ),
+    "nan_latent": (
+        {"user_latents": np.full((6, 16), np.nan, np.float32)},
+        r"user_latents holds nan at \[0, 0\]",
+    ),
+    "nan_lambda": (
+        {"lambda_item": np.full(16, np.inf, np.float32)},
+        r"lambda_item holds inf at \[0\]",
+    ),
+    "nan_alpha": ({"hash_types": 0, "alpha": float("nan")}, "alpha is nan"),
+    "unlearned": (
+        {"hash_types": 1, "lambda_item": np.full(16, 2, np.float32)},
+        "lambda_item holds 2.0, expected 1: hash_types=1 does not learn it",
+    ),
+    "alpha_unlearned": ({"alpha": 0.5}, "alpha holds 0.5, expected 1"),
+    "scales": (
+        {
+            "item_scales": {
+                m: (np.full(5, np.nan, np.float16),) * 3 for m in ("visual", "text")
+            }
+        },
+        "item_scales/visual/top holds nan",
+    ),
+    "names_twice": (
+        {"names": (("a",) * 5, tuple("abcd"), tuple("abc"))},
+        r"names/top\[1\] is 'a', expected a name used once",
+    ),
+    "name_count": ({"names": (("a",), ("b",), ("c",))}, "one name an item"),
+    "name_line": (
+        {"names": (tuple("abcd") + ("e\nf",), tuple("abcd"), tuple("abc"))},
+        "on one line",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FIELDS)
+def test_inconsistent_codes_are_rejected(case):
+    changes, text = BAD_FIELDS[case]
+    with pytest.raises(ValueError, match=text):
+        if "hash_types" in changes or "bits" in changes:
+            good = vars(random_codes(hash_types=0 if case == "nan_alpha" else 3))
+            Codes(**good | changes)
+        else:
+            random_codes(**changes)
+
+
+# Bad files.
+
+
+def test_missing_file_names_the_remedy(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file.*extract-features"):
+        Codes.load(tmp_path / "codes.safetensors")
+
+
+def npz_bytes(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    return (tmp_path / "x.npz").read_bytes()
+
+
+FOREIGN = {
+    "empty": lambda _: b"",
+    "garbage": lambda _: bytes(range(256)) * 8,
+    "text": lambda _: b"not a safetensors file at all\n" * 10,
+    "pickle": lambda _: pickle.dumps({"codes": list(range(100))}),
+    "npz": npz_bytes,
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_foreign_files_are_rejected(tmp_path, kind):
+    path = tmp_path / "codes.safetensors"
+    path.write_bytes(FOREIGN[kind](tmp_path))
+    with pytest.raises(ValueError, match="not a whole safetensors file") as error:
+        Codes.load(path)
+    assert str(path) in str(error.value) and "extract-features" in str(error.value)
+
+
+def test_pickles_are_never_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    path = tmp_path / "codes.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        Codes.load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9, 0.999])
+def test_truncated_files_are_rejected(tmp_path, share):
+    data = random_codes().to_bytes()
+    path = tmp_path / "codes.safetensors"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        Codes.load(path)
+
+
+def rewritten(tmp_path, metadata=None, tensors=None, drop=()):
+    """The path of a codes file with some metadata or tensors changed."""
+    old_metadata, old_tensors = parts(random_codes().to_bytes())
+    new_metadata = old_metadata | (metadata or {})
+    new_tensors = old_tensors | (tensors or {})
+    for key in drop:
+        new_metadata.pop(key, None)
+        new_tensors.pop(key, None)
+    path = tmp_path / "codes.safetensors"
+    safetensors.numpy.save_file(new_tensors, path, new_metadata)
+    return path
+
+
+BAD_FILES = {
+    "other_format": ({"metadata": {"format": "x"}}, "format is 'x', expected 'fhn_"),
+    "no_format": ({"drop": ["format"]}, "format is None, expected"),
+    "newer": ({"metadata": {"version": "2"}}, "version is '2', .* update fhn_jax"),
+    "no_version": ({"drop": ["version"]}, "version is '', expected '1'"),
+    "no_bits": ({"drop": ["bits"]}, "metadata bits is missing"),
+    "bits_text": ({"metadata": {"bits": "x"}}, "metadata bits is 'x', expected JSON"),
+    "bits_12": ({"metadata": {"bits": "12"}}, "bits is 12, expected a positive mult"),
+    "bits_huge": ({"metadata": {"bits": "8" * 20}}, "items/visual/top is uint8"),
+    "bits_list": ({"metadata": {"bits": "[8]"}}, r"bits is \(8,\), expected"),
+    "modality": ({"metadata": {"modalities": "7"}}, "modalities is 7, expected"),
+    "categories": ({"metadata": {"categories": "[1]"}}, r"categories is \(1,\)"),
+    "slots": ({"metadata": {"slots": '"abc"'}}, "slots is 'abc', expected"),
+    "hash_types": ({"metadata": {"hash_types": "4"}}, "hash_types is 4, expected"),
+    "ablation": (
+        {"metadata": {"zero_item_term": "1"}},
+        "zero_item_term is 1, expected true or false",
+    ),
+    "dataset": (
+        {"metadata": {"dataset": "3"}},
+        "dataset is 3, expected a printable string",
+    ),
+    "deep": ({"metadata": {"slots": "[" * 10**5}}, "metadata slots is .*expected JSON"),
+    "no_users": ({"drop": ["users/codes"]}, "tensor users/codes is missing"),
+    "no_names": ({"drop": ["names/top"]}, "tensor names/top is missing"),
+    "extra": (
+        {"tensors": {"extra": np.zeros(2)}},
+        r"tensors is \['extra'\], expected none besides",
+    ),
+    "alpha": (
+        {"tensors": {"alpha": np.zeros(2, np.float32)}},
+        r"alpha is float32 \[2\], expected float32 \[1\]",
+    ),
+    "not_utf8": (
+        {"tensors": {"names/top": np.full(9, 255, np.uint8)}},
+        "names/top is not UTF-8",
+    ),
+    "user_dtype": (
+        {"tensors": {"users/latents": np.zeros((6, 16))}},
+        r"user_latents is float64 \[6, 16\], expected float32 \[6, 16\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_wrong_files_name_the_key(tmp_path, case):
+    changes, text = BAD_FILES[case]
+    path = rewritten(tmp_path, **changes)
+    with pytest.raises(ValueError, match=text) as error:
+        Codes.load(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_types_that_numpy_lacks_are_rejected(tmp_path):
+    data = random_codes().to_bytes()
+    path = tmp_path / "codes.safetensors"
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["users/codes"]["dtype"] = "F8_E5M2"
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+    with pytest.raises(ValueError, match="not a whole safetensors file|users is"):
+        Codes.load(path)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "codes.safetensors"
+    codes = random_codes()
+    codes.save(path)
+    old = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("fhn_jax.files.os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        random_codes(seed=1).save(path)
+    assert path.read_bytes() == old
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+# Latents.
+
+
+def test_latents_load_what_was_saved(tmp_path):
+    codes = random_codes()
+    latents = latents_of(codes)
+    latents.save(tmp_path / "latents.safetensors", codes)
+    loaded = Latents.load(tmp_path / "latents.safetensors", codes)
+    for modality in codes.modalities:
+        for one, other in zip(
+            loaded.items[modality], latents.items[modality], strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_latents_of_other_codes_are_rejected(tmp_path):
+    codes, others = random_codes(), random_codes(seed=1)
+    path = tmp_path / "latents.safetensors"
+    latents_of(others).save(path, others)
+    with pytest.raises(ValueError, match=f"codes_sha256 is '{others.sha256()}'"):
+        Latents.load(path, codes)
+    with pytest.raises(ValueError, match="codes_sha256"):
+        Scorer(codes, latents_of(others))
+    with pytest.raises(ValueError, match="codes_sha256"):
+        latents_of(others).save(path, codes)
+
+
+def test_codes_are_no_latents(tmp_path):
+    codes = random_codes()
+    codes.save(tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="format is 'fhn_jax.codes', expected"):
+        Latents.load(tmp_path / "x.safetensors", codes)
+
+
+def test_latents_that_are_not_finite_are_rejected():
+    latents = np.full((5, 16), np.nan, np.float32)
+    with pytest.raises(ValueError, match="latents/text/0 holds nan"):
+        Latents({"text": (latents,)}, "")
+
+
+def test_latents_of_another_size_are_rejected():
+    codes = random_codes()
+    items = dict(latents_of(codes).items)
+    items["text"] = (items["text"][1],) * 3
+    with pytest.raises(ValueError, match="latents/text/top is float32"):
+        Latents(items, codes.sha256()).check(codes)
+
+
+# Scores.
+
+
+@pytest.mark.parametrize("which", ["binary", "asymmetric", "relaxed"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"hash_types": 0},
+        {"hash_types": 1},
+        {"hash_types": 2},
+        {"scaled": True},
+        {"alphabet": "01"},
+        {"zero_item_term": True},
+        {"zero_user_term": True},
+        {"zero_item_term": True, "zero_user_term": True},
+        {"modalities": ("text",)},
+        {"slots": (0, 0, 1, 2)},
+        {"slots": (2, 0, 1, 0)},
+    ],
+    ids=str,
+)
+def test_scores_are_those_of_the_formula(which, changes):
+    codes = random_codes(**changes)
+    latents = latents_of(codes)
+    users, items = some_outfits(codes)
+    got = Scorer(codes, latents).score(which, users, items)
+    assert got.dtype == np.float32
+    user_codes = codes.user_codes() if which == "binary" else codes.user_latents
+    vectors = {
+        modality: latents.items[modality]
+        if which == "relaxed"
+        else codes.item_codes(modality)
+        for modality in codes.modalities
+    }
+    for row in range(len(users)):
+        outfit = [
+            [
+                vectors[m][c][item]
+                for c, item in zip(codes.slots, items[row], strict=True)
+            ]
+            for m in codes.modalities
+        ]
+        expected = brute_force_score(user_codes[users[row]], outfit, codes.slots, codes)
+        np.testing.assert_allclose(got[row], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_top_that_stands_in_for_a_missing_one_makes_no_pair_with_itself():
+    codes = random_codes(slots=(0, 0, 1, 2), zero_user_term=True)
+    one_top = np.array([[1, 1, 2, 0]])
+    score = Scorer(codes).score("binary", np.array([0]), one_top)
+    x = {m: codes.item_codes(m) for m in codes.modalities}
+    expected = np.mean(
+        [
+            np.mean(
+                [
+                    (codes.lambda_item * a * b).mean()
+                    for a, b in [
+                        (x[m][0][1], x[m][1][2]),
+                        (x[m][0][1], x[m][2][0]),
+                        (x[m][0][1], x[m][1][2]),
+                        (x[m][0][1], x[m][2][0]),
+                        (x[m][1][2], x[m][2][0]),
+                    ]
+                ]
+            )
+            for m in codes.modalities
+        ]
+    )
+    np.testing.assert_allclose(score, [20 * expected], rtol=1e-5)
+
+
+def test_one_category_has_no_item_term():
+    user = np.ones((1, 8))
+    item = [[np.ones((1, 8))]]
+    ones = np.ones(8)
+    assert outfit_scores(user, item, (0,), ones, ones) == [10.0]
+
+
+@pytest.mark.parametrize("slots", [(0, 1, 2), (0, 0, 1, 2)])
+@pytest.mark.parametrize("alphabet", ["pm1", "01"])
+def test_scores_equal_on_paper_tie_exactly(slots, alphabet):
+    codes = random_codes(
+        hash_types=0,
+        alpha=1.0,
+        slots=slots,
+        alphabet=alphabet,
+        counts=(40, 40, 40),
+        names=None,
+    )
+    users, items = some_outfits(codes, count=5000)
+    got = Scorer(codes).score("binary", users, items)
+    # The numerator in integers: the score times s · pairs · bits · modalities / 10.
+    s = len(slots)
+    pairs = [
+        (j, k) for j, k in itertools.combinations(range(s), 2) if slots[j] != slots[k]
+    ]
+    exact = np.zeros(len(users), np.int64)
+    user_codes = codes.user_codes()[users].astype(np.int64)
+    for modality in codes.to_numpy().values():
+        x = [modality[c][items[:, j]].astype(np.int64) for j, c in enumerate(slots)]
+        exact += len(pairs) * sum((user_codes * x[j]).sum(1) for j in range(s))
+        exact += s * sum((x[j] * x[k]).sum(1) for j, k in pairs)
+    by_score = np.unique(got, return_inverse=True)[1]
+    by_number = np.unique(exact, return_inverse=True)[1]
+    np.testing.assert_array_equal(by_score, by_number)
+    assert len(np.unique(exact)) < len(exact) / 5  # there are many ties
+
+
+def test_order_of_bits_does_not_change_a_score_with_learned_weights():
+    codes = random_codes(bits=128)
+    rng = np.random.default_rng(3)
+    order = rng.permutation(128)
+    shuffled = random_codes(
+        bits=128,
+        items={
+            m: tuple(pack(a[:, order]) for a in arrays)
+            for m, arrays in codes.to_numpy().items()
+        },
+        users=pack(codes.user_codes()[:, order]),
+        lambda_user=codes.lambda_user[order],
+        lambda_item=codes.lambda_item[order],
+    )
+    outfits = some_outfits(codes, count=500)
+    np.testing.assert_array_equal(
+        Scorer(codes).score("binary", *outfits),
+        Scorer(shuffled).score("binary", *outfits),
+    )
+
+
+@pytest.mark.parametrize("which", ["binary", "asymmetric", "relaxed"])
+def test_score_of_an_outfit_does_not_depend_on_its_place(which):
+    codes = random_codes(bits=128, scaled=True)
+    scorer = Scorer(codes, latents_of(codes))
+    users, items = some_outfits(codes, count=700)
+    together = scorer.score(which, users, items)
+    order = np.random.default_rng(0).permutation(700)
+    np.testing.assert_array_equal(
+        scorer.score(which, users[order], items[order]), together[order]
+    )
+    for row in (0, 255, 256, 699):
+        one = slice(row, row + 1)
+        assert scorer.score(which, users[one], items[one]) == together[one]
+
+
+def test_no_outfits_have_no_scores():
+    codes = random_codes()
+    users, items = some_outfits(codes, count=0)
+    assert Scorer(codes).score("binary", users, items).shape == (0,)
+
+
+def test_scorer_names_the_scores_it_can_give():
+    codes = random_codes()
+    assert Scorer(codes).which == ("binary", "asymmetric")
+    assert Scorer(codes, latents_of(codes)).which[-1] == "relaxed"
+
+
+def test_relaxed_score_without_latents_is_an_error():
+    codes = random_codes()
+    with pytest.raises(ValueError, match="needs latents.safetensors"):
+        Scorer(codes).score("relaxed", *some_outfits(codes))
+
+
+def test_unknown_score_is_an_error():
+    codes = random_codes()
+    with pytest.raises(ValueError, match="score is 'auc', expected one of"):
+        Scorer(codes).score("auc", *some_outfits(codes))
+
+
+def test_unknown_ids_are_named_with_the_valid_range():
+    codes = random_codes()
+    users, items = some_outfits(codes)
+    wrong = users.copy()
+    wrong[7] = 6
+    with pytest.raises(ValueError, match="row 7: user 6 .* expected 0 to 5"):
+        Scorer(codes).score("binary", wrong, items)
+    wrong = items.copy()
+    wrong[3, 1] = -1
+    with pytest.raises(ValueError, match=r"row 3: bottom \(slot 1\) -1 .* 0 to 3"):
+        Scorer(codes).score("binary", users, wrong)
+
+
+def test_outfits_with_another_number_of_slots_are_an_error():
+    codes = random_codes()
+    users, items = some_outfits(codes)
+    with pytest.raises(ValueError, match=r"items.shape is \(40, 2\), expected"):
+        Scorer(codes).score("binary", users, items[:, :2])
