@@ -103,7 +103,7 @@ def fashion_hash_net(modalities, arg):
         )
     )
     if arg.backbone == "tiny":
-        config.model.backbone.update(tiny_backbone())
+        use_tiny(config)
     config.loss = ConfigDict(
         dict(
             rank="bpr",
@@ -158,9 +158,11 @@ def fashion_hash_net(modalities, arg):
     return config
 
 
-def tiny_backbone():
-    """The small network for small images."""
-    return dict(name="tiny", width=16, colours=64, maps=2)
+def use_tiny(config, **options):
+    """The small network, which takes small images with pixels in [0, 1]."""
+    config.data.update(image_size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    config.model.backbone = ConfigDict(dict(name="tiny", width=16, shapes=16))
+    config.model.backbone.update(options)
 
 
 def clothing(config):
@@ -168,29 +170,28 @@ def clothing(config):
 
     Chosen on the validation split of clothing_outfits.
     """
+    use_tiny(config)
     head = dict(hidden=512, input_dropout=0.0, dropout=0.4, stddev=0.0)
-    config.data.update(
-        image_size=32, encode_batch=256, augment=dict(flip=True, shift=0.08, zoom=0.1)
-    )
+    config.data.update(encode_batch=256, augment=dict(flip=True, shift=0.08, zoom=0.1))
     config.model.update(
         item_scale=config.model.hash in ("ste", "tanh"),
-        backbone=tiny_backbone(),
         visual_head=head,
-        text_head=head,
+        text_head=head | dict(input_dropout=0.5),
         user=dict(share_user=False, stddev=0.05),
     )
     config.loss.update(rank="softmax", sharpness=2.0, vse_weight=0.03)
-    rates = dict(user=0.02, backbone=2e-3, visual=2e-3, text=2e-3, matching=0.02)
+    rates = dict(user=0.06, backbone=4e-3, visual=4e-3, text=4e-3, matching=0.06)
     config.optimizer.update(name="adamw", weight_decay=1e-4, rates=rates)
     config.schedule.update(name="cosine", warmup_steps=30)
     config.train.update(
-        epochs=100,
+        epochs=20,
         batch_size=512,
         negatives="hard_online",
         ratio=16,
         hard_share=0.25,
         average_decay=0.99,
-        val_epochs=4,
+        log_steps=8,
+        val_epochs=2,
     )
 
 
@@ -198,7 +199,7 @@ def demo_overlay(config):
     """The sections that replace those of `config` when the demo stands in for data."""
     demo = config.copy_and_resolve_references()
     clothing(demo)
-    demo.train.update(epochs=24, val_epochs=2)
+    demo.train.epochs = 16
     return ConfigDict({key: demo[key] for key in SECTIONS})
 
 
@@ -207,8 +208,9 @@ SECTIONS = ("data", "model", "loss", "optimizer", "schedule", "train")
 
 def smoke(config):
     """Everything as small as it gets, to see that it runs."""
-    config.data.update(image_size=32, encode_batch=16)
-    config.model.update(bits=16, backbone=dict(name="tiny", width=8, colours=8, maps=1))
+    use_tiny(config, width=8, shapes=8)
+    config.data.encode_batch = 16
+    config.model.bits = 16
     config.model.visual_head.hidden = 16
     config.model.text_head.hidden = 16
     config.train.update(epochs=2, batch_size=8, log_steps=2)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from PIL import Image, ImageDraw, ImageFilter
 
 SIZE = 291  # pixels, the image size of Polyvore-U
@@ -22,8 +22,9 @@ UNIT = SIZE / 100  # pixels per unit
 OVERSAMPLE = 3
 NOISE = 512  # pixels, side of the tiles of noise
 
-Points = Float[np.ndarray, "n 2"]
-Plane = Float[np.ndarray, "h w"]
+Point = tuple[float, float] | Real[np.ndarray, "2"]  # x, y
+Points = Real[np.ndarray, "_ 2"]
+Plane = Float[np.ndarray, "_ _"]
 Colour = tuple[float, float, float]
 
 PATTERNS = (
@@ -42,7 +43,7 @@ WEAVES = ("smooth", "knit", "denim", "wool", "leather", "rib")
 # ---------------------------------------------------------------- outlines
 
 
-def spline(*points: tuple[float, float], steps: int = 9) -> Points:
+def spline(*points: Point, steps: int = 9) -> Points:
     """A smooth open curve through `points`; two points give the straight line.
 
     Cubic Hermite segments with Bessel tangents on the chord lengths, which do not loop
@@ -213,7 +214,7 @@ class Cloth:
 
     def paint(
         self, x: Plane, y: Plane, turn: float, origin: tuple[float, float]
-    ) -> Float[np.ndarray, "3 h w"]:
+    ) -> Float[np.ndarray, "3 _ _"]:
         """Colours at positions x, y (units); `turn` and `origin` as in `Canvas.fill`."""
         if self.pattern == "plain":
             rgb = np.asarray(self.base, dtype=np.float32)[:, None, None]
@@ -408,14 +409,8 @@ class Canvas:
           wrinkle: strength of the random wrinkles.
           hole: closed outline that is cut out.
         """
-        pad = int(np.ceil(2.2 * radius * UNIT)) + 2
-        low = np.floor(outline.min(axis=0) * UNIT).astype(int) - pad
-        high = np.ceil(outline.max(axis=0) * UNIT).astype(int) + pad
-        (x0, y0), (x1, y1) = np.clip(low, 0, SIZE), np.clip(high, 0, SIZE)
-        if x0 >= x1 or y0 >= y1:
-            return
-        box = (slice(y0, y1), slice(x0, x1))
-        image = _mask([outline], x0, y0, x1, y1, hole=hole)
+        box = _box([outline], 1.8 * radius)
+        image = _mask([outline], box, hole=hole)
         mask = np.asarray(image, dtype=np.float32) / 255
         soft = _blur(image, radius * UNIT)
         edge = np.asarray(image.filter(ImageFilter.BoxBlur(1)), dtype=np.float32) / 255
@@ -482,15 +477,8 @@ class Canvas:
             lines = [piece for line in lines for piece in _dashes(line, dash)]
         if not lines:
             return
-        every = np.concatenate(lines)
-        pad = int(np.ceil(width * UNIT)) + 2
-        low = np.floor(every.min(axis=0) * UNIT).astype(int) - pad
-        high = np.ceil(every.max(axis=0) * UNIT).astype(int) + pad
-        (x0, y0), (x1, y1) = np.clip(low, 0, SIZE), np.clip(high, 0, SIZE)
-        if x0 >= x1 or y0 >= y1:
-            return
-        box = (slice(y0, y1), slice(x0, x1))
-        image = _mask(lines, x0, y0, x1, y1, width=width)
+        box = _box(lines, width)
+        image = _mask(lines, box, width=width)
         # Never beyond the garment: a seam may end exactly at an edge.
         mask = np.asarray(image, dtype=np.float32) * np.float32(opacity / 255)
         mask *= self.alpha[box]
@@ -524,12 +512,8 @@ class Canvas:
             self._spots(dots(shift, radius * 0.15), (0.1, 0.1, 0.1), 0.7)
 
     def _spots(self, shapes: Sequence[Points], colour: Colour, opacity: float) -> None:
-        every = np.concatenate(shapes)
-        low = np.floor(every.min(axis=0) * UNIT).astype(int) - 2
-        high = np.ceil(every.max(axis=0) * UNIT).astype(int) + 2
-        (x0, y0), (x1, y1) = np.clip(low, 0, SIZE), np.clip(high, 0, SIZE)
-        box = (slice(y0, y1), slice(x0, x1))
-        mask = np.asarray(_mask(shapes, x0, y0, x1, y1), dtype=np.float32)
+        box = _box(shapes, 0)
+        mask = np.asarray(_mask(shapes, box), dtype=np.float32)
         mask *= np.float32(opacity / 255)
         for channel in range(3):
             plane = self.rgb[channel][box]
@@ -585,20 +569,27 @@ def _blur(image: Image.Image, radius: float) -> Plane:
     return np.asarray(blurred, dtype=np.float32) * np.float32(1 / 255)
 
 
+def _box(shapes: Sequence[Points], margin: float) -> tuple[slice, slice]:
+    """Rows and columns of the canvas within `margin` units of `shapes`."""
+    every = np.concatenate(shapes)
+    pad = int(np.ceil(margin * UNIT)) + 2
+    low = np.clip(np.floor(every.min(axis=0) * UNIT) - pad, 0, SIZE - 1)
+    high = np.clip(np.ceil(every.max(axis=0) * UNIT) + pad, low + 1, SIZE)
+    return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
+
 def _mask(
     shapes: Sequence[Points],
-    x0: int,
-    y0: int,
-    x1: int,
-    y1: int,
+    box: tuple[slice, slice],
     *,
     width: float | None = None,
     hole: Points | None = None,
 ) -> Image.Image:
     """Coverage of a pixel box by closed shapes or, with `width` (units), by lines."""
-    image = Image.new("L", ((x1 - x0) * OVERSAMPLE, (y1 - y0) * OVERSAMPLE))
+    high, wide = (side.stop - side.start for side in box)
+    image = Image.new("L", (wide * OVERSAMPLE, high * OVERSAMPLE))
     draw = ImageDraw.Draw(image)
-    corner = np.array([x0, y0])
+    corner = np.array([box[1].start, box[0].start])
 
     def pixels(shape: Points) -> list[tuple[float, float]]:
         return [tuple(p) for p in ((shape * UNIT - corner) * OVERSAMPLE).tolist()]

@@ -38,7 +38,7 @@ ITEMS = {"top": (320, 60, 100), "bottom": (240, 45, 80), "shoe": (160, 35, 60)}
 POSITIVES = (100, 15, 30)
 RATIO = 10  # negatives per positive
 CANDIDATES = 4
-AMONG = 240  # random outfits behind each choice
+AMONG = 400  # random outfits behind each choice
 TEXT_SIZE = 2400
 JPEG_QUALITY = 85
 
@@ -228,7 +228,7 @@ def text_vector(title: str) -> Float[np.ndarray, " t"]:
     """Signed hashed bag of the words and their character 3-grams, float32, unit length.
 
     >>> a, b, c = map(text_vector, ["red shirt", "red shirts", "blue jeans"])
-    >>> bool(a @ b > 0.7 > 0.3 > a @ c)
+    >>> bool(a @ b > 0.5 > 0.2 > a @ c)
     True
     """
     vector = np.zeros(TEXT_SIZE, dtype=np.float64)
@@ -265,7 +265,7 @@ def _write_outfits(folder: Path, world: World, parameters: Mapping) -> dict[str,
         # Negatives come from what positives use: an item that nobody ever chose would
         # give itself away.
         used = [np.unique(positives[:, slot]) for slot in range(len(CATEGORIES))]
-        _check_pools(split, used)
+        _check_pools(split, used, taken)
         random = _random_negatives(used, taken, len(positives), rng)
         hard = _hard_negatives(chosen, rng)
         _write_tuples(folder / f"tuples_{split}_posi", users, positives[:, None])
@@ -285,21 +285,24 @@ def _write_outfits(folder: Path, world: World, parameters: Mapping) -> dict[str,
     return {name: round(value, 4) for name, value in ceilings.items()}
 
 
-def _check_pools(split: str, used: Sequence[Int[np.ndarray, " n"]]) -> None:
-    for category, ids in zip(CATEGORIES, used, strict=True):
-        if len(ids) < 2 * CANDIDATES:
-            raise ValueError(
-                f"the {split} positives use only {len(ids)} items of category "
-                f"{category!r}, too few for negatives; use more users or positives"
-            )
+def _check_pools(
+    split: str, used: Sequence[Int[np.ndarray, " _"]], taken: set[tuple[int, ...]]
+) -> None:
+    """Raises ValueError where it would be hard to find outfits nobody has."""
+    sizes = [len(ids) for ids in used]
+    if min(sizes) < 2 * CANDIDATES or np.prod(sizes, dtype=float) < 2 * len(taken):
+        raise ValueError(
+            f"the {split} positives are {len(taken)} different outfits of {sizes} items "
+            f"({', '.join(CATEGORIES)}), too few items for negatives; use more items"
+        )
 
 
 def _random_negatives(
-    used: Sequence[Int[np.ndarray, " n"]],
+    used: Sequence[Int[np.ndarray, " _"]],
     taken: set[tuple[int, ...]],
     count: int,
     rng: np.random.Generator,
-) -> Int[np.ndarray, "n k s"]:
+) -> Int[np.ndarray, "m k s"]:
     """`RATIO` outfits per positive, every item drawn on its own, none anyone's positive."""
     rows = np.stack([rng.choice(ids, (count, RATIO)) for ids in used], axis=-1)
     for index in np.ndindex(count, RATIO):
@@ -310,7 +313,7 @@ def _random_negatives(
 
 def _hard_negatives(
     chosen: Int[np.ndarray, "u n s"], rng: np.random.Generator
-) -> Int[np.ndarray, "n k s"]:
+) -> Int[np.ndarray, "m k s"]:
     """`RATIO` other users' positives per positive, none that the user has too."""
     users, count, slots = chosen.shape
     rows = np.empty((users, count, RATIO, slots), dtype=chosen.dtype)
@@ -319,13 +322,18 @@ def _hard_negatives(
         others = np.delete(chosen, user, axis=0).reshape(-1, slots)
         free = np.array([tuple(outfit) not in own for outfit in others.tolist()])
         others = others[free]
+        if not len(others):
+            raise ValueError(
+                f"user {user} has all outfits of the other users, so there are no hard "
+                "negatives; use more users or items"
+            )
         rows[user] = others[rng.integers(0, len(others), (count, RATIO))]
     return rows.reshape(-1, RATIO, slots)
 
 
 def _questions(
     positives: Int[np.ndarray, "n s"],
-    used: Sequence[Int[np.ndarray, " n"]],
+    used: Sequence[Int[np.ndarray, " _"]],
     taken: set[tuple[int, ...]],
     rng: np.random.Generator,
 ) -> Int[np.ndarray, "n c s"]:
@@ -350,7 +358,7 @@ def _questions(
 
 
 def _write_tuples(
-    path: Path, users: Int[np.ndarray, " n"], outfits: Int[np.ndarray, "n k s"]
+    path: Path, users: Int[np.ndarray, " n"], outfits: Int[np.ndarray, "n _ s"]
 ) -> None:
     """One outfit a line, the k outfits of each row after one another."""
     with path.open("w", encoding="utf-8", newline="") as file:

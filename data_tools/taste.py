@@ -28,7 +28,7 @@ ARCHETYPES: dict[str, dict[str, float]] = {
 
 TASTE_NOISE = 0.07  # standard deviation of a user's view of one item (taste: 1)
 COMPATIBILITY = 0.75  # standard deviation over random outfits (taste: 1)
-CHOICE_NOISE = 0.07  # standard deviation of the noise in choosing
+CHOICE_NOISE = 0.05  # standard deviation of the noise in choosing
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class World:
       fit: (category, category) -> float64 [n, n']: part from two items together.
     """
 
-    taste: tuple[Float[np.ndarray, "u n"], ...]
-    fit: Mapping[tuple[int, int], Float[np.ndarray, "n m"]]
+    taste: tuple[Float[np.ndarray, "u _"], ...]
+    fit: Mapping[tuple[int, int], Float[np.ndarray, "_ _"]]
 
     @property
     def num_users(self) -> int:
@@ -121,8 +121,8 @@ def _user_weights(users: int, rng: np.random.Generator) -> Float[np.ndarray, "u 
 
 
 def _compatibility(
-    seen: Sequence[Float[np.ndarray, "n k"]],
-) -> dict[tuple[int, int], Float[np.ndarray, "n m"]]:
+    seen: Sequence[Float[np.ndarray, "_ k"]],
+) -> dict[tuple[int, int], Float[np.ndarray, "_ _"]]:
     """How well two items go together, for each pair of categories."""
     hues = [ATTRIBUTES.index(name) for name in HUES]
     angles = np.radians(list(HUES.values()))
@@ -151,7 +151,7 @@ def _compatibility(
 
 def choose_outfits(
     world: World,
-    pools: Sequence[Int[np.ndarray, " n"]],
+    pools: Sequence[Int[np.ndarray, " _"]],
     count: int,
     among: int,
     rng: np.random.Generator,

@@ -13,13 +13,13 @@ from fhn_jax import evaluate
 from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.images import open_images
 from fhn_jax.data.schema import Catalogue, read_catalogue
+from fhn_jax.workdir import check_trained, check_workdir, read_config
 
 # What a user can cause and mend; anything else is a fault of ours and is not caught.
 ERRORS = (
     ValueError,
     KeyError,
-    FileNotFoundError,
-    FileExistsError,
+    OSError,
     FloatingPointError,
     ModuleNotFoundError,
 )
@@ -53,13 +53,7 @@ def prepare(
             raise ValueError(
                 "give --config configs/vse_t3.py, or the --workdir of a run"
             )
-        path = Path(workdir) / "config.json"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: no such file; give --config, or the --workdir of a run"
-            )
-        config = ConfigDict(json.loads(path.read_text(encoding="utf-8")))
-        return config, Path(workdir)
+        return ConfigDict(read_config(Path(workdir))), Path(workdir)
     config = _with_data(config, overrides)
     return config, Path(workdir or Path("runs") / name)
 
@@ -100,11 +94,14 @@ def _catalogue(config: ConfigDict) -> Catalogue:
     return read_catalogue(Path(config.data.root), config.data.variant)
 
 
-def _inputs(config: ConfigDict):
+def _inputs(config: ConfigDict, workdir: Path):
+    """Catalogue and item inputs, after all that can be checked without them."""
     from fhn_jax import build
 
     build.check_config(config)
+    check_workdir(build.config_values(config), workdir)
     catalogue = _catalogue(config)
+    build.make_batches(config, catalogue)
     return catalogue, build.load_inputs(config, catalogue, progress)
 
 
@@ -113,12 +110,17 @@ def progress(title: str):
 
     Where there is no terminal, a plain line at each tenth.
     """
-    bar = tqdm(desc=title, unit="image", disable=not sys.stderr.isatty())
-    tenth = -1
+    bar, tenth = None, -1
 
     def update(done: int, total: int) -> None:
-        nonlocal tenth
-        bar.total = total
+        nonlocal bar, tenth
+        if bar is None:
+            bar = tqdm(
+                desc=title,
+                total=total,
+                unit="image",
+                disable=not sys.stderr.isatty(),
+            )
         bar.update(done - bar.n)
         if bar.disable and done * 10 // max(total, 1) > tenth:
             tenth = done * 10 // max(total, 1)
@@ -131,17 +133,24 @@ def progress(title: str):
 
 def train(config: ConfigDict, workdir: Path, split: str) -> None:
     """Trains."""
-    from fhn_jax.train import train as train_network
+    _train(config, workdir)
 
-    catalogue, inputs = _inputs(config)
-    train_network(config, workdir, catalogue, inputs)
+
+def _train(config, workdir):
+    from fhn_jax.train import train as train_network
+    from fhn_jax.writers import check_wandb
+
+    check_wandb(config.wandb.mode)
+    catalogue, inputs = _inputs(config, workdir)
+    return catalogue, inputs, train_network(config, workdir, catalogue, inputs)
 
 
 def extract_features(config: ConfigDict, workdir: Path, split: str) -> None:
     """Encodes every item once: codes.safetensors and latents.safetensors."""
     from fhn_jax.train import restore_best
 
-    catalogue, inputs = _inputs(config)
+    check_trained(workdir)
+    catalogue, inputs = _inputs(config, workdir)
     trained = restore_best(config, workdir, catalogue, inputs)
     _export(config, workdir, catalogue, inputs, trained)
 
@@ -193,10 +202,7 @@ def report(config: ConfigDict, workdir: Path, split: str) -> None:
 
 def run_all(config: ConfigDict, workdir: Path, split: str) -> None:
     """The main job: train, export, evaluate, report."""
-    from fhn_jax.train import train as train_network
-
-    catalogue, inputs = _inputs(config)
-    trained = train_network(config, workdir, catalogue, inputs)
+    catalogue, inputs, trained = _train(config, workdir)
     _export(config, workdir, catalogue, inputs, trained)
     evaluate.run("all", workdir, catalogue, split)
     report(config, workdir, split)

@@ -15,7 +15,7 @@ from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.images import load_table, open_images, verify_images
 from fhn_jax.data.items import ItemInputs, choose_cache
 from fhn_jax.data.negatives import NegativeSampler
-from fhn_jax.data.schema import Catalogue, read_catalogue, read_text_vectors
+from fhn_jax.data.schema import Catalogue, read_text_vectors
 from fhn_jax.export import ItemEncoder
 from fhn_jax.models.augment import Augmentation
 from fhn_jax.models.fashion_hash_net import (
@@ -27,6 +27,7 @@ from fhn_jax.models.fashion_hash_net import (
 from fhn_jax.models.hashing import Hash
 from fhn_jax.schedule import Schedule
 from fhn_jax.train_state import Objective, Trainer, make_optimizer
+from fhn_jax.validation import SCORES
 
 Progress = Callable[[str], Callable[[int, int], None]]
 
@@ -44,11 +45,6 @@ def config_hash(config: ConfigDict) -> str:
     values["data"].pop("root")  # The data has a checksum of its own.
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load_catalogue(config: ConfigDict) -> Catalogue:
-    """The catalogue that a config names."""
-    return read_catalogue(Path(config.data.root), config.data.variant)
 
 
 def load_inputs(
@@ -200,6 +196,10 @@ def check_config(config: ConfigDict) -> None:
     for key in ("epochs", "batch_size", "log_steps", "val_epochs"):
         if config.train[key] < 1:
             raise ValueError(f"train.{key}={config.train[key]}: expected at least 1")
+    if config.train.select not in SCORES:
+        raise ValueError(
+            f"train.select={config.train.select!r}: expected one of {', '.join(SCORES)}"
+        )
     if not 0 <= config.train.average_decay < 1:
         raise ValueError(
             f"train.average_decay={config.train.average_decay}: expected 0 to below 1"

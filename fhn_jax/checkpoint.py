@@ -85,14 +85,29 @@ class Checkpoints:
           state: arrays.
           host: what else the run needs to go on; JSON.
           score: of the validation, higher is better; None when not validated.
+        Raises:
+          FloatingPointError: an array is not finite; earlier checkpoints are kept.
         """
+        arrays = flatten(state)
+        finite = jax.device_get(_all_finite(arrays))
+        for name in arrays:
+            if not finite[name]:
+                raise FloatingPointError(
+                    f"{name} is not finite after step {int(state.step)}; the last good "
+                    "checkpoint is kept. Lower config.optimizer.rates, or look at the "
+                    "data of that step."
+                )
         self._checkpointer.save(
             int(state.step),
-            flatten(state),
+            arrays,
             overwrite=True,
             metrics=None if score is None else {"score": float(score)},
             custom_metadata=dict(host),
         )
+
+    def host(self, step: int) -> dict[str, Any]:
+        """The host values of a checkpoint."""
+        return dict(self._checkpointer.metadata(step).custom_metadata or {})
 
     def restore(
         self, state: TrainState, step: int
@@ -118,8 +133,7 @@ class Checkpoints:
         # Copies, because the training step donates its state.
         leaves = [jnp.array(arrays[name]) for name in expected]
         restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
-        metadata = self._checkpointer.metadata(step)
-        return restored, dict(metadata.custom_metadata or {})
+        return restored, self.host(step)
 
     def _check(self, expected, stored, step):
         faults = [f"{name} missing" for name in expected if name not in stored]
@@ -135,3 +149,8 @@ class Checkpoints:
                 f"{'; '.join(faults[:5])}{'; …' if len(faults) > 5 else ''}. It was "
                 "made with another config; use that one, or another --workdir."
             )
+
+
+@jax.jit
+def _all_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: jnp.isfinite(array).all() for name, array in arrays.items()}

@@ -122,12 +122,13 @@ def make_codes(
       FloatingPointError: a latent is not finite.
     """
     hash_ = model.hash
-    users = np.asarray(model.user(jnp.arange(catalogue.num_users)))
+    users = model.user(jnp.arange(catalogue.num_users))
+    latents = {m: tuple(map(jnp.asarray, zs)) for m, zs in latents.items()}
     for name, z in [
         ("user", users),
         *((m, z) for m, zs in latents.items() for z in zs),
     ]:
-        if not np.isfinite(z).all():
+        if not jnp.isfinite(z).all():
             raise FloatingPointError(
                 f"{name} latents are not finite; the model is broken: train again with "
                 "lower config.optimizer.rates"
@@ -169,8 +170,8 @@ def make_codes(
     return codes, Latents(relaxed, codes.sha256())
 
 
-def _packed(hash_, z: Array | np.ndarray) -> np.ndarray:
-    return pack(np.asarray(hash_.binary(jnp.asarray(z))))
+def _packed(hash_, z: Array) -> np.ndarray:
+    return pack(np.asarray(hash_.binary(z)))
 
 
 def _weights(param, ones) -> np.ndarray:

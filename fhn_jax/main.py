@@ -1,4 +1,8 @@
-"""Command line: python -m fhn_jax.main [ACTION] --config … --workdir …"""
+"""Command line: python -m fhn_jax.main [ACTION] --config … --workdir …
+
+ACTION is one of train, extract-features, evaluate-accuracy, evaluate-rank, fitb and
+report; without it all of them are done. After training, --workdir alone is enough.
+"""
 
 import sys
 from pathlib import Path
@@ -22,27 +26,64 @@ _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error")
 
 def main(argv: list[str]) -> None:
     """Runs one action, or all of them: train, export, evaluate, report."""
-    if len(argv) > 2:
-        raise app.UsageError(f"one action at most, got {argv[1:]}")
-    action = argv[1] if len(argv) == 2 else "all"
-    if action not in actions.ACTIONS:
-        raise app.UsageError(
-            f"action {action!r} is unknown; expected {', '.join(actions.ACTIONS)}, or "
-            "none for all of the main job"
-        )
     overrides = {}
     if _CONFIG.value is not None:
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
     try:
+        action = _action(argv)
         config, workdir = actions.prepare(
             _CONFIG.value, overrides, _config_name(), _WORKDIR.value
         )
-        actions.ACTIONS[action](config, workdir, _SPLIT.value)
+        action(config, workdir, _SPLIT.value)
     except actions.ERRORS as error:
         if _DEBUG.value:
             raise
-        text = error.args[0] if isinstance(error, KeyError) else error
-        sys.exit(f"error: {text}\n(--debug shows where in the code)")
+        _fail(error.args[0] if isinstance(error, KeyError) else error)
+    except KeyboardInterrupt as interrupt:
+        text = str(interrupt) or "run again to go on from the last checkpoint"
+        print(f"interrupted: {text}", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Reads the flags; a mistake in them ends in one line, not in a traceback.
+
+    Returns:
+      what is no flag.
+    """
+    try:
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is not None:
+            # A file that cannot be read is not reported before it is used.
+            _ = _CONFIG.value.data
+    except Exception as error:  # A config is a program, and may raise anything.
+        if "--debug" in argv:
+            raise
+        if isinstance(error, AttributeError) and isinstance(error.args[0], KeyError):
+            text = error.args[0].args[0].replace("\n", ". ")
+            _fail(f"unknown config key {text}")
+        text = str(error).strip().splitlines()[-1]
+        _fail(text.strip().removeprefix("ValueError: "))
+    if flags.FLAGS["verbosity"].using_default_value:
+        # Warnings only: orbax has something to say about each file that it writes.
+        flags.FLAGS.verbosity = -1
+    return rest
+
+
+def _fail(text) -> None:
+    sys.exit(f"error: {text}\n(--debug shows where in the code)")
+
+
+def _action(argv):
+    if len(argv) > 2:
+        raise ValueError(f"one action at most, got {', '.join(argv[1:])}")
+    name = argv[1] if len(argv) == 2 else "all"
+    if name not in actions.ACTIONS:
+        raise ValueError(
+            f"action {name!r} is unknown; expected {', '.join(actions.ACTIONS)}, or "
+            "none for all of the main job"
+        )
+    return actions.ACTIONS[name]
 
 
 def _config_name() -> str | None:
@@ -55,4 +96,4 @@ def _config_name() -> str | None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

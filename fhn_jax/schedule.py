@@ -56,6 +56,15 @@ class Schedule:
             )
         if self.every < 1:
             raise ValueError(f"schedule.every={self.every}: expected at least 1")
+        if not 0 <= self.threshold < 1:
+            raise ValueError(
+                f"schedule.threshold={self.threshold}: expected 0 to below 1"
+            )
+        for name in ("warmup_steps", "patience", "cooldown"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"schedule.{name}={getattr(self, name)}: expected at least 0"
+                )
 
     def rate(self, step: int) -> float:
         """The factor of a step, counted from 0."""

@@ -1,6 +1,5 @@
 """The training loop."""
 
-import json
 import signal
 import sys
 import threading
@@ -14,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fhn_jax import build, files
+from fhn_jax import build
 from fhn_jax.checkpoint import Checkpoints
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.items import ItemInputs
@@ -24,6 +23,7 @@ from fhn_jax.models.hashing import tanh_scale
 from fhn_jax.schedule import Schedule
 from fhn_jax.train_state import Trainer, TrainState, take_means
 from fhn_jax.validation import Validation
+from fhn_jax.workdir import check_trained, claim_workdir
 from fhn_jax.writers import Writer
 
 
@@ -46,7 +46,7 @@ class Trained(NamedTuple):
     step: int
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM stopped the run after its state was saved."""
 
 
@@ -68,9 +68,9 @@ def train(
     Raises:
       FloatingPointError: a metric is not finite.
       Interrupted: stopped by a signal; the state is saved.
-      ValueError: the workdir holds a run of another config.
+      ValueError: the workdir holds a run of another config or of other data.
     """
-    claim_workdir(config, workdir)
+    claim_workdir(build.config_values(config), workdir)
     model = build.make_model(config, catalogue, build.text_dim_of(inputs))
     batches = build.make_batches(config, catalogue)
     trainer = build.make_trainer(config, model, batches)
@@ -83,26 +83,31 @@ def train(
     state = trainer.init()
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         if checkpoints.latest is not None:
-            state, host = checkpoints.restore(state, checkpoints.latest)
+            state, host = _restore(checkpoints, state, checkpoints.latest, catalogue)
             schedule.recall(host["schedule"])
-        with Writer(
-            workdir,
-            build.config_values(config),
-            mode=config.wandb.mode,
-            project=config.wandb.project,
-            after_step=int(state.step),
-        ) as writer:
-            loop = _Loop(
-                config,
-                trainer,
-                batches,
-                inputs,
-                schedule,
-                validation,
-                writer,
-                checkpoints,
-            )
-            loop.run(state)
+        done = int(state.step)
+        if done == config.train.epochs * batches.steps:
+            print(f"{workdir} is trained to the end already", file=sys.stderr)
+        else:
+            with Writer(
+                workdir,
+                build.config_values(config),
+                mode=config.wandb.mode,
+                project=config.wandb.project,
+                after_step=done,
+            ) as writer:
+                loop = _Loop(
+                    config,
+                    catalogue.checksum,
+                    trainer,
+                    batches,
+                    inputs,
+                    schedule,
+                    validation,
+                    writer,
+                    checkpoints,
+                )
+                loop.run(state)
     return restore_best(config, workdir, catalogue, inputs)
 
 
@@ -113,63 +118,37 @@ def restore_best(
 
     Raises:
       FileNotFoundError: the workdir holds no checkpoint.
-      ValueError: it holds a run of another config.
+      ValueError: it holds a run of another config or of other data.
     """
-    if not (workdir / "checkpoints").is_dir():
-        raise FileNotFoundError(
-            f"{workdir / 'checkpoints'}: no such folder; train first: "
-            "python -m fhn_jax.main train --config … --workdir …"
-        )
-    claim_workdir(config, workdir)
+    check_trained(workdir)
+    claim_workdir(build.config_values(config), workdir)
     model = build.make_model(config, catalogue, build.text_dim_of(inputs))
     batches = build.make_batches(config, catalogue)
     trainer = build.make_trainer(config, model, batches)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        if checkpoints.best is None:
-            raise FileNotFoundError(
-                f"{workdir / 'checkpoints'} holds no finished checkpoint; train first"
-            )
-        state, _ = checkpoints.restore(trainer.init(), checkpoints.best)
+        state, _ = _restore(checkpoints, trainer.init(), checkpoints.best, catalogue)
     step = int(state.step)
     return Trained(trainer.model(state), _beta(config, step, batches.steps), step)
 
 
-def claim_workdir(config: ConfigDict, workdir: Path) -> None:
-    """Writes config.json, or makes sure that the workdir belongs to this config.
-
-    Raises:
-      ValueError: it belongs to another one; names the first differing keys.
-    """
-    path = workdir / "config.json"
-    values = build.config_values(config)
-    if path.exists():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        differing = [
-            f"{key} is {theirs!r} there and {ours!r} here"
-            for key, theirs, ours in _differences(stored, values)
-            if key.split(".")[0] not in ("wandb", "demo")
-        ]
-        if differing:
-            raise ValueError(
-                f"{workdir} holds a run of another config: {'; '.join(differing[:5])}"
-                f"{'; …' if len(differing) > 5 else ''}. Use another --workdir, or "
-                "remove this one."
-            )
-    files.write_json(path, values)
-
-
-def _differences(a: Any, b: Any, prefix: str = ""):
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        for key in sorted(a.keys() | b.keys()):
-            yield from _differences(a.get(key), b.get(key), f"{prefix}{key}.")
-    elif a != b:
-        yield prefix.rstrip("."), a, b
+def _restore(
+    checkpoints: Checkpoints, state: TrainState, step: int, catalogue: Catalogue
+) -> tuple[TrainState, dict[str, Any]]:
+    checksum = checkpoints.host(step)["data"]
+    if checksum != catalogue.checksum:
+        raise ValueError(
+            f"{checkpoints.folder} was trained on other data (checksum "
+            f"{checksum[:12]}) than tuples_{catalogue.variant} in {catalogue.root} "
+            f"({catalogue.checksum[:12]}); give that data, or another --workdir"
+        )
+    return checkpoints.restore(state, step)
 
 
 class _Loop:
     def __init__(
         self,
         config: ConfigDict,
+        checksum: str,
         trainer: Trainer,
         batches: TrainBatches,
         inputs: ItemInputs,
@@ -178,7 +157,8 @@ class _Loop:
         writer: Writer,
         checkpoints: Checkpoints,
     ):
-        self.config, self.trainer, self.batches = config, trainer, batches
+        self.config, self.checksum = config, checksum
+        self.trainer, self.batches = trainer, batches
         self.inputs, self.schedule, self.validation = inputs, schedule, validation
         self.writer, self.checkpoints = writer, checkpoints
         self.key = jax.random.key(config.seed)
@@ -220,6 +200,8 @@ class _Loop:
                 raise Interrupted(f"stopped after step {step}; run again to go on")
         state = self._end_epoch(state, step, epoch + 1)
         if stop.asked and step < self.total_steps:
+            if self.checkpoints.latest != step:
+                self._save(state)
             raise Interrupted(f"stopped after epoch {epoch + 1}; run again to go on")
         return state, step
 
@@ -241,6 +223,7 @@ class _Loop:
         last = self.config.train.epochs
         if not due(epoch, self.config.train.val_epochs, last):
             return state
+        paused = time.monotonic()
         score = None
         if self.validation is not None:
             beta = _beta(self.config, step, self.batches.steps)
@@ -251,12 +234,12 @@ class _Loop:
             self.writer.write(step, {"epoch": float(epoch), **measured})
             tqdm.write(_line(epoch, last, measured), file=sys.stderr)
         self._save(state, score)
-        self.started = time.monotonic()
+        self.started += time.monotonic() - paused
         return state
 
     def _save(self, state, score=None) -> None:
         take_means(state)  # A state that is not finite must not be saved.
-        host = {"schedule": self.schedule.memory()}
+        host = {"schedule": self.schedule.memory(), "data": self.checksum}
         self.checkpoints.save(state, host, score)
 
 

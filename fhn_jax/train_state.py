@@ -299,13 +299,15 @@ def take_means(state: TrainState) -> tuple[TrainState, dict[str, float]]:
     Raises:
       FloatingPointError: a metric was not finite; names metric and step.
     """
-    for name, first in jax.device_get(state.bad_steps).items():
-        if first >= 0:
-            raise FloatingPointError(
-                f"train/{name} is not finite since step {int(first)}. Lower "
-                "config.optimizer.rates, or look at the data of that step; the last "
-                "good checkpoint is kept."
-            )
+    first = jax.device_get(state.bad_steps)
+    bad = [name for name in METRICS if first[name] >= 0]
+    if bad:
+        name = min(bad, key=first.get)
+        raise FloatingPointError(
+            f"train/{name} is not finite since step {int(first[name])}. Lower "
+            "config.optimizer.rates, or look at the data of that step; the last good "
+            "checkpoint is kept."
+        )
     sums = {name: float(value) for name, value in jax.device_get(state.sums).items()}
     rows = sums.pop("rows")
     means = {name: value / max(rows, 1.0) for name, value in sums.items()}

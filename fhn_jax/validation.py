@@ -14,6 +14,14 @@ from fhn_jax.export import ItemEncoder, ItemLatents
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.train_state import Objective
 
+# What the best checkpoint can be chosen by: higher is better.
+SCORES = (
+    "val/auc_binary",
+    "val/auc_relaxed",
+    "val/auc_asymmetric",
+    "val/accuracy_binary",
+    "val/accuracy_relaxed",
+)
 _CHUNK = 4096
 _SATURATED = 0.99
 
@@ -149,7 +157,7 @@ def bit_statistics(
     for by_category in latents.values():
         z: Float32[np.ndarray, "n d"] = np.concatenate(by_category)
         balance.append(np.abs(np.where(z >= 0, 1.0, -1.0).mean(axis=0)).mean())
-        relaxed = np.asarray(model.hash.relaxed(z, beta))
+        relaxed = np.asarray(model.hash.relaxed(jnp.asarray(z), beta))
         if model.hash.alphabet == "01":
             relaxed = 2 * relaxed - 1
         saturated.append((np.abs(relaxed) > _SATURATED).mean())

@@ -28,14 +28,28 @@ def read_config(workdir: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(
-            f"{path}: not JSON ({error}); give --config to write it again"
+            f"{path}: not JSON ({error}); remove it, and give the --config of the run"
         ) from None
     if not isinstance(values, dict):
         raise ValueError(
-            f"{path} holds a {type(values).__name__}, expected settings by name; give "
-            "--config to write it again"
+            f"{path} holds a {type(values).__name__}, expected settings by name; "
+            "remove it, and give the --config of the run"
         )
     return values
+
+
+def is_trained(workdir: Path) -> bool:
+    """Whether there is a finished checkpoint."""
+    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+
+
+def check_trained(workdir: Path) -> None:
+    """Raises FileNotFoundError unless there is a finished checkpoint."""
+    if not is_trained(workdir):
+        raise FileNotFoundError(
+            f"{workdir / 'checkpoints'} holds no finished checkpoint; train first: "
+            "python -m fhn_jax.main train --config … --workdir …"
+        )
 
 
 def check_workdir(values: Mapping[str, Any], workdir: Path) -> None:
@@ -46,8 +60,8 @@ def check_workdir(values: Mapping[str, Any], workdir: Path) -> None:
     Raises:
       ValueError: it does; names the first differing keys.
     """
-    if not any((workdir / "checkpoints").glob("*")):
-        return  # Nothing was trained with its config, if it has one.
+    if not (is_trained(workdir) and (workdir / "config.json").exists()):
+        return
     differing = [
         f"{key} is {theirs!r} there and {ours!r} here"
         for key, theirs, ours in _differences(read_config(workdir), values)

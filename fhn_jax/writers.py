@@ -23,8 +23,7 @@ class Writer:
       after_step: a resumed run's step; lines of later steps are dropped, since those
         steps are run again.
     Raises:
-      ValueError: unknown mode, or online without a key.
-      ModuleNotFoundError: wandb is wanted but not installed.
+      ValueError, ModuleNotFoundError: as `check_wandb`; wandb does not start.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Writer:
             self._run.log(dict(metrics), step=step)
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: str) -> int | float:
     """The step of a line of metrics; a line cut short by a crash is after all steps."""
     try:
         return json.loads(line)["step"]
@@ -74,13 +73,22 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
-def _start_wandb(workdir, config, mode, project):
+def check_wandb(mode: str) -> None:
+    """Makes sure, without asking for anything, that Weights & Biases can be used.
+
+    Raises:
+      ValueError: unknown mode, or online without a key that the server takes.
+      ModuleNotFoundError: wandb is wanted but not installed.
+    """
     if mode not in WANDB_MODES:
         raise ValueError(
             f"config.wandb.mode={mode!r}: expected one of {', '.join(WANDB_MODES)}"
         )
     if mode == "disabled":
-        return None
+        return
+    if mode == "offline":
+        # Otherwise its telemetry looks for a server even so.
+        os.environ["WANDB_ERROR_REPORTING"] = "false"
     try:
         import wandb
     except ModuleNotFoundError:
@@ -88,18 +96,40 @@ def _start_wandb(workdir, config, mode, project):
             "config.wandb.mode needs the package wandb: pip install wandb, or use "
             "--config.wandb.mode=disabled"
         ) from None
-    if mode == "online" and not wandb.login(prompt=False):
-        raise ValueError(
-            "config.wandb.mode='online' needs a key: run `wandb login` or set "
-            "WANDB_API_KEY first, or use --config.wandb.mode=offline"
+    if mode == "online":
+        try:
+            if not wandb.login(prompt=False):
+                raise ValueError(
+                    "config.wandb.mode='online' needs a key: run `wandb login` or set "
+                    "WANDB_API_KEY first, or use --config.wandb.mode=offline"
+                )
+        except wandb.Error as error:
+            raise _wandb_error(mode, error) from None
+
+
+def _start_wandb(workdir, config, mode, project):
+    check_wandb(mode)
+    if mode == "disabled":
+        return None
+    import wandb
+
+    try:
+        return wandb.init(
+            project=project,
+            dir=workdir,
+            name=workdir.name,
+            config=dict(config),
+            mode=mode,
+            settings=wandb.Settings(
+                silent=True, console="off", disable_git=True, x_disable_stats=True
+            ),
         )
-    return wandb.init(
-        project=project,
-        dir=workdir,
-        name=workdir.name,
-        config=dict(config),
-        mode=mode,
-        settings=wandb.Settings(
-            silent=True, console="off", disable_git=True, x_disable_stats=True
-        ),
-    )
+    except wandb.Error as error:
+        raise _wandb_error(mode, error) from None
+
+
+def _wandb_error(mode, error):
+    remedy = "--config.wandb.mode=offline (`wandb sync` can send the run later)"
+    if mode == "offline":
+        remedy = "--config.wandb.mode=disabled"
+    return ValueError(f"config.wandb.mode={mode!r}: {error}; use {remedy}")

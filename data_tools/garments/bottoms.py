@@ -487,7 +487,7 @@ def draw_pleated_skirt(canvas: Canvas, cloth: Cloth, rng: np.random.Generator) -
     y, high = 14.0, 5.0
     count = int(rng.integers(11, 15))
 
-    def width(level: Plane | np.ndarray) -> Plane | np.ndarray:
+    def width(level: np.ndarray) -> np.ndarray:
         share = np.clip((level - y - high) / (low - y - high), 0, 1.05)
         return half + 0.8 + (hem - half) * share**0.86
 
@@ -519,7 +519,7 @@ def draw_maxi_skirt(canvas: Canvas, cloth: Cloth, rng: np.random.Generator) -> N
     waves = rng.uniform(4.2, 6.0)
     turn = rng.uniform(0, 2 * np.pi)
 
-    def width(level: Plane | np.ndarray) -> Plane | np.ndarray:
+    def width(level: np.ndarray) -> np.ndarray:
         share = np.clip((level - y - high) / (low - y - high), 0, 1.05)
         return half + 0.6 + (hem - half) * (0.42 * np.sqrt(share) + 0.58 * share)
 
@@ -538,7 +538,7 @@ def draw_maxi_skirt(canvas: Canvas, cloth: Cloth, rng: np.random.Generator) -> N
     canvas.fill(outline, cloth, radius=2.6, depth=0.28, shade=flow)
     if rng.random() < 0.4:
         for level in (y + 0.42 * (low - y), y + 0.70 * (low - y)):
-            side = float(width(np.array(level)))
+            side = float(width(np.array([level]))[0])
             seam = spline((50 - side, level), (50, level + 2.8), (50 + side, level))
             canvas.stroke([seam], seam_colour(cloth.base), width=0.4, opacity=0.55)
     _skirt_band(canvas, cloth, half, y, high)

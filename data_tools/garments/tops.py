@@ -119,8 +119,8 @@ def _hem(cut: Cut) -> Points:
     )
 
 
-def _sleeves(canvas: Canvas, cut: Cut, cloth: Cloth) -> float:
-    """Both sleeves; returns the angle in degrees at which the right one hangs."""
+def _sleeves(canvas: Canvas, cut: Cut, cloth: Cloth) -> None:
+    """Both sleeves, the pattern turned as they hang."""
     tip, pit = cut.shoulder_point, cut.armpit
     right = chain(
         spline((tip[0] - 4, tip[1] - 1.2), tip, *cut.sleeve),
@@ -143,7 +143,6 @@ def _sleeves(canvas: Canvas, cut: Cut, cloth: Cloth) -> float:
             radius=1.9,
             occlusion=0,
         )
-    return angle
 
 
 def _cuffs(canvas: Canvas, cut: Cut, cloth: Cloth, length: float) -> None:

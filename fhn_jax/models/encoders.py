@@ -17,7 +17,7 @@ def make_backbone(name: str, *, rngs: nnx.Rngs, **options) -> nnx.Module:
 
     Args:
       name: one of `BACKBONES`.
-      options: of `tiny`: width, colours, maps.
+      options: of `tiny`: width, shapes.
     Raises:
       ValueError: unknown name.
     """

@@ -44,7 +44,7 @@ def _sign_tanh_jvp(primals, tangents):
     return sign(z), dz * (1 - jnp.tanh(z) ** 2)
 
 
-def tanh_scale(epoch: float, gamma: float) -> float:
+def tanh_scale(epoch: int | float, gamma: float) -> float:
     """The reference's slope β of tanh(β z) in an epoch: sqrt(1 + γ·epoch).
 
     >>> tanh_scale(3, 1.0)

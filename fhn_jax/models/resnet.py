@@ -145,7 +145,8 @@ def perceptual(images: Float[Array, "n h w 3"]) -> Float[Array, "n h w 4"]:
     linear = jnp.where(
         images <= 0.04045, images / 12.92, ((images + 0.055) / 1.055) ** 2.4
     )
-    xyz = linear @ _SRGB_TO_XYZ.T / _SRGB_TO_XYZ.sum(axis=1)
+    white = _SRGB_TO_XYZ.sum(axis=1).reshape(1, 1, 1, 3)
+    xyz = linear @ _SRGB_TO_XYZ.T / white
     f = jnp.where(xyz > 0.008856, jnp.cbrt(xyz), 7.787 * xyz + 16 / 116)
     lightness = 1.16 * f[..., 1] - 0.16
     a, b = 5 * (f[..., 0] - f[..., 1]), 2 * (f[..., 1] - f[..., 2])
@@ -212,7 +213,8 @@ class Tiny(nnx.Module):
             self.attention(x), (n, rows, columns, len(self.windows)), "bilinear"
         )
         weights = jax.nn.softmax(
-            (logits + self._centred(rows, columns)).reshape(n, rows * columns, -1), 1
+            (logits + self._centred(rows, columns)[None]).reshape(n, rows * columns, -1),
+            axis=1,
         )
         colours = colours.reshape(n, rows * columns, -1)
         mean = jnp.einsum("npf,npa->naf", colours, weights)

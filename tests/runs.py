@@ -1,0 +1,160 @@
+"""Training runs for tests: their settings, processes, and a cache of compiled steps."""
+
+import contextlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+REPOSITORY = Path(__file__).parents[1]
+# Not equal in two runs that are otherwise equal bit for bit.
+TIMES = ("train/seconds", "train/images_per_second")
+
+
+def settings(root, overrides=None, *, config="text_t3", variant="8"):
+    """The smoke settings of a config for the data in `root`, wandb disabled.
+
+    Args:
+      overrides: single values by dotted key.
+    """
+    settings = importlib.import_module(f"configs.{config}").get_config("smoke")
+    values = {"data.root": str(root), "data.variant": variant, "wandb.mode": "disabled"}
+    settings.update_from_flattened_dict(values | (overrides or {}))
+    return settings.lock()
+
+
+def flags(root, overrides=None, *, config="text_t3", variant="8"):
+    """The command line that gives `settings`."""
+    values = {"data.root": str(root), "data.variant": variant, "wandb.mode": "disabled"}
+    values |= overrides or {}
+    path = REPOSITORY / "configs" / f"{config}.py"
+    return [
+        f"--config={path}:smoke",
+        *(f"--config.{key}={value}" for key, value in values.items()),
+    ]
+
+
+def quiet(title):
+    """A progress bar that shows nothing."""
+    return lambda done, total: None
+
+
+def start(arguments, *, patch="", cwd=None, env=None):
+    """Starts the command line in a process of its own.
+
+    Args:
+      arguments: of the command line.
+      patch: Python that runs first.
+      cwd: working directory.
+      env: variables to change; None removes one.
+    """
+    program = f"{patch}\nfrom absl import app\nfrom fhn_jax import main\n"
+    program += "app.run(main.main, flags_parser=main.parse_flags)\n"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | (env or {})
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=cwd,
+        env={key: value for key, value in environment.items() if value is not None},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(arguments, **options):
+    """The exit code, stdout and stderr of the command line, see `start`."""
+    process = start(arguments, **options)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@contextlib.contextmanager
+def compiled_once(folder):
+    """Keeps what jax compiles in `folder`, for this process and those it starts.
+
+    Each run jits functions of its own; without a cache every test would wait for them
+    to be compiled again.
+    """
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    options = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    variables = {name.upper(): str(value) for name, value in options.items()}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    os.environ.update(variables)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+def load(config):
+    """Catalogue and item inputs of a config."""
+    from fhn_jax import build
+    from fhn_jax.data.schema import read_catalogue
+
+    catalogue = read_catalogue(config.data.root, config.data.variant)
+    return catalogue, build.load_inputs(config, catalogue, quiet)
+
+
+def train(config, workdir):
+    """Trains in this process."""
+    from fhn_jax import train
+
+    return train.train(config, workdir, *load(config))
+
+
+def metrics(workdir):
+    """The lines of metrics.jsonl, without `TIMES`."""
+    lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in TIMES}
+        for line in lines
+    ]
+
+
+def steps(workdir):
+    """The steps of the checkpoints of a run, in order."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
+def latest(config, workdir):
+    """The arrays, by name, and the host values of the latest checkpoint."""
+    from fhn_jax import build
+    from fhn_jax.checkpoint import Checkpoints, flatten
+
+    catalogue, inputs = load(config)
+    model = build.make_model(config, catalogue, build.text_dim_of(inputs))
+    trainer = build.make_trainer(config, model, build.make_batches(config, catalogue))
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        state, host = checkpoints.restore(trainer.init(), checkpoints.latest)
+    return {name: np.asarray(a) for name, a in flatten(state).items()}, host
+
+
+def assert_equal_runs(config, ours, theirs):
+    """Two runs of a config have equal metrics and final states, bit for bit."""
+    assert metrics(ours) == metrics(theirs)
+    assert steps(ours) == steps(theirs)
+    (our_arrays, our_host), (their_arrays, their_host) = (
+        latest(config, workdir) for workdir in (ours, theirs)
+    )
+    assert our_host == their_host
+    assert our_arrays.keys() == their_arrays.keys()
+    for name, array in our_arrays.items():
+        np.testing.assert_array_equal(array, their_arrays[name], err_msg=name)

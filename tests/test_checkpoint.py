@@ -1,0 +1,161 @@
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from runs import steps
+
+from fhn_jax.checkpoint import Checkpoints, flatten
+from fhn_jax.train_state import METRICS, TrainState, zero_sums
+
+
+def state_of(step, value=1.0, **params):
+    """A state with variables [value, value + 1, …] and moments."""
+    params = params or {
+        "user": {"embedding": value + jnp.arange(6.0).reshape(2, 3)},
+        "matching": {"alpha": jnp.asarray(value)},
+    }
+    return TrainState(
+        step=jnp.asarray(step, jnp.int32),
+        params=params,
+        opt_state=({"count": jnp.asarray(step, jnp.int32)},),
+        average=None,
+        sums=zero_sums(),
+        bad_steps={name: jnp.full((), -1, jnp.int32) for name in METRICS},
+    )
+
+
+def save(folder, scores, **options):
+    """Saves a state a score, of steps 1, 2, …"""
+    with Checkpoints(folder) as checkpoints:
+        for step, score in enumerate(scores, 1):
+            checkpoints.save(state_of(step, float(step)), {}, score, **options)
+
+
+def test_arrays_are_named_by_their_path():
+    assert flatten(state_of(3)).keys() == {
+        "step",
+        "params/user/embedding",
+        "params/matching/alpha",
+        "opt_state/0/count",
+        *(f"sums/{name}" for name in zero_sums()),
+        *(f"bad_steps/{name}" for name in METRICS),
+    }
+
+
+def test_a_restored_state_is_the_saved_one_bit_for_bit(tmp_path):
+    awkward = jnp.array([0.1, -0.0, 1e-45, 3e38], jnp.float32)
+    saved = state_of(7, user={"embedding": awkward})
+    host = {"schedule": {"scale": 0.1, "best": None, "bad_epochs": 3}, "data": "ab"}
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(saved, host, 0.5)
+    empty = state_of(0, user={"embedding": jnp.zeros(4)})
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        restored, restored_host = checkpoints.restore(empty, checkpoints.latest)
+    assert restored_host == host
+    for (name, array), expected in zip(
+        flatten(restored).items(), flatten(saved).values(), strict=True
+    ):
+        assert array.dtype == expected.dtype, name
+        assert np.asarray(array).tobytes() == np.asarray(expected).tobytes(), name
+
+
+def test_a_new_folder_has_no_checkpoint(tmp_path):
+    with Checkpoints(tmp_path / "new" / "checkpoints") as checkpoints:
+        assert checkpoints.latest is None
+        assert checkpoints.best is None
+
+
+@pytest.mark.parametrize(
+    ("scores", "best", "kept"),
+    [
+        ([0.5, 0.9, 0.6, 0.7], 2, [2, 4]),
+        ([0.5, 0.6, 0.9], 3, [3]),
+        ([-0.5, -0.1, -0.6], 2, [2, 3]),
+        ([0.9, 0.5, None], 1, [1, 3]),  # interrupted: saved without a score
+        ([None, None, None], 3, [3]),  # without validation
+        ([0.7, 0.7], 2, [2]),  # of equals the later
+    ],
+)
+def test_the_best_and_the_latest_are_kept(tmp_path, scores, best, kept):
+    save(tmp_path / "checkpoints", scores)
+    assert steps(tmp_path) == kept
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.best == best
+        assert checkpoints.latest == len(scores)
+        state, _ = checkpoints.restore(state_of(0), checkpoints.best)
+    assert float(state.params["matching"]["alpha"]) == best
+
+
+def test_the_best_is_known_to_the_next_process(tmp_path):
+    folder = tmp_path / "checkpoints"
+    save(folder, [0.9, 0.5])
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(state_of(3), {}, 0.6)
+        checkpoints.save(state_of(4), {}, 0.7)
+    assert steps(tmp_path) == [1, 4]
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(state_of(1, 1.0), {"a": 1})
+        checkpoints.save(state_of(1, 5.0), {"a": 2})
+        state, host = checkpoints.restore(state_of(0), 1)
+    assert float(state.params["matching"]["alpha"]) == 5
+    assert host == {"a": 2}
+
+
+def test_what_a_killed_save_left_is_no_checkpoint(tmp_path):
+    folder = tmp_path / "checkpoints"
+    save(folder, [0.5])
+    unfinished = folder / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    (unfinished / "state").write_text("half")
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.latest == 1
+    assert not unfinished.exists()
+
+
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
+    folder = tmp_path / "checkpoints"
+    save(folder, [0.5])
+    bad = state_of(2, user={"embedding": jnp.array([1.0, jnp.nan])})
+    with Checkpoints(folder) as checkpoints:
+        with pytest.raises(
+            FloatingPointError,
+            match=r"params/user/embedding is not finite after step 2; the last good",
+        ):
+            checkpoints.save(bad, {}, 0.9)
+    assert steps(tmp_path) == [1]
+
+
+@pytest.mark.parametrize(
+    ("params", "fault"),
+    [
+        (
+            {"user": {"embedding": jnp.zeros((2, 4))}},
+            "params/user/embedding has shape (2, 3), expected (2, 4)",
+        ),
+        ({"text": {"kernel": jnp.zeros(2)}}, "params/text/kernel missing"),
+        ({"matching": {"alpha": jnp.zeros(())}}, "params/user/embedding unexpected"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, params, fault):
+    folder = tmp_path / "checkpoints"
+    save(folder, [0.5])
+    with Checkpoints(folder) as checkpoints:
+        with pytest.raises(ValueError, match=re.escape(fault)) as caught:
+            checkpoints.restore(state_of(0, **params), 1)
+    assert str(folder / "1") in str(caught.value)
+    assert "use that one, or another --workdir" in str(caught.value)
+
+
+def test_a_restored_state_may_be_donated(tmp_path):
+    folder = tmp_path / "checkpoints"
+    save(folder, [0.5])
+    with Checkpoints(folder) as checkpoints:
+        first, _ = checkpoints.restore(state_of(0), 1)
+        for array in flatten(first).values():
+            array.delete()
+        second, _ = checkpoints.restore(state_of(0), 1)
+    assert float(second.params["matching"]["alpha"]) == 1

@@ -1,0 +1,427 @@
+import functools
+import itertools
+import os
+import signal
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from polyvore_u import write_polyvore_u
+from runs import (
+    assert_equal_runs,
+    compiled_once,
+    flags,
+    latest,
+    load,
+    metrics,
+    settings,
+    start,
+    steps,
+    train,
+)
+
+from fhn_jax import train as train_module
+from fhn_jax.data.batches import TrainBatches
+from fhn_jax.models import fashion_hash_net
+from fhn_jax.train import Interrupted, due, restore_best
+from fhn_jax.train_state import Trainer
+from fhn_jax.validation import Validation
+
+# 48 outfits in batches of 10: 5 steps an epoch, the last one padded. Lines are written
+# in the middle of epochs, the rate falls, and there are moments and averages to lose.
+STEPS = 5
+LONG = {
+    "train.epochs": 4,
+    "train.batch_size": 10,
+    "train.log_steps": 3,
+    "train.average_decay": 0.9,
+    "optimizer.name": "adamw",
+    "optimizer.weight_decay": 0.01,
+    "optimizer.rates.user": 0.05,
+    "optimizer.rates.text": 0.01,
+    "schedule.patience": 0,
+    "schedule.cooldown": 0,
+    "schedule.threshold": 0.5,
+}
+SHORT = LONG | {"train.epochs": 2}
+
+# Stops a process just before batch 3 of epoch 2 (both from 0), with {wait}.
+STOP = """
+import os, time
+from fhn_jax.data.batches import TrainBatches
+from fhn_jax.models import fashion_hash_net
+
+whole_epoch = TrainBatches.epoch
+
+def epoch(self, number, skip=0):
+    for step, batch in enumerate(whole_epoch(self, number, skip), skip):
+        if (number, step) == (2, 3):
+            print("in the middle", flush=True)
+            {wait}
+        yield batch
+
+TrainBatches.epoch = epoch
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_polyvore_u(tmp_path_factory.mktemp("data") / "tiny", image_size=None)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, root):
+    """A run of LONG that nobody stopped."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    train(settings(root, LONG), workdir)
+    return workdir
+
+
+def at_batch(monkeypatch, when, change):
+    """Applies `change` to the batch `when` = (epoch, step), from 0."""
+    epoch_of = TrainBatches.epoch
+
+    def epoch(self, number, skip=0):
+        for step, batch in enumerate(epoch_of(self, number, skip), skip):
+            yield change(batch) if (number, step) == when else batch
+
+    monkeypatch.setattr(TrainBatches, "epoch", epoch)
+
+
+def interrupt(batch, number=signal.SIGINT):
+    os.kill(os.getpid(), number)
+    return batch
+
+
+def validate_as(monkeypatch, *scores):
+    """Validation gives these values of val/auc_binary, one after the other."""
+    scores = iter(scores)
+
+    def validate(self, model, beta):
+        names = ("loss", "auc_relaxed", "auc_asymmetric")
+        return {f"val/{name}": 0.5 for name in names} | {"val/auc_binary": next(scores)}
+
+    monkeypatch.setattr(Validation, "__call__", validate)
+
+
+def test_due_is_every_so_many_steps_and_after_the_last():
+    assert [step for step in range(1, 9) if due(step, 3, last=8)] == [3, 6, 8]
+
+
+def test_the_run_of_the_resume_tests_has_something_to_lose(root, uninterrupted):
+    arrays, host = latest(settings(root, LONG), uninterrupted)
+    kinds = {name.split("/")[0] for name in arrays}
+    assert kinds == {
+        "step", "params", "opt_state", "average", "sums", "bad_steps"
+    }  # fmt: skip
+    assert host["schedule"]["scale"] < 1
+    rates = [line["train/rate"] for line in metrics(uninterrupted) if "lr" not in line
+             and "train/rate" in line]  # fmt: skip
+    assert len(set(rates)) > 1
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_bit_for_bit(root, tmp_path, uninterrupted):
+    patch = STOP.format(wait="time.sleep(600)")
+    process = start(["train", "--workdir", tmp_path, *flags(root, LONG)], patch=patch)
+    assert process.stdout.readline() == "in the middle\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert steps(tmp_path)[-1] == 2 * STEPS
+    # What was done since is done again.
+    assert metrics(tmp_path)[-1]["step"] == 12
+    train(settings(root, LONG), tmp_path)
+    assert_equal_runs(settings(root, LONG), tmp_path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_so(root, tmp_path, uninterrupted):
+    workdir, go_on = tmp_path / "run", tmp_path / "go_on"
+    patch = STOP.format(
+        wait=f"while not os.path.exists({str(go_on)!r}): time.sleep(0.01)"
+    )
+    process = start(["train", "--workdir", workdir, *flags(root, LONG)], patch=patch)
+    assert process.stdout.readline() == "in the middle\n"
+    process.send_signal(signal.SIGINT)
+    go_on.touch()
+    started = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - started < 30
+    assert process.returncode == 130
+    assert err.splitlines()[-2:] == [
+        "stopping: saving the state first",
+        "interrupted: stopped after step 14; run again to go on",
+    ]
+    assert steps(workdir)[-1] == 14
+    train(settings(root, LONG), workdir)
+    assert_equal_runs(settings(root, LONG), workdir, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("when", "number"),
+    [
+        ((0, 0), signal.SIGINT),
+        ((1, 2), signal.SIGTERM),
+        ((2, STEPS - 1), signal.SIGINT),
+    ],
+)
+def test_a_run_stopped_anywhere_goes_on_bit_for_bit(
+    root, tmp_path, monkeypatch, uninterrupted, when, number
+):
+    config = settings(root, LONG)
+    with monkeypatch.context() as patch:
+        at_batch(patch, when, lambda batch: interrupt(batch, number))
+        with pytest.raises(Interrupted, match="run again to go on"):
+            train(config, tmp_path)
+    assert steps(tmp_path)[-1] == when[0] * STEPS + when[1] + 1
+    train(config, tmp_path)
+    assert_equal_runs(config, tmp_path, uninterrupted)
+
+
+def test_a_run_stopped_after_an_epoch_without_validation_is_saved(
+    root, tmp_path, monkeypatch
+):
+    config = settings(root, LONG | {"train.val_epochs": 4})
+    at_batch(monkeypatch, (1, STEPS - 1), interrupt)
+    with pytest.raises(Interrupted, match="stopped after epoch 2"):
+        train(config, tmp_path)
+    assert steps(tmp_path) == [2 * STEPS]
+
+
+def test_a_second_ctrl_c_stops_at_once(root, tmp_path, monkeypatch):
+    at_batch(monkeypatch, (0, 1), lambda batch: interrupt(interrupt(batch)))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(settings(root, SHORT), tmp_path)
+    assert not isinstance(caught.value, Interrupted)
+    assert steps(tmp_path) == []
+
+
+def test_signals_are_as_before_after_a_run(root, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    train(settings(root, SHORT), tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_finished_run_is_not_trained_again(root, tmp_path, monkeypatch, capsys):
+    config = settings(root, SHORT)
+    first = train(config, tmp_path)
+    written = (tmp_path / "metrics.jsonl").read_bytes()
+    monkeypatch.setattr(train_module, "Writer", None)
+    again = train(config, tmp_path)
+    assert "is trained to the end already" in capsys.readouterr().err
+    assert (again.step, again.beta) == (first.step, first.beta)
+    np.testing.assert_array_equal(
+        again.model.user.embedding[...], first.model.user.embedding[...]
+    )
+    assert (tmp_path / "metrics.jsonl").read_bytes() == written
+
+
+def test_the_step_is_traced_once(root, tmp_path, monkeypatch):
+    step, traces = Trainer._step, []
+
+    @functools.wraps(step)
+    def counted(self, state, key, beta, rate, batch, inputs, tables):
+        traces.append(batch)
+        return step(self, state, key, beta, rate, batch, inputs, tables)
+
+    monkeypatch.setattr(Trainer, "_step", counted)
+    train(settings(root, LONG | {"train.epochs": 3}), tmp_path)
+    assert len(traces) == 1
+
+
+def test_the_best_validated_epoch_is_chosen_and_the_latest_kept(
+    root, tmp_path, monkeypatch
+):
+    config = settings(root, LONG)
+    validate_as(monkeypatch, 0.5, 0.9, 0.6, 0.7)
+    trained = train(config, tmp_path)
+    assert trained.step == 2 * STEPS
+    assert steps(tmp_path) == [2 * STEPS, 4 * STEPS]
+    with monkeypatch.context() as patch:
+        validate_as(patch, 0.5, 0.9)
+        two_epochs = train(settings(root, SHORT), tmp_path / "short")
+    np.testing.assert_array_equal(
+        trained.model.user.embedding[...], two_epochs.model.user.embedding[...]
+    )
+
+
+def test_the_best_epoch_is_still_known_after_a_resume(root, tmp_path, monkeypatch):
+    config = settings(root, LONG)
+    validate_as(monkeypatch, 0.9, 0.6, 0.5, 0.7)
+    with monkeypatch.context() as patch:
+        at_batch(patch, (2, 1), interrupt)
+        with pytest.raises(Interrupted):
+            train(config, tmp_path)
+    assert train(config, tmp_path).step == STEPS
+    assert steps(tmp_path) == [STEPS, 4 * STEPS]
+
+
+def test_select_names_the_metric_of_the_best_epoch(root, tmp_path):
+    select = "val/accuracy_relaxed"
+    trained = train(settings(root, LONG | {"train.select": select}), tmp_path)
+    scores = {
+        line["step"]: line[select] for line in metrics(tmp_path) if select in line
+    }
+    assert len(scores) == 4
+    assert scores[trained.step] == max(scores.values())
+
+
+def test_without_a_val_split_the_last_epoch_is_taken(tmp_path):
+    root = write_polyvore_u(tmp_path / "data", image_size=None, positives=(6, 0, 2))
+    config = settings(root, SHORT)
+    trained = train(config, tmp_path / "run")
+    assert trained.step == 2 * STEPS
+    assert not any("val/loss" in line for line in metrics(tmp_path / "run"))
+    assert restore_best(config, tmp_path / "run", *load(config)).step == trained.step
+
+
+def test_nan_stops_the_run_and_names_metric_and_step(
+    root, tmp_path, monkeypatch, uninterrupted
+):
+    config = settings(root, LONG)
+    with monkeypatch.context() as patch:
+        at_batch(
+            patch, (2, 2), lambda b: b._replace(weights=b.weights * np.float32("nan"))
+        )
+        with pytest.raises(
+            FloatingPointError, match=r"train/loss is not finite since step 13\b"
+        ):
+            train(config, tmp_path)
+    assert steps(tmp_path)[-1] == 2 * STEPS
+    # The last good state is a good one: from there the run ends as it should.
+    train(config, tmp_path)
+    assert_equal_runs(config, tmp_path, uninterrupted)
+
+
+def test_a_rate_far_too_high_is_an_error(root, tmp_path):
+    config = settings(root, SHORT | {"optimizer.rates.text": 1e38})
+    with pytest.raises(FloatingPointError, match=r"not finite (since|after) step \d+"):
+        train(config, tmp_path)
+    assert steps(tmp_path) == []
+
+
+def test_variables_that_blow_up_in_the_last_step_are_not_saved(tmp_path, monkeypatch):
+    # The metrics of a step are taken before it changes the variables.
+    root = write_polyvore_u(tmp_path / "data", image_size=None, positives=(6, 0, 2))
+    rate = train_module.Schedule.rate
+    monkeypatch.setattr(
+        train_module.Schedule,
+        "rate",
+        lambda self, step: rate(self, step) if step < 9 else 3e38,
+    )
+    with pytest.raises(
+        FloatingPointError, match=r"params/\S+ is not finite after step"
+    ):
+        train(settings(root, SHORT | {"optimizer.rates.user": 10.0}), tmp_path / "run")
+    assert steps(tmp_path / "run") == [STEPS]
+
+
+def test_a_validation_metric_that_is_not_finite_stops_the_run(
+    root, tmp_path, monkeypatch
+):
+    validate_as(monkeypatch, 0.5, float("nan"))
+    with pytest.raises(FloatingPointError, match="val/auc_binary is nan at step 10"):
+        train(settings(root, LONG), tmp_path)
+    assert steps(tmp_path) == [STEPS]
+
+
+def test_a_workdir_of_other_data_is_refused(root, tmp_path):
+    config = settings(root, SHORT)
+    train(config, tmp_path / "run")
+    other = write_polyvore_u(tmp_path / "data", image_size=None, seed=1)
+    moved = settings(other, SHORT)
+    with pytest.raises(ValueError, match="trained on other data .* another --workdir"):
+        restore_best(moved, tmp_path / "run", *load(moved))
+    with pytest.raises(ValueError, match="trained on other data"):
+        train(moved, tmp_path / "run")
+
+
+def test_a_workdir_stays_valid_when_its_data_moves(root, tmp_path):
+    config = settings(root, SHORT)
+    first = train(config, tmp_path / "run")
+    moved = settings(write_polyvore_u(tmp_path / "data", image_size=None), SHORT)
+    assert restore_best(moved, tmp_path / "run", *load(moved)).step == first.step
+
+
+def test_lines_of_training_do_not_count_the_time_of_validation(
+    root, tmp_path, monkeypatch
+):
+    clock = [0.0]
+
+    def spend(seconds):
+        clock[0] += seconds
+
+    monkeypatch.setattr(train_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        TrainBatches,
+        "epoch",
+        lambda self, *arguments, epoch=TrainBatches.epoch: (
+            spend(2) or batch for batch in epoch(self, *arguments)
+        ),
+    )
+    validate = Validation.__call__
+    monkeypatch.setattr(
+        Validation, "__call__", lambda *arguments: spend(1000) or validate(*arguments)
+    )
+    written = []
+    write = train_module.Writer.write
+    monkeypatch.setattr(
+        train_module.Writer,
+        "write",
+        lambda self, step, line: (
+            written.append((step, line)) or write(self, step, line)
+        ),
+    )
+    train(settings(root, SHORT), tmp_path)
+    lines = [(step, line) for step, line in written if "train/seconds" in line]
+    assert [step for step, _ in lines] == [3, 6, 9, 10]
+    for (before, _), (step, line) in itertools.pairwise([(0, None), *lines]):
+        assert line["train/seconds"] == 2 * (step - before)
+        images = line["train/images_per_second"] * line["train/seconds"]
+        assert 0 < images <= 3 * 20 * (step - before)
+
+
+class Blocks(nnx.Module):
+    """A backbone that compiles fast: the mean colours of 8x8 blocks, and a weight."""
+
+    min_size = 8
+    num_features = 48
+
+    def __init__(self, rngs):
+        self.weight = nnx.Param(jnp.ones(self.num_features))
+
+    def __call__(self, images):
+        n, height, width, _ = images.shape
+        blocks = images.reshape(n, height // 8, 8, width // 8, 8, 3).mean((2, 4))
+        return blocks.reshape(n, -1) * self.weight[...][None]
+
+
+def test_streamed_images_train_as_resident_ones_do(tmp_path, monkeypatch):
+    # The images have the size that the network takes, so that no resizing differs.
+    monkeypatch.setattr(
+        fashion_hash_net, "make_backbone", lambda name, rngs, **_: Blocks(rngs)
+    )
+    root = write_polyvore_u(tmp_path / "data", image_size=32)
+    runs = {}
+    for cache in ("device", "none"):
+        config = settings(root, LONG | {"data.cache": cache}, config="t3")
+        train(config, tmp_path / cache)
+        runs[cache], _ = latest(config, tmp_path / cache)
+    assert runs["device"].keys() == runs["none"].keys()
+    for name, array in runs["device"].items():
+        np.testing.assert_allclose(
+            runs["none"][name], array, rtol=1e-4, atol=1e-6, err_msg=name
+        )
+    np.testing.assert_allclose(
+        *([line["val/loss"] for line in metrics(tmp_path / cache) if "val/loss" in line]
+          for cache in runs), rtol=1e-4
+    )  # fmt: skip

@@ -1,0 +1,462 @@
+"""The objective, the optimisers, and the training step as one pure, traced function."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fhn_jax.data.batches import TrainBatches
+from fhn_jax.data.negatives import NegativeSampler
+from fhn_jax.losses import bpr_loss, softmax_loss, vse_loss
+from fhn_jax.models.augment import Augmentation, normalise
+from fhn_jax.models.fashion_hash_net import FashionHashNet, Shape
+from fhn_jax.models.hashing import Hash
+from fhn_jax.train_state import (
+    GROUPS,
+    METRICS,
+    Objective,
+    Trainer,
+    group_of,
+    make_optimizer,
+    take_means,
+)
+from tests.catalogues import catalogue, random_positives
+
+SIZES = (9, 7, 6)
+TEXT_DIM, IMAGE_SIZE = 6, 16
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.2)
+RATES = dict.fromkeys(GROUPS, 0.1)
+SGD = dict(momentum=0.0)
+
+
+# The objective
+
+
+def test_rank_loss_takes_the_positive_first():
+    scores = jnp.array([[1.0, 0.0, 3.0]])
+    positive, negative = scores[:, 0], scores[:, 1:]
+    np.testing.assert_array_equal(
+        Objective().rank_loss(scores), bpr_loss(positive, negative)
+    )
+    np.testing.assert_array_equal(
+        Objective(rank="softmax", sharpness=2.0).rank_loss(scores),
+        softmax_loss(positive, negative, 2.0),
+    )
+
+
+@pytest.mark.parametrize(
+    "settings, text",
+    [
+        (dict(rank="hinge"), "loss.rank='hinge': expected 'bpr' or 'softmax'"),
+        (dict(binary_share=1.5), "loss.binary_share=1.5: expected 0 to 1"),
+        (dict(sharpness=0.0), "loss.sharpness=0.0: expected above 0"),
+        (dict(vse_weight=-1.0), "loss.vse_weight=-1.0: expected at least 0"),
+        (dict(margin=-0.1), "loss.margin=-0.1: expected at least 0"),
+        (dict(margin=float("nan")), "loss.margin=nan: expected at least 0"),
+    ],
+)
+def test_objectives_out_of_range_are_refused(settings, text):
+    with pytest.raises(ValueError, match=text):
+        Objective(**settings)
+
+
+# Optimisers
+
+TOY = {
+    "user": {"embedding": jnp.ones(3)},
+    "backbone": {"stem": {"kernel": jnp.ones(5)}},
+    "heads": {"visual": {0: jnp.ones(7)}, "text": {0: jnp.ones(11)}},
+    "matching": {"lambda_user": jnp.ones(13)},
+}
+
+
+def one_update(optimizer, gradient=1.0):
+    """The first update of variables that are all 1, by group; and the moments."""
+    gradients = jax.tree.map(lambda x: jnp.full_like(x, gradient), TOY)
+    state = optimizer.init(TOY)
+    updates, _ = optimizer.update(gradients, state, TOY)
+    by_group = {}
+    for path, update in jax.tree_util.tree_flatten_with_path(updates)[0]:
+        by_group[group_of(path)] = float(update[0])
+    moments = sum(x.size for x in jax.tree.leaves(state) if x.ndim)
+    return by_group, moments
+
+
+def test_each_group_has_a_rate_of_its_own():
+    rates = {group: 2.0**-i for i, group in enumerate(GROUPS)}
+    updates, _ = one_update(make_optimizer("sgd", rates, **SGD))
+    assert updates == {group: -rate for group, rate in rates.items()}
+
+
+@pytest.mark.parametrize(
+    "name, momentum, moments", [("sgd", 0.0, 0), ("sgd", 0.9, 1), ("adam", 0.9, 2)]
+)
+def test_a_group_of_rate_zero_is_frozen_and_keeps_no_moments(name, momentum, moments):
+    rates = RATES | {"backbone": 0.0, "text": 0.0}
+    optimizer = make_optimizer(name, rates, weight_decay=0.1, momentum=momentum)
+    updates, size = one_update(optimizer)
+    assert updates["backbone"] == updates["text"] == 0.0
+    assert updates["user"] != 0.0
+    assert size == moments * (3 + 7 + 13)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamax"])
+def test_weight_decay_is_added_to_the_gradient(name):
+    decayed = make_optimizer(name, RATES, weight_decay=0.5, **SGD)
+    plain = make_optimizer(name, RATES, **SGD)
+    got, _ = one_update(decayed, gradient=0.25)
+    want, _ = one_update(plain, gradient=0.25 + 0.5)
+    assert got == pytest.approx(want)
+
+
+def test_weight_decay_of_adamw_is_decoupled():
+    got, _ = one_update(make_optimizer("adamw", RATES, weight_decay=0.5))
+    assert got["user"] == pytest.approx(-0.1 * (1.0 + 0.5), rel=1e-5)
+
+
+def test_unknown_optimizer_is_refused():
+    text = "optimizer.name='rmsprop': expected one of sgd, adam, adamw, adamax"
+    with pytest.raises(ValueError, match=text):
+        make_optimizer("rmsprop", RATES)
+
+
+@pytest.mark.parametrize("rates", [dict(user=1.0), RATES | dict(head=1.0)])
+def test_rates_of_other_groups_are_refused(rates):
+    text = r"optimizer.rates has \[.*\], expected \['backbone', 'matching', 'text', 'us"
+    with pytest.raises(ValueError, match=text):
+        make_optimizer("sgd", rates)
+
+
+# The step
+
+
+class Setting:
+    """A trainer on a small data set, and what its step takes."""
+
+    def __init__(
+        self,
+        *,
+        modalities=("text",),
+        hash="ste",
+        optimizer=None,
+        objective=None,
+        dropout=0.0,
+        average_decay=0.0,
+        ratio=2,
+        batch_size=8,
+        augmentation=None,
+    ):
+        self.data = catalogue(random_positives(4, 5, SIZES), SIZES)
+        sampler = NegativeSampler(self.data, "random_online", ratio=ratio)
+        self.batches = TrainBatches(self.data, sampler, batch_size, 0)
+        head = dict(hidden=5, input_dropout=0.0, dropout=dropout, stddev=0.5)
+        shape = Shape(
+            num_users=4,
+            slots=self.data.slots,
+            text_dim=TEXT_DIM,
+            image_size=IMAGE_SIZE,
+        )
+        self.model = FashionHashNet(
+            shape,
+            modalities=modalities,
+            bits=8,
+            hash=Hash(hash),
+            backbone=dict(name="tiny", width=8),
+            visual_head=head,
+            text_head=head,
+            single=False,
+            user=dict(stddev=0.5),
+            matching=dict(hash_types=3),
+            rngs=nnx.Rngs(0),
+        )
+        self.objective = objective or Objective(binary_share=0.5)
+        self.trainer = Trainer(
+            self.model,
+            optimizer or make_optimizer("sgd", RATES, **SGD),
+            self.objective,
+            segments=self.batches.segments,
+            slots=self.data.slots,
+            augmentation=augmentation or Augmentation(flip=False),
+            mean=MEAN,
+            std=STD,
+            average_decay=average_decay,
+        )
+        rng = np.random.default_rng(0)
+        n = self.data.num_items
+        text = rng.normal(size=(n, TEXT_DIM)).astype(np.float32)
+        images = rng.integers(0, 256, (n, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
+        tables = {"text": jnp.asarray(text), "visual": jnp.asarray(images)}
+        self.tables = {modality: tables[modality] for modality in modalities}
+
+    def batch(self, index=0, epoch=0):
+        return list(self.batches.epoch(epoch))[index]
+
+    def step(
+        self, state, batch, *, beta=1.0, rate=1.0, inputs=None, tables=None, key=7
+    ):
+        return self.trainer.step(
+            state,
+            jax.random.key(key),
+            np.float32(beta),
+            np.float32(rate),
+            batch,
+            inputs or {},
+            self.tables if tables is None else tables,
+        )
+
+    def forward(self, batch, beta=1.0):
+        """Latents and scores of a batch, computed directly."""
+        rows = {m: x[jnp.maximum(batch.items, 0)] for m, x in self.tables.items()}
+        if "visual" in rows:
+            rows["visual"] = normalise(rows["visual"], MEAN, STD)
+        latents = self.model.item_latents(rows, self.batches.segments)
+        scores = self.model.scores(
+            jnp.asarray(batch.users),
+            latents,
+            jnp.asarray(batch.outfits),
+            self.data.slots,
+            beta,
+        )
+        return latents, *scores
+
+
+@pytest.fixture(scope="module")
+def setting():
+    return Setting()
+
+
+@pytest.fixture(scope="module")
+def both():
+    objective = Objective(binary_share=0.25, vse_weight=0.3, margin=0.2)
+    return Setting(modalities=("visual", "text"), hash="tanh", objective=objective)
+
+
+def values(state_or_params):
+    """All arrays, as numpy."""
+    return [np.array(x) for x in jax.tree.leaves(state_or_params)]
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, values(a), values(b))
+
+
+def right(scores):
+    return (scores[:, :1] > scores[:, 1:]).mean(axis=1)
+
+
+def test_all_variables_are_in_a_group(both):
+    params = nnx.state(both.model, nnx.Param)
+    groups = {group_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    assert groups == set(GROUPS)
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_metrics_are_those_of_the_formulas_over_real_rows(both, index):
+    beta = 1.5
+    batch = both.batch(index)
+    real = batch.weights > 0
+    assert real.all() == (index == 0)  # the last batch is padded
+    latents, relaxed, binary = both.forward(batch, beta)
+    rank, binary_rank = bpr_rows = [
+        np.asarray(both.objective.rank_loss(scores))[real] for scores in (relaxed, binary)
+    ]
+    assert all(len(rows) == real.sum() for rows in bpr_rows)
+    codes = [
+        np.tanh(beta * np.concatenate(latents[m]))[batch.paired]
+        for m in ("visual", "text")
+    ]
+    vse = float(vse_loss(*map(jnp.asarray, codes), 0.2).mean())
+    want = dict(
+        loss=0.75 * rank.mean() + 0.25 * binary_rank.mean() + 0.3 * vse,
+        rank_loss=rank.mean(),
+        binary_loss=binary_rank.mean(),
+        vse_loss=vse,
+        accuracy_relaxed=right(np.asarray(relaxed)[real]).mean(),
+        accuracy_binary=right(np.asarray(binary)[real]).mean(),
+    )
+    state = both.step(both.trainer.init(), batch, beta=beta)
+    _, means = take_means(state)
+    assert set(means) == set(METRICS)
+    assert means == pytest.approx(want, rel=1e-4, abs=1e-6)
+
+
+def test_means_weigh_rows_equally_and_start_again_when_taken(setting):
+    state = setting.trainer.init()
+    batches = list(setting.batches.epoch(0))
+    frozen = dict(rate=0.0)
+    each = []
+    for batch in batches:
+        state, means = take_means(setting.step(state, batch, **frozen))
+        each.append((batch.weights.sum(), means["loss"]))
+    assert [rows for rows, _ in each] == [8, 8, 4]
+    for batch in batches:
+        state = setting.step(state, batch, **frozen)
+    state, means = take_means(state)
+    want = sum(rows * loss for rows, loss in each) / 20
+    assert means["loss"] == pytest.approx(want, rel=1e-5)
+    assert set(take_means(state)[1].values()) == {0.0}
+
+
+def test_padding_rows_change_nothing(setting):
+    batch = setting.batch(2)
+    other = batch._replace(
+        users=np.where(batch.weights > 0, batch.users, 3).astype(np.int32),
+        outfits=np.where(batch.weights[:, None, None] > 0, batch.outfits, 0),
+    )
+    assert not np.array_equal(batch.outfits, other.outfits)
+    first = setting.step(setting.trainer.init(), batch)
+    second = setting.step(setting.trainer.init(), other)
+    for a, b in zip(values(first.params), values(second.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_the_schedule_scales_all_updates(setting):
+    start = values(setting.trainer.init().params)
+    batch = setting.batch()
+    whole = values(setting.step(setting.trainer.init(), batch, rate=1.0).params)
+    half = values(setting.step(setting.trainer.init(), batch, rate=0.5).params)
+    for a, b, c in zip(start, whole, half, strict=True):
+        np.testing.assert_allclose(c - a, (b - a) / 2, rtol=1e-3, atol=1e-7)
+        assert np.any(a != b)
+
+
+def test_streamed_inputs_and_resident_tables_give_the_same_step(both):
+    batch = both.batch(2)
+    rows = {m: np.asarray(x)[np.maximum(batch.items, 0)] for m, x in both.tables.items()}
+    resident = both.step(both.trainer.init(), batch)
+    streamed = both.step(both.trainer.init(), batch, inputs=rows, tables={})
+    for a, b in zip(values(resident.params), values(streamed.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_in_padding_rows_of_streamed_inputs_does_not_matter(both):
+    batch = both.batch(2)
+    padding = batch.items < 0
+    assert padding.any()
+    rows = {m: np.asarray(x)[np.maximum(batch.items, 0)] for m, x in both.tables.items()}
+    others = {m: x.copy() for m, x in rows.items()}
+    others["text"][padding] = 5.0
+    others["visual"][padding] = 255
+    first = both.step(both.trainer.init(), batch, inputs=rows, tables={})
+    second = both.step(both.trainer.init(), batch, inputs=others, tables={})
+    for a, b in zip(values(first.params), values(second.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_steps_lower_the_loss(setting):
+    state = setting.trainer.init()
+    losses = []
+    for epoch in range(15):
+        for batch in setting.batches.epoch(epoch):
+            state = setting.step(state, batch)
+        state, means = take_means(state)
+        losses.append(means["loss"])
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+
+
+@dataclasses.dataclass(frozen=True)
+class Counting(Objective):
+    """Counts how often Python sees the ranking loss, which is once a trace."""
+
+    calls: list = dataclasses.field(default_factory=list)
+
+    def rank_loss(self, scores):
+        self.calls.append(scores.shape)
+        return super().rank_loss(scores)
+
+
+def test_the_step_is_traced_once_over_steps_and_epochs():
+    objective = Counting(binary_share=0.5)
+    setting = Setting(objective=objective, average_decay=0.9)
+    state = setting.trainer.init()
+    for epoch in range(3):
+        for batch in setting.batches.epoch(epoch):
+            rate, beta = 0.5**epoch, (1 + epoch) ** 0.5
+            state = setting.step(state, batch, beta=beta, rate=rate, key=epoch)
+        state, _ = take_means(state)
+    assert int(state.step) == 3 * setting.batches.steps
+    assert len(objective.calls) == 2  # relaxed and binary scores of one trace
+
+
+def test_the_state_is_donated_and_the_network_is_not(setting):
+    state = setting.trainer.init()
+    leaves = jax.tree.leaves((state.params, state.sums))
+    before = values(nnx.state(setting.model))
+    setting.step(state, setting.batch())
+    assert all(leaf.is_deleted() for leaf in leaves)
+    assert_equal(before, nnx.state(setting.model))
+    assert_equal(before, setting.trainer.init().params)
+
+
+def test_a_step_is_a_function_of_its_arguments():
+    setting = Setting(
+        modalities=("visual", "text"),
+        dropout=0.5,
+        augmentation=Augmentation(flip=True, shift=0.1),
+        optimizer=make_optimizer("adam", RATES),
+    )
+    batch = setting.batch()
+    trainer = setting.trainer
+    first = setting.step(trainer.init(), batch)
+    again = setting.step(trainer.init(), batch)
+    assert_equal(first, again)
+    loss = float(first.sums["loss"])
+    # Another step, or another run's key, has other dropout and augmentation.
+    later = trainer.init()._replace(step=jnp.int32(1))
+    assert float(setting.step(later, batch).sums["loss"]) != loss
+    assert float(setting.step(trainer.init(), batch, key=8).sums["loss"]) != loss
+
+
+def test_the_average_follows_the_variables_ever_more_slowly():
+    setting = Setting(average_decay=0.3)
+    trainer = setting.trainer
+    state = trainer.init()
+    average = values(state.params)
+    assert_equal(state.average, average)
+    # min(0.3, (1 + t) / (10 + t)) after t steps
+    for batch, decay in zip(setting.batches.epoch(0), [0.1, 2 / 11, 0.25], strict=True):
+        state = setting.step(state, batch)
+        average = [
+            decay * a + (1 - decay) * p
+            for a, p in zip(average, values(state.params), strict=True)
+        ]
+    state = setting.step(state, setting.batch())
+    average = [
+        0.3 * a + 0.7 * p for a, p in zip(average, values(state.params), strict=True)
+    ]
+    for got, want in zip(values(state.average), average, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+    assert_equal(nnx.state(trainer.model(state)), state.average)
+
+
+def test_without_an_average_the_network_is_of_the_variables_themselves(setting):
+    state = setting.step(setting.trainer.init(), setting.batch())
+    assert state.average is None
+    assert_equal(nnx.state(setting.trainer.model(state)), state.params)
+
+
+def test_what_is_not_finite_is_named_with_its_first_step(setting):
+    state = setting.trainer.init()
+    batch = setting.batch()
+    rows = np.asarray(setting.tables["text"])[np.maximum(batch.items, 0)]
+    broken = rows.copy()
+    broken[0, 0] = np.nan
+    for step in range(1, 6):
+        inputs = {"text": broken if step == 3 else rows}
+        state = setting.step(state, batch, inputs=inputs, tables={})
+    with pytest.raises(FloatingPointError, match="train/loss is not finite since step 3"):
+        take_means(state)
+    steps = {name: int(step) for name, step in state.bad_steps.items()}
+    assert steps["rank_loss"] == 3
+    assert steps["accuracy_relaxed"] == -1  # a share, finite whatever the scores
+
+
+def test_the_metric_that_broke_first_is_named(setting):
+    steps = {name: jnp.int32(-1) for name in METRICS}
+    steps |= {"loss": jnp.int32(7), "vse_loss": jnp.int32(5)}
+    state = setting.trainer.init()._replace(bad_steps=steps)
+    with pytest.raises(FloatingPointError, match="train/vse_loss is not .* step 5"):
+        take_means(state)

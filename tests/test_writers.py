@@ -1,0 +1,204 @@
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from fhn_jax.writers import Writer, check_wandb
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def lines(workdir):
+    text = (workdir / "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def write(workdir, *steps, **options):
+    with Writer(workdir, {}, mode="disabled", **options) as writer:
+        for step in steps:
+            writer.write(step, {"train/loss": step / 2})
+
+
+class FakeWandb(types.ModuleType):
+    """Stands in for the package wandb; notes what is done."""
+
+    class Error(Exception):
+        pass
+
+    class Settings(dict):
+        pass
+
+    def __init__(self, has_key=True, login=None, init=None):
+        super().__init__("wandb")
+        self.has_key, self.failures = has_key, {"login": login, "init": init}
+        self.logged, self.exit_code = [], None
+
+    def login(self, prompt=True):
+        assert not prompt
+        self._fail("login")
+        return self.has_key
+
+    def init(self, **options):
+        self._fail("init")
+        self.options = options
+        return self
+
+    def _fail(self, name):
+        if self.failures[name]:
+            raise self.Error(self.failures[name])
+
+    def log(self, metrics, step):
+        self.logged.append((step, metrics))
+
+    def finish(self, exit_code):
+        self.exit_code = exit_code
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Installs a FakeWandb."""
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "true")  # And takes it back.
+
+    def install(**options):
+        fake = FakeWandb(**options)
+        monkeypatch.setitem(sys.modules, "wandb", fake)
+        return fake
+
+    return install
+
+
+def test_each_line_is_a_step_and_its_metrics(tmp_path):
+    write(tmp_path, 1, 2)
+    assert lines(tmp_path) == [
+        {"step": 1, "train/loss": 0.5},
+        {"step": 2, "train/loss": 1.0},
+    ]
+
+
+def test_a_line_is_on_disk_when_it_is_written(tmp_path):
+    with Writer(tmp_path, {}, mode="disabled") as writer:
+        writer.write(1, {"train/loss": 1.0})
+        assert len(lines(tmp_path)) == 1
+
+
+def test_a_resumed_run_drops_the_lines_of_steps_it_does_again(tmp_path):
+    write(tmp_path, 1, 2, 3, 4)
+    write(tmp_path, 3, after_step=2)
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+
+
+def test_a_new_run_drops_all_lines(tmp_path):
+    write(tmp_path, 1, 2)
+    write(tmp_path, 5)
+    assert [line["step"] for line in lines(tmp_path)] == [5]
+
+
+def test_a_line_cut_off_by_a_crash_is_dropped(tmp_path):
+    write(tmp_path, 1, 2)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 2, "train/lo')
+    write(tmp_path, 3, after_step=2)
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_metric_that_is_not_finite_is_not_written(tmp_path, value):
+    with Writer(tmp_path, {}, mode="disabled") as writer:
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            writer.write(1, {"train/loss": value})
+    assert lines(tmp_path) == []
+
+
+def test_an_unknown_mode_is_an_error(tmp_path):
+    with pytest.raises(
+        ValueError,
+        match=r"config.wandb.mode='ofline': expected one of offline, online, disabled",
+    ):
+        Writer(tmp_path, {}, mode="ofline")
+
+
+def test_disabled_does_not_import_wandb(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    write(tmp_path, 1)
+
+
+def test_wandb_wanted_but_not_installed_names_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install wandb, or use"):
+        check_wandb("offline")
+
+
+def test_online_without_a_key_is_an_error(use):
+    use(has_key=False)
+    with pytest.raises(ValueError, match="needs a key: run `wandb login` or set WANDB"):
+        check_wandb("online")
+
+
+@pytest.mark.parametrize("when", ["login", "init"])
+def test_a_server_that_does_not_answer_is_an_error(use, tmp_path, when):
+    use(**{when: "no route to host"})
+    with pytest.raises(
+        ValueError, match="'online': no route to host; use --config.wandb.mode=offline"
+    ):
+        Writer(tmp_path, {}, mode="online")
+
+
+def test_offline_needs_no_key(use):
+    use(has_key=False)
+    check_wandb("offline")
+    assert os.environ["WANDB_ERROR_REPORTING"] == "false"
+
+
+def test_wandb_gets_config_and_metrics(use, tmp_path):
+    fake = use()
+    with Writer(tmp_path, {"seed": 3}, mode="offline", project="p") as writer:
+        writer.write(4, {"train/loss": 0.5})
+    assert fake.logged == [(4, {"train/loss": 0.5})]
+    assert fake.exit_code == 0
+    assert fake.options["config"] == {"seed": 3}
+    assert (fake.options["project"], fake.options["mode"]) == ("p", "offline")
+
+
+def test_wandb_is_told_of_a_failed_run(use, tmp_path):
+    fake = use()
+    with pytest.raises(FloatingPointError):
+        with Writer(tmp_path, {}, mode="offline"):
+            raise FloatingPointError
+    assert fake.exit_code == 1
+
+
+@pytest.mark.slow
+def test_the_real_wandb_never_asks_for_a_key(tmp_path):
+    program = """
+from fhn_jax.writers import Writer, check_wandb
+from pathlib import Path
+with Writer(Path("run"), {"seed": 3}) as writer:
+    writer.write(1, {"train/loss": 0.5})
+try:
+    check_wandb("online")
+except ValueError as error:
+    print(error)
+"""
+    (tmp_path / "run").mkdir()
+    keys = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_MODE", "NETRC")
+    env = {key: value for key, value in os.environ.items() if key not in keys}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=env | {"HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "config.wandb.mode='online' needs a key" in done.stdout
+    assert done.stderr == ""
+    assert (
+        len(list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))) == 1
+    )
+    assert len(lines(tmp_path / "run")) == 1
