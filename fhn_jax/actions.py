@@ -1,6 +1,7 @@
 """What the command line does. Each action imports only what it needs, when it runs."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ def prepare(
     config: ConfigDict | None,
     overrides: Mapping[str, Any],
     name: str | None,
-    workdir: str | None,
+    workdir: str | os.PathLike | None,
 ) -> tuple[ConfigDict, Path]:
     """Completes the settings: where the data is, and the folder of the run.
 

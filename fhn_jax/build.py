@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -150,15 +151,18 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int) -> Schedule:
     )
 
 
+def make_update_rule(config: ConfigDict) -> optax.GradientTransformation:
+    """The optimiser, with its rates."""
+    return make_optimizer(**config.optimizer.to_dict())
+
+
 def make_trainer(
     config: ConfigDict, model: FashionHashNet, batches: TrainBatches
 ) -> Trainer:
     """The training step of a network."""
-    optimizer = config.optimizer.to_dict()
-    name, rates = optimizer.pop("name"), optimizer.pop("rates")
     return Trainer(
         model,
-        make_optimizer(name, rates, **optimizer),
+        make_update_rule(config),
         make_objective(config),
         segments=batches.segments,
         slots=batches.slots,
@@ -189,13 +193,22 @@ def check_config(config: ConfigDict) -> None:
       ValueError: says key, value, what was expected.
     """
     check_bits(config.model.bits)
+    make_hash(config)
     make_objective(config)
     make_schedule(config, 1)
+    make_update_rule(config)
     any_data = Shape(1, (0,), text_dim=1, image_size=1)
     check_modalities(tuple(config.model.modalities), any_data)
-    for key in ("epochs", "batch_size", "log_steps", "val_epochs"):
-        if config.train[key] < 1:
-            raise ValueError(f"train.{key}={config.train[key]}: expected at least 1")
+    counts = {
+        "data": ("image_size", "encode_batch"),
+        "train": ("epochs", "batch_size", "log_steps", "val_epochs"),
+    }
+    for section, keys in counts.items():
+        for key in keys:
+            if config[section][key] < 1:
+                raise ValueError(
+                    f"{section}.{key}={config[section][key]}: expected at least 1"
+                )
     if config.train.select not in SCORES:
         raise ValueError(
             f"train.select={config.train.select!r}: expected one of {', '.join(SCORES)}"

@@ -18,9 +18,7 @@ def flatten(tree: Any) -> dict[str, jax.Array]:
     """The arrays of a pytree by their path, such as "params/user/embedding"."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {
-        "/".join(
-            str(getattr(key, "key", getattr(key, "name", key))) for key in path
-        ): leaf
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in leaves
     }
 

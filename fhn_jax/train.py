@@ -224,7 +224,7 @@ class _Loop:
         if not due(epoch, self.config.train.val_epochs, last):
             return state
         paused = time.monotonic()
-        score = None
+        score, measured = None, {}
         if self.validation is not None:
             beta = _beta(self.config, step, self.batches.steps)
             measured = self.validation(self.trainer.model(state), beta)
@@ -232,7 +232,7 @@ class _Loop:
             self.schedule.end_epoch(measured["val/loss"])
             score = measured[self.config.train.select]
             self.writer.write(step, {"epoch": float(epoch), **measured})
-            tqdm.write(_line(epoch, last, measured), file=sys.stderr)
+        tqdm.write(_line(epoch, last, measured), file=sys.stderr)
         self._save(state, score)
         self.started += time.monotonic() - paused
         return state
@@ -249,6 +249,8 @@ def _beta(config: ConfigDict, step: int, steps_per_epoch: int) -> float:
 
 
 def _line(epoch: int, last: int, measured: Mapping[str, float]) -> str:
+    if not measured:
+        return f"epoch {epoch}/{last}  (there is no val split)"
     shown = ("loss", "auc_binary", "auc_relaxed", "auc_asymmetric")
     values = "  ".join(f"{name} {measured[f'val/{name}']:.4f}" for name in shown)
     return f"epoch {epoch}/{last}  val: {values}"

@@ -273,6 +273,8 @@ class Trainer:
                 model.hash.relaxed(jnp.concatenate(latents[m]), beta)
                 for m in ("visual", "text")
             )
+            # DIFFERS: over distinct items; an item of several outfits of a batch counts
+            # several times in the reference.
             per_item = vse_loss(visual, text, self.objective.margin, batch.paired)
             vse = per_item.sum() / batch.paired.sum()
             loss = loss + self.objective.vse_weight * vse

@@ -1,4 +1,5 @@
 import re
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -108,12 +109,13 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
 def test_what_a_killed_save_left_is_no_checkpoint(tmp_path):
     folder = tmp_path / "checkpoints"
     save(folder, [0.5])
-    unfinished = folder / "2.orbax-checkpoint-tmp"
-    unfinished.mkdir()
-    (unfinished / "state").write_text("half")
+    shutil.copytree(folder / "1", folder / "2.orbax-checkpoint-tmp")
     with Checkpoints(folder) as checkpoints:
         assert checkpoints.latest == 1
-    assert not unfinished.exists()
+        checkpoints.save(state_of(2, 2.0), {}, 0.6)
+        state, _ = checkpoints.restore(state_of(0), checkpoints.best)
+    assert float(state.params["matching"]["alpha"]) == 2
+    assert steps(tmp_path) == [2]
 
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):

@@ -157,7 +157,9 @@ class Run:
 class Net:
     """A network with weights of the reference, and the step that trains it."""
 
-    def __init__(self, inputs, batch, segments, slots, weights, *, hash_types, **options):
+    def __init__(
+        self, inputs, batch, segments, slots, weights, *, hash_types, **options
+    ):
         settings = dict(
             modalities=tuple(inputs),
             hash=Hash("tanh"),
@@ -212,7 +214,10 @@ class Net:
         return Run(
             np.asarray(relaxed),
             np.asarray(binary),
-            {m: in_reference_order(c, self.batch, self.slots) for m, c in codes.items()},
+            {
+                m: in_reference_order(c, self.batch, self.slots)
+                for m, c in codes.items()
+            },
             {name: float(value) / rows for name, value in state.sums.items()},
             {path: (x - after[path]) / RATE for path, x in before.items()},
         )

@@ -132,9 +132,7 @@ def test_plateau_cuts_when_the_loss_stops_falling(course, cuts):
 
 def test_steps_come_an_epoch_before_those_of_the_reference():
     golden = load("schedules")["steplr5_0.2_lr_used_in_epoch"]
-    schedule = Schedule(
-        "step", total_steps=60, steps_per_epoch=3, factor=0.2, every=5
-    )
+    schedule = Schedule("step", total_steps=60, steps_per_epoch=3, factor=0.2, every=5)
     rates = [schedule.rate(3 * epoch) for epoch in range(20)]
     # DIFFERS: in the reference a drop due after epoch 4 comes after epoch 5.
     np.testing.assert_allclose(rates[:-1], golden[1:], rtol=1e-12)

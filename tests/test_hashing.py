@@ -66,7 +66,9 @@ def test_binary_code_has_the_two_values_of_the_alphabet(kind):
 @pytest.mark.parametrize("kind", HASHES)
 def test_only_ste_passes_a_gradient_through_the_bits(kind):
     layer = Hash(kind)
-    assert bool(np.any(gradient(layer.binary))) == layer.trains_binary == (kind == "ste")
+    assert (
+        bool(np.any(gradient(layer.binary))) == layer.trains_binary == (kind == "ste")
+    )
 
 
 @pytest.mark.parametrize("name, function", [("clip", sign), ("tanh", sign_tanh)])
@@ -97,7 +99,9 @@ def test_gradient_passes_through_bits_and_scale_of_ste():
     scale = (np.tanh(0.5) + np.tanh(2.0)) / 2
     slopes = 1 - np.tanh([0.5, 2.0]) ** 2
     got = jax.grad(lambda z: layer.item(z)[0, 0])(z)
-    np.testing.assert_allclose(got, [[scale + slopes[0] / 2, -slopes[1] / 2]], rtol=1e-6)
+    np.testing.assert_allclose(
+        got, [[scale + slopes[0] / 2, -slopes[1] / 2]], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", ["tanh", "none"])
@@ -109,12 +113,18 @@ def test_no_gradient_passes_through_the_scale_of_the_other_kinds(kind):
 @pytest.mark.parametrize(
     "settings, text",
     [
-        (dict(kind="sign"), "model.hash='sign': expected one of ste, tanh, binary01, no"),
+        (
+            dict(kind="sign"),
+            "model.hash='sign': expected one of ste, tanh, binary01, no",
+        ),
         (
             dict(ste_gradient="relu"),
             "model.ste_gradient='relu': expected one of clip, tanh",
         ),
-        (dict(kind="binary01", item_scale=True), "model.item_scale=True needs ±1 codes"),
+        (
+            dict(kind="binary01", item_scale=True),
+            "model.item_scale=True needs ±1 codes",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(settings, text):

@@ -96,7 +96,8 @@ def test_users_broadcast_against_candidates():
     got = matching(jnp.asarray(users[:, None]), jnp.asarray(items))
     assert got.shape == (4, 6)
     each = matching(
-        jnp.asarray(np.repeat(users, 6, axis=0)), jnp.asarray(items.reshape(24, 3, BITS))
+        jnp.asarray(np.repeat(users, 6, axis=0)),
+        jnp.asarray(items.reshape(24, 3, BITS)),
     )
     np.testing.assert_allclose(got.ravel(), each, rtol=1e-5, atol=1e-6)
 

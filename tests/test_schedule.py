@@ -91,7 +91,11 @@ def test_a_plateau_goes_on_from_its_memory():
 @pytest.mark.parametrize(
     "name, settings, text",
     [
-        ("linear", {}, "schedule.name='linear': expected one of constant, plateau, ste"),
+        (
+            "linear",
+            {},
+            "schedule.name='linear': expected one of constant, plateau, ste",
+        ),
         ("step", dict(factor=1.0), "schedule.factor=1.0: expected above 0, below 1"),
         ("step", dict(factor=0.0), "schedule.factor=0.0: expected above 0, below 1"),
         ("step", dict(every=0), "schedule.every=0: expected at least 1"),

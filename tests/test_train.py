@@ -275,12 +275,13 @@ def test_select_names_the_metric_of_the_best_epoch(root, tmp_path):
     assert scores[trained.step] == max(scores.values())
 
 
-def test_without_a_val_split_the_last_epoch_is_taken(tmp_path):
+def test_without_a_val_split_the_last_epoch_is_taken(tmp_path, capsys):
     root = write_polyvore_u(tmp_path / "data", image_size=None, positives=(6, 0, 2))
     config = settings(root, SHORT)
     trained = train(config, tmp_path / "run")
     assert trained.step == 2 * STEPS
     assert not any("val/loss" in line for line in metrics(tmp_path / "run"))
+    assert "epoch 2/2  (there is no val split)" in capsys.readouterr().err
     assert restore_best(config, tmp_path / "run", *load(config)).step == trained.step
 
 
@@ -405,6 +406,7 @@ class Blocks(nnx.Module):
         return blocks.reshape(n, -1) * self.weight[...][None]
 
 
+@pytest.mark.slow
 def test_streamed_images_train_as_resident_ones_do(tmp_path, monkeypatch):
     # The images have the size that the network takes, so that no resizing differs.
     monkeypatch.setattr(
@@ -413,7 +415,8 @@ def test_streamed_images_train_as_resident_ones_do(tmp_path, monkeypatch):
     root = write_polyvore_u(tmp_path / "data", image_size=32)
     runs = {}
     for cache in ("device", "none"):
-        config = settings(root, LONG | {"data.cache": cache}, config="t3")
+        one_epoch = LONG | {"data.cache": cache, "train.epochs": 1}
+        config = settings(root, one_epoch, config="t3")
         train(config, tmp_path / cache)
         runs[cache], _ = latest(config, tmp_path / cache)
     assert runs["device"].keys() == runs["none"].keys()

@@ -14,20 +14,33 @@ from flax import nnx
 
 Path = tuple[str | int, ...]
 
-_HEADS = {"t": "text", "v": "visual"}
-_CONVOLUTIONS = {0: 0, 3: 1, 6: 2, 8: 3, 10: 4}  # AlexNet: features.N → convolutions.i
-_FULLY_CONNECTED = {"1": "fc6", "4": "fc7"}  # AlexNet: classifier.N
+_LEAF = {"weight": "kernel", "bias": "bias"}
+_NORM_LEAF = {"weight": "scale", "bias": "bias"}
+_ALEXNET = {
+    "features.0": ("convolutions", 0),
+    "features.3": ("convolutions", 1),
+    "features.6": ("convolutions", 2),
+    "features.8": ("convolutions", 3),
+    "features.10": ("convolutions", 4),
+    "classifier.1": ("fc6",),
+    "classifier.4": ("fc7",),
+}
 _MATCHING = {
     0: {"weight": "alpha"},
     1: {"weight": "lambda_user"},
     2: {"weight": "lambda_item"},
     3: {"0.weight": "lambda_user", "1.weight": "lambda_item"},
 }
+_HIDDEN, _BIAS, _OUT = ("hidden", "kernel"), ("hidden", "bias"), ("out", "kernel")
+_HEADS = {
+    "encoder_t": ("text", {"0.weight": _HIDDEN, "0.bias": _BIAS, "3.weight": _OUT}),
+    "encoder_v": ("visual", {"1.weight": _HIDDEN, "1.bias": _BIAS, "4.weight": _OUT}),
+}
 _USERS = {
-    "encoder.weight": ("embedding",),
-    "encoder.0.weight": ("embedding",),
-    "encoder.0.bias": ("bias",),
-    "encoder.2.weight": ("out", "kernel"),
+    "encoder.weight": ("user", "embedding"),
+    "encoder.0.weight": ("user", "embedding"),
+    "encoder.0.bias": ("user", "bias"),
+    "encoder.2.weight": ("user", "out", "kernel"),
 }
 
 
@@ -48,7 +61,7 @@ def from_reference(
     blocks = sorted({block for name in weights if (block := _block(name))})
     converted = {}
     for name, value in weights.items():
-        if name.endswith("scale") or re.fullmatch(r"features\.fc\.\w+", name):
+        if name.endswith(".scale") or re.fullmatch(r"features\.fc\.\w+", name):
             continue
         path = _path(name, hash_types, blocks)
         converted[path] = _layout(value, path)
@@ -108,56 +121,49 @@ def _block(name: str) -> tuple[int, int] | None:
 
 def _path(name: str, hash_types: int, blocks: list[tuple[int, int]]) -> Path:
     group, _, rest = name.partition(".")
-    if group == "user_embedding" and rest in _USERS:
-        return ("user", *_USERS[rest])
-    if group == "core" and rest in _MATCHING[hash_types]:
-        return ("matching", _MATCHING[hash_types][rest])
-    if match := re.fullmatch(
-        r"encoder_([tv])\.(\d+)\.encoder\.(\d)\.(weight|bias)", name
-    ):
-        modality = _HEADS[match[1]]
-        first = {"text": "0", "visual": "1"}[modality]
-        layer = "hidden" if match[3] == first else "out"
-        return ("heads", modality, int(match[2]), layer, _leaf(match[4]))
-    if group == "features":
-        return ("backbone", *_backbone_path(name, rest, blocks))
-    raise KeyError(f"{name!r} is no weight of the reference (hash_types {hash_types})")
+    path = None
+    if group == "user_embedding":
+        path = _USERS.get(rest)
+    elif group == "core" and rest in _MATCHING[hash_types]:
+        path = ("matching", _MATCHING[hash_types][rest])
+    elif group == "features":
+        path = _backbone_path(rest, blocks)
+    elif match := re.fullmatch(r"(\d+)\.encoder\.(\d\.\w+)", rest):
+        modality, layers = _HEADS.get(group, ("", {}))
+        if match[2] in layers:
+            path = ("heads", modality, int(match[1]), *layers[match[2]])
+    if path is None:
+        raise KeyError(
+            f"{name!r} is no weight of the reference with hash_types {hash_types}"
+        )
+    return path
 
 
-def _backbone_path(name: str, rest: str, blocks: list[tuple[int, int]]) -> Path:
-    if match := re.fullmatch(r"features\.(\d+)\.(\w+)", rest):
-        return ("convolutions", _CONVOLUTIONS[int(match[1])], _leaf(match[2]))
-    if match := re.fullmatch(r"classifier\.(\d)\.(\w+)", rest):
-        return (_FULLY_CONNECTED[match[1]], _leaf(match[2]))
+def _backbone_path(rest: str, blocks: list[tuple[int, int]]) -> Path | None:
+    match = re.fullmatch(r"(features|classifier)\.(\d+)\.(weight|bias)", rest)
+    if match and (layer := _ALEXNET.get(f"{match[1]}.{match[2]}")):
+        return ("backbone", *layer, _LEAF[match[3]])
     if rest == "conv1.weight":
-        return ("stem", "kernel")
-    if match := re.fullmatch(r"gn1\.(\w+)", rest):
-        return ("stem_norm", _norm_leaf(match[1]))
-    if block := _block(name):
-        parts = rest.split(".")[2:]
-        return ("blocks", blocks.index(block), *_block_path(parts))
-    raise KeyError(f"{name!r} is no weight of a backbone of the reference")
+        return ("backbone", "stem", "kernel")
+    if match := re.fullmatch(r"gn1\.(weight|bias)", rest):
+        return ("backbone", "stem_norm", _NORM_LEAF[match[1]])
+    match = re.fullmatch(r"layer\d+\.\d+\.(.+)", rest)
+    part = _block_path(match[1]) if match else None
+    if part is None:
+        return None
+    return ("backbone", "blocks", blocks.index(_block(f"features.{rest}")), *part)
 
 
-def _block_path(parts: list[str]) -> Path:
-    match parts:
-        case ["downsample", "0", _]:
-            return ("shortcut", "kernel")
-        case ["downsample", "1", leaf]:
-            return ("shortcut_norm", _norm_leaf(leaf))
-        case [layer, leaf] if layer.startswith("gn"):
-            return ("norms", int(layer[2:]) - 1, _norm_leaf(leaf))
-        case [layer, _] if layer.startswith("conv"):
-            return ("convolutions", int(layer[4:]) - 1, "kernel")
-    raise KeyError(f"{'.'.join(parts)!r} is no part of a residual block")
-
-
-def _leaf(name: str) -> str:
-    return {"weight": "kernel", "bias": "bias"}[name]
-
-
-def _norm_leaf(name: str) -> str:
-    return {"weight": "scale", "bias": "bias"}[name]
+def _block_path(rest: str) -> Path | None:
+    if rest == "downsample.0.weight":
+        return ("shortcut", "kernel")
+    if match := re.fullmatch(r"downsample\.1\.(weight|bias)", rest):
+        return ("shortcut_norm", _NORM_LEAF[match[1]])
+    if match := re.fullmatch(r"conv([123])\.weight", rest):
+        return ("convolutions", int(match[1]) - 1, "kernel")
+    if match := re.fullmatch(r"gn([123])\.(weight|bias)", rest):
+        return ("norms", int(match[1]) - 1, _NORM_LEAF[match[2]])
+    return None
 
 
 def _layout(value: np.ndarray, path: Path) -> np.ndarray:

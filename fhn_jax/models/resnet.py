@@ -1,5 +1,7 @@
 """Residual networks with group normalisation, from ImageNet size down to tiny."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,14 @@ DEPTHS = {
 }
 
 
+def _he_fan_out(key, shape, dtype=jnp.float32):
+    # Drawn flat, which are the same numbers: with four axes, XLA on CPU takes a second
+    # to compile the draw of each new shape.
+    rows, columns, _, outputs = shape
+    draws = jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
+    return draws * jnp.sqrt(jnp.array(2.0 / (rows * columns * outputs), dtype))
+
+
 def _conv(inputs, outputs, kernel, stride, rngs):
     return nnx.Conv(
         inputs,
@@ -26,7 +36,7 @@ def _conv(inputs, outputs, kernel, stride, rngs):
         strides=stride,
         padding=kernel // 2,
         use_bias=False,
-        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        kernel_init=_he_fan_out,
         rngs=rngs,
     )
 
@@ -189,7 +199,9 @@ class Tiny(nnx.Module):
         for stage, stride in enumerate((2, 2, 1)):
             features = width * 2**stage
             self.blocks.append(
-                Block(channels, features, stride=stride, groups=features // 4, rngs=rngs)
+                Block(
+                    channels, features, stride=stride, groups=features // 4, rngs=rngs
+                )
             )
             channels = features
         maps = len(self.windows)
@@ -213,7 +225,9 @@ class Tiny(nnx.Module):
             self.attention(x), (n, rows, columns, len(self.windows)), "bilinear"
         )
         weights = jax.nn.softmax(
-            (logits + self._centred(rows, columns)[None]).reshape(n, rows * columns, -1),
+            (logits + self._centred(rows, columns)[None]).reshape(
+                n, rows * columns, -1
+            ),
             axis=1,
         )
         colours = colours.reshape(n, rows * columns, -1)
