@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -182,18 +184,24 @@ def test_lmdb_built_anew_at_the_same_path_is_opened_anew(database):
 
 
 def test_forked_child_reads_with_an_lmdb_of_its_own(database):
-    store = LmdbImages(database)
-    expected = store.read(["2.jpg"])
-    child = os.fork()
-    if not child:
-        # _exit: the child must not run pytest's own clean-up.
-        same = False
-        try:
-            same = store.read(["2.jpg"]) == expected
-        finally:
-            os._exit(0 if same else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert store.read(["2.jpg"]) == expected
+    # In a process of its own: jax, which other tests load here, warns of every fork.
+    program = f"""
+import os
+from fhn_jax.data.images import LmdbImages
+store = LmdbImages({str(database)!r})
+expected = store.read(["2.jpg"])
+child = os.fork()
+if not child:
+    same = False
+    try:
+        same = store.read(["2.jpg"]) == expected
+    finally:
+        os._exit(0 if same else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert store.read(["2.jpg"]) == expected
+"""
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True)
 
 
 def test_folder_without_lmdb_is_refused(tmp_path, folder):
