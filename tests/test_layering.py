@@ -83,7 +83,7 @@ def test_there_is_something_to_test():
 @pytest.mark.parametrize(
     ("package", "only"),
     [
-        ("lmdb", {"fhn_jax.data.images", "data_tools.build_lmdb"}),
+        ("lmdb", {"fhn_jax.data.records", "data_tools.build_lmdb"}),
         ("tensorflow", {"fhn_jax.data.pipeline"}),
         ("matplotlib", {"fhn_jax.report"}),
         ("orbax", {"fhn_jax.checkpoint"}),
@@ -136,6 +136,7 @@ def test_evaluate_and_report_know_nothing_of_training():
         "fhn_jax.data",
         "fhn_jax.data.schema",
         "fhn_jax.data.images",
+        "fhn_jax.data.records",
     }
 
 
