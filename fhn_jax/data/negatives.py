@@ -48,8 +48,8 @@ class NegativeSampler:
     schedule "sqrt" hard_share · sqrt(e / E).
 
     Of the random ones drawn online, a share `swap_share` differs from the positive in
-    one slot, each as likely: the question that fill-in-the-blank asks. A positive of
-    which no such outfit is negative gets others.
+    one slot alone, drawn at random: the question that fill-in-the-blank asks. Where all
+    such outfits are positives, it is random in all slots.
 
     A positive with one top (both top slots equal) has random negatives with one top;
     hard and fixed ones are as they come.
