@@ -169,6 +169,22 @@ def fashion_hash_net(modalities, arg):
     return config
 
 
+def sweep(add, modalities):
+    """The runs that the reference's tables compare, one setting changed at a time.
+
+    Args:
+      add: called with the config arguments of each run.
+      modalities: of the config.
+    """
+    for bits in (8, 16, 32, 64, 128, 256, 512):
+        add(bits=bits)
+    for hash_types in range(4):
+        add(hash_types=hash_types)
+    if len(modalities) == 2:
+        for margin in (0.0, 0.05, 0.1, 0.2, 0.4):
+            add(margin=margin)
+
+
 def use_tiny(config, **options):
     """The small network, which takes small images with pixels in [0, 1]."""
     if config.data.features:

@@ -115,8 +115,10 @@ def test_what_is_slow_to_import_is_imported_when_used(package):
         "fhn_jax.codes",
         "fhn_jax.evaluate",
         "fhn_jax.report",
+        "fhn_jax.sweep",
         "fhn_jax.data.schema",
         "fhn_jax.data.images",
+        "fhn_jax.data.features",
     ],
 )
 def test_what_needs_no_accelerator_imports_no_jax(module):
