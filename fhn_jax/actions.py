@@ -120,7 +120,7 @@ def progress(title: str):
             bar = tqdm(
                 desc=title,
                 total=total,
-                unit="image",
+                unit="item",
                 disable=not sys.stderr.isatty(),
             )
         bar.update(done - bar.n)

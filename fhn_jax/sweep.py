@@ -1,4 +1,4 @@
-r"""Runs of a config that are to be compared: their commands, and their results.
+"""Runs of a config that are to be compared: their commands, and their results.
 
     python -m fhn_jax.sweep configs/vse_t3.py:data=630 | sh
     python -m fhn_jax.sweep configs/vse_t3.py:data=630 --table
