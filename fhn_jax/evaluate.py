@@ -119,10 +119,19 @@ def run(action: str, workdir: Path, catalogue: Catalogue, split: str) -> dict[st
     codes, latents = load_codes(workdir)
     results = evaluate(codes, catalogue, split, latents, action=action)
     path = Path(workdir) / "results.json"
-    results = _merge(_read_results(path), results)
+    results = _merge(read_results(path), results)
     files.write_json(path, results)
     print(format_table(results))
     return results
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What a results.json holds; nothing where it is not there, or damaged."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}  # nothing to keep: all of it can be computed again
+    return results if isinstance(results, dict) else {}
 
 
 def load_codes(workdir: Path) -> tuple[Codes, Latents | None]:
@@ -283,14 +292,6 @@ def _describe(
         f"{dataset!r} (checksum {checksum[:12]}, {num_users} users, items {items}, "
         f"outfits {order})"
     )
-
-
-def _read_results(path: Path) -> dict[str, Any]:
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}  # nothing to keep: all of it can be computed again
-    return results if isinstance(results, dict) else {}
 
 
 def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def train(
       ValueError: the workdir holds a run of another config or of other data.
     """
     claim_workdir(build.config_values(config), workdir)
-    model = build.make_model(config, catalogue, build.text_dim_of(inputs))
+    model = build.make_model(config, catalogue, **build.input_dims(inputs))
     batches = build.make_batches(config, catalogue)
     trainer = build.make_trainer(config, model, batches)
     schedule = build.make_schedule(config, batches.steps)
@@ -122,7 +122,7 @@ def restore_best(
     """
     check_trained(workdir)
     claim_workdir(build.config_values(config), workdir)
-    model = build.make_model(config, catalogue, build.text_dim_of(inputs))
+    model = build.make_model(config, catalogue, **build.input_dims(inputs))
     batches = build.make_batches(config, catalogue)
     trainer = build.make_trainer(config, model, batches)
     with Checkpoints(workdir / "checkpoints") as checkpoints:

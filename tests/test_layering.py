@@ -83,7 +83,7 @@ def test_there_is_something_to_test():
 @pytest.mark.parametrize(
     ("package", "only"),
     [
-        ("lmdb", {"fhn_jax.data.images", "data_tools.build_lmdb"}),
+        ("lmdb", {"fhn_jax.data.records", "data_tools.build_lmdb"}),
         ("tensorflow", {"fhn_jax.data.pipeline"}),
         ("matplotlib", {"fhn_jax.report"}),
         ("orbax", {"fhn_jax.checkpoint"}),
@@ -115,8 +115,10 @@ def test_what_is_slow_to_import_is_imported_when_used(package):
         "fhn_jax.codes",
         "fhn_jax.evaluate",
         "fhn_jax.report",
+        "fhn_jax.sweep",
         "fhn_jax.data.schema",
         "fhn_jax.data.images",
+        "fhn_jax.data.features",
     ],
 )
 def test_what_needs_no_accelerator_imports_no_jax(module):
@@ -136,6 +138,7 @@ def test_evaluate_and_report_know_nothing_of_training():
         "fhn_jax.data",
         "fhn_jax.data.schema",
         "fhn_jax.data.images",
+        "fhn_jax.data.records",
     }
 
 
