@@ -25,10 +25,13 @@ _GREEN = "#16a34a"
 _MARGIN = 28  # around the sheet
 _GUTTER = 14  # between cards, and between a row and its title
 _PADDING = 8  # of a card
+_GAP = 4  # between the pictures of a card
 _RADIUS = 12
 _BORDER = 4
 _CAPTION = 30  # height of a caption
 _TITLE = 32  # height of a title
+_HEADING = 44  # height of the heading
+_NOTE = 40  # height of the note below it
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,8 @@ def contact_sheet(
     rows: Sequence[Sequence[OutfitPicture]],
     *,
     titles: Sequence[str] = (),
+    heading: str = "",
+    note: str = "",
     item_px: int = ITEM_PX,
 ) -> Image.Image:
     """Draws outfits as cards in rows.
@@ -78,6 +83,7 @@ def contact_sheet(
       rows: the outfits of each row, from left to right; rows may differ in length, and
         outfits in their number of items.
       titles: one for each row, or none at all.
+      heading, note: text above all rows, in large and in small letters.
       item_px: side of the square that an item's picture is fitted into, in pixels.
     Returns:
       the sheet, RGB.
@@ -95,11 +101,12 @@ def contact_sheet(
         + max(_card_size(o, item_px)[1] for o in row)
         for row in rows
     ]
+    head = _HEADING * bool(heading) + _NOTE * bool(note)
     width = 2 * _MARGIN + max(
         sum(_card_size(outfit, item_px)[0] + _GUTTER for outfit in row) - _GUTTER
         for row in rows
     )
-    height = 2 * _MARGIN + sum(heights) + 2 * _GUTTER * (len(rows) - 1)
+    height = 2 * _MARGIN + head + sum(heights) + 2 * _GUTTER * (len(rows) - 1)
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise ValueError(
             f"a sheet of {len(rows):,} rows of up to {max(map(len, rows)):,} outfits "
@@ -107,15 +114,15 @@ def contact_sheet(
             f"side and {MAX_PIXELS // 10**6} megapixels; show fewer, or make several"
         )
     sheet = Image.new("RGB", (width, height), _PAGE)
-    top = _MARGIN
+    top = _MARGIN + head
+    if heading:
+        _write(sheet, heading, 28, _TEXT, _MARGIN + 14)
+    if note:
+        _write(sheet, note, 16, _MUTED, top - _NOTE + 14)
     for number, (row, row_height) in enumerate(zip(rows, heights, strict=True)):
         cards_top, left = top, _MARGIN
         if titles:
-            room = width - 2 * _MARGIN
-            title = _fitted(titles[number], _font(20), room)
-            ImageDraw.Draw(sheet).text(
-                (_MARGIN, top + _TITLE // 2), title, _TEXT, _font(20), anchor="lm"
-            )
+            _write(sheet, titles[number], 20, _TEXT, top + _TITLE // 2)
             cards_top += _TITLE + _GUTTER
         for outfit in row:
             card = _card(outfit, item_px, top + row_height - cards_top)
@@ -139,10 +146,19 @@ def _check(rows: Sequence[Sequence[OutfitPicture]], titles: Sequence[str]) -> No
                 )
 
 
+def _write(sheet: Image.Image, text: str, size: int, color: str, middle: int) -> None:
+    """Writes a line between the margins of the sheet."""
+    fitted = _fitted(text, _font(size), sheet.width - 2 * _MARGIN)
+    position = (_MARGIN, middle)
+    ImageDraw.Draw(sheet).text(position, fitted, color, _font(size), anchor="lm")
+
+
 def _card_size(outfit: OutfitPicture, item_px: int) -> tuple[int, int]:
     frame = 2 * (_PADDING + _BORDER)
     caption = _CAPTION if outfit.caption or outfit.highlighted else 0
-    return item_px + frame, len(outfit.lines) * item_px + frame + caption
+    lines = len(outfit.lines)
+    height = lines * item_px + (lines - 1) * _GAP + frame + caption
+    return item_px + frame, height
 
 
 def _card(outfit: OutfitPicture, item_px: int, height: int) -> Image.Image:
@@ -151,13 +167,14 @@ def _card(outfit: OutfitPicture, item_px: int, height: int) -> Image.Image:
     edge = _PADDING + _BORDER
     for number, line in enumerate(outfit.lines):
         # The pictures of one line share its width; their boxes keep its height.
-        box = (item_px // len(line), item_px)
+        room = item_px - (len(line) - 1) * _GAP
+        box = (room // len(line), item_px)
         for place, picture in enumerate(line):
             fitted = ImageOps.contain(
                 picture.convert("RGB"), box, Image.Resampling.LANCZOS
             )
-            left = edge + place * box[0] + (box[0] - fitted.width) // 2
-            top = edge + number * item_px + (item_px - fitted.height) // 2
+            left = edge + place * (box[0] + _GAP) + (box[0] - fitted.width) // 2
+            top = edge + number * (item_px + _GAP) + (item_px - fitted.height) // 2
             card.paste(fitted, (left, top))
     draw = ImageDraw.Draw(card)
     middle = height - edge - _CAPTION // 2 + 4

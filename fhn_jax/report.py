@@ -27,7 +27,7 @@ from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.contact_sheet import as_worn
 from fhn_jax.data.images import ImageStore, thumbnail
 from fhn_jax.data.schema import Catalogue, Outfits, Split
-from fhn_jax.evaluate import check_same_data, split_by_user
+from fhn_jax.evaluate import check_same_data, ranked_outfits, split_by_user
 
 NUM_USERS = 6  # whose rankings are shown
 NUM_RANKED = 8  # best-ranked outfits of each
@@ -420,7 +420,13 @@ def _user_card(
     place: int,
     aucs: Sequence[float],
 ) -> str:
-    items, liked, values = _ranking(split, scores, user)
+    items, liked, values = ranked_outfits(
+        user,
+        split.positives,
+        split.negatives["random"],
+        scores["liked"],
+        scores["random"],
+    )
     cards = [
         _card(
             pictures.outfit(items[rank]),
@@ -444,24 +450,6 @@ def _user_card(
  in training</small></h4><ul class="outfits">{"".join(learned)}</ul></div>
 <div><h4>Ranked best <small>of {len(items):,} test outfits</small></h4>
 <ul class="outfits">{"".join(cards)}</ul></div></div></article>"""
-
-
-def _ranking(
-    split: Split, scores: Mapping[str, Float32[np.ndarray, " _"]], user: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A user's liked and random outfits, best first.
-
-    Returns:
-      items int32 [m, s], whether they are liked bool [m], scores float32 [m].
-    """
-    tables = {kind: _tables(split)[kind] for kind in ("liked", "random")}
-    rows = {kind: outfits.users == user for kind, outfits in tables.items()}
-    items = np.concatenate([tables[kind].items[rows[kind]] for kind in tables])
-    values = np.concatenate([scores[kind][rows[kind]] for kind in tables])
-    liked = np.arange(len(items)) < rows["liked"].sum()
-    # Ties go to the wrong outfit: the page must not look better than the model is.
-    order = np.lexsort((liked, -values))
-    return items[order], liked[order], values[order]
 
 
 def _strip(liked: np.ndarray) -> str:
