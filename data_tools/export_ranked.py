@@ -280,7 +280,7 @@ def _write_ranking(writer, ranking: Ranking, catalogue: Catalogue) -> None:
 
 def _save(picture: Image.Image, path: Path, suffix: str) -> None:
     if suffix == ".png":
-        picture.save(path, "PNG", optimize=True)
+        picture.save(path, "PNG")
     else:
         picture.save(path, "JPEG", quality=88, optimize=True)
 

@@ -9,8 +9,9 @@ outfit that is a positive of anybody, or one that has the same item twice.
 """
 
 import argparse
+import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def _questions(
         blank = int(rng.choice(list(pools)))
         slot = int(rng.choice(np.flatnonzero((slots == blank) & (row >= 0))))
         wrong = _wrong_items(rng, row.tolist(), slot, slots, pools[blank], known)
-        chosen = [item for item, _ in zip(wrong, range(candidates - 1), strict=False)]
+        chosen = list(itertools.islice(wrong, candidates - 1))
         if len(chosen) < candidates - 1:
             raise ValueError(
                 f"line {number + 2} of tuples_{split}_posi: only {len(chosen)} other "
@@ -168,20 +169,19 @@ def _wrong_items(
     slot: int,
     slots: Int[np.ndarray, " s"],
     pool: Int[np.ndarray, " p"],
-    known: set,
-):
-    """Yields items for a slot in random order that make an outfit nobody has."""
-    tried = set()
-    # A few draws do nearly always; shuffling the whole pool is the slow last resort.
-    for item in (*rng.choice(pool, 32).tolist(), None):
-        for candidate in rng.permutation(pool).tolist() if item is None else (item,):
-            if candidate in tried:
+    known: Set[frozenset],
+) -> Iterator[int]:
+    """Items for a slot in random order, each once, that make an outfit nobody has."""
+    others = {i for s, i in enumerate(row) if slots[s] == slots[slot] and s != slot}
+    tried = set(others)
+    # A few draws nearly always do; shuffling the whole pool is slow, and comes last.
+    for draw in (lambda: rng.choice(pool, 32), lambda: rng.permutation(pool)):
+        for item in draw().tolist():
+            if item in tried:
                 continue
-            tried.add(candidate)
-            outfit = [*row[:slot], candidate, *row[slot + 1 :]]
-            worn = _worn(outfit, slots)
-            if worn not in known and len(worn) == len(_worn(row, slots)):
-                yield candidate
+            tried.add(item)
+            if _worn([*row[:slot], item, *row[slot + 1 :]], slots) not in known:
+                yield item
 
 
 def _worn(row: Sequence[int], slots: Int[np.ndarray, " s"]) -> frozenset:
