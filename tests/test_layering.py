@@ -85,6 +85,7 @@ def test_there_is_something_to_test():
     [
         ("lmdb", {"fhn_jax.data.images", "data_tools.build_lmdb"}),
         ("tensorflow", {"fhn_jax.data.pipeline"}),
+        ("tensorflow_datasets", {"data_tools.polyvore_u"}),
         ("matplotlib", {"fhn_jax.report"}),
         ("orbax", {"fhn_jax.checkpoint"}),
         ("wandb", {"fhn_jax.writers"}),
