@@ -132,7 +132,7 @@ class PolyvoreU(tfds.core.GeneratorBasedBuilder):
             )
             for kind, outfits in split.negatives.items():
                 ratio = split.ratio(kind)
-                count = config.negatives or ratio
+                count = ratio if config.negatives is None else config.negatives
                 if not 0 < count <= ratio:
                     raise ValueError(
                         f"negatives={count}; the {kind} negatives of the {name} split "

@@ -207,7 +207,7 @@ def test_tfds_configs_are_those_of_the_paper(tfds):
         ({"text_dim": 25}, "vectors of length 24; expected text_dim=25"),
         ({"image_size": 31}, "is 32x32; expected 31x31"),
         ({"negatives": 4}, "negatives=4; the random negatives .* expected 1 to 3"),
-        ({"negatives": -1}, "negatives=-1; the random negatives"),
+        ({"negatives": 0}, "negatives=0; the random negatives"),
         ({"variant": "9"}, r"has the variants \['8v'\]"),
     ],
 )
