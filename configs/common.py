@@ -92,7 +92,7 @@ def fashion_hash_net(modalities, arg):
             ste_gradient="clip",
             item_scale=False,
             tanh_gamma=1.0,
-            backbone=dict(name=arg.backbone),
+            backbone=backbone_settings(arg.backbone),
             visual_head=dict(hidden=0, input_dropout=0.5, dropout=0.5, stddev=0.01),
             text_head=dict(hidden=1024, input_dropout=0.0, dropout=0.5, stddev=0.01),
             single=False,
@@ -158,11 +158,24 @@ def fashion_hash_net(modalities, arg):
     return config
 
 
+def backbone_settings(name):
+    """The image network, trained from a random start."""
+    settings = dict(
+        name=name,
+        trainable=True,  # else frozen: no gradient, no moments
+        weights="",  # a name of models/weights.py, or a .safetensors file
+        weights_sha256="",  # filled in when the run starts
+    )
+    if name.startswith("resnet"):
+        settings["norm"] = "group"  # frozen_batch: for weights of BatchNorm networks
+    return settings
+
+
 def use_tiny(config, **options):
     """The small network, which takes small images with pixels in [0, 1]."""
     config.data.update(image_size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    config.model.backbone = ConfigDict(dict(name="tiny", width=16, shapes=16))
-    config.model.backbone.update(options)
+    settings = backbone_settings("tiny") | dict(width=16, shapes=16) | options
+    config.model.backbone = ConfigDict(settings)
 
 
 def clothing(config):

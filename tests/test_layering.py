@@ -89,7 +89,7 @@ def test_there_is_something_to_test():
         ("orbax", {"fhn_jax.checkpoint"}),
         ("wandb", {"fhn_jax.writers"}),
         ("absl", {"fhn_jax.main"}),
-        ("pickle", {"data_tools.convert_semantic"}),
+        ("pickle", {"data_tools.restricted_pickle"}),
         ("ray", {"fhn_jax.retrieval.cluster"}),
     ],
 )

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -50,6 +51,7 @@ class FashionHashNet(nnx.Module):
       bits: length D of a code, a multiple of 8.
       hash: the hash layer.
       backbone: name and options of the image network, see `make_backbone`.
+      frozen_backbone: no gradient goes into the image network.
       visual_head, text_head: dict(hidden, input_dropout, dropout, stddev); visual
         hidden 0 takes half of the backbone's features.
       single: one head for all categories instead of one each.
@@ -73,6 +75,7 @@ class FashionHashNet(nnx.Module):
         single: bool,
         user: dict[str, Any],
         matching: dict[str, Any],
+        frozen_backbone: bool = False,
         rngs: nnx.Rngs,
     ):
         check_bits(bits)
@@ -81,6 +84,7 @@ class FashionHashNet(nnx.Module):
         self.bits = bits
         self.hash = hash
         self.single = single
+        self.frozen_backbone = frozen_backbone
         visual = "visual" in self.modalities
         self.backbone = make_backbone(**backbone, rngs=rngs) if visual else None
         self.heads = nnx.Dict()
@@ -100,7 +104,8 @@ class FashionHashNet(nnx.Module):
 
     def features(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n f"]:
         """Backbone features of normalised images of any category."""
-        return self.backbone(images)
+        x = self.backbone(images)
+        return jax.lax.stop_gradient(x) if self.frozen_backbone else x
 
     def head(self, modality: str, category: int) -> Head:
         """The head of a category."""
