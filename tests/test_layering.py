@@ -167,7 +167,9 @@ def test_data_does_not_know_what_is_made_of_it():
 
 
 def test_data_tools_do_not_import_training():
-    for module in FILES:
+    # But for the one that makes a run, with settings and a checkpoint, of a file.
+    others = FILES.keys() - {"data_tools.convert_reference_checkpoint"}
+    for module in others:
         if module.startswith("data_tools"):
             assert all(
                 name in ("fhn_jax.files", "fhn_jax.data")

@@ -230,7 +230,7 @@ def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _layout(value: np.ndarray, path: Path) -> np.ndarray:
-    if path[0] in ("fc6", "fc7"):
+    if path[0] in ("fc6", "fc7") and path[-1] == "kernel":
         # A linear layer there, a convolution in the reference.
         side = 6 if path[0] == "fc6" else 1
         value = value.reshape(len(value), -1, side, side)
