@@ -11,9 +11,9 @@ from fhn_jax.models.hashing import HASHES, tanh_scale
 from fhn_jax.schedule import SCHEDULES
 from fhn_jax.train_state import OPTIMIZERS, take_means
 
-EPOCHS = 6
+EPOCHS = 24
 TEXT_DIM = 24
-# Starts and rates at which 48 outfits are learned in a few epochs.
+# Starts and rates at which 48 outfits are learned in some epochs.
 FAST = {
     "train.epochs": EPOCHS,
     "model.text_head.stddev": 0.0,
@@ -36,7 +36,7 @@ OPTIONS = {
         for name in OPTIMIZERS
     },
     **{
-        f"schedule={name}": {"schedule.name": name, "schedule.every": 3}
+        f"schedule={name}": {"schedule.name": name, "schedule.every": 10}
         for name in SCHEDULES
     },
     "single": {"model.single": True},
@@ -95,7 +95,8 @@ def run(config):
 def assert_trains(epochs, metric="loss"):
     values = [means[metric] for means in epochs]
     assert np.isfinite(values).all()
-    assert np.mean(values[-2:]) < 0.9 * values[0], values
+    # Means over epochs, because the negatives are drawn anew in each.
+    assert np.mean(values[-6:]) < 0.9 * np.mean(values[:3]), values
 
 
 def options(values):
