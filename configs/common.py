@@ -101,7 +101,7 @@ def fashion_hash_net(modalities, arg):
             ste_gradient="clip",
             item_scale=False,
             tanh_gamma=1.0,
-            backbone=dict(name=backbone),
+            backbone=backbone_settings(backbone),
             visual_head=dict(hidden=0, input_dropout=0.5, dropout=0.5, stddev=0.01),
             text_head=dict(hidden=1024, input_dropout=0.0, dropout=0.5, stddev=0.01),
             single=False,
@@ -185,13 +185,26 @@ def sweep(add, modalities):
             add(margin=margin)
 
 
+def backbone_settings(name):
+    """The image network, trained from a random start."""
+    settings = dict(
+        name=name,
+        trainable=True,  # else frozen: no gradient, no moments
+        weights="",  # a name of models/weights.py, or a .safetensors file
+        weights_sha256="",  # filled in when the run starts
+    )
+    if name.startswith("resnet"):
+        settings["norm"] = "group"  # frozen_batch: for weights of BatchNorm networks
+    return settings
+
+
 def use_tiny(config, **options):
     """The small network, which takes small images with pixels in [0, 1]."""
     if config.data.features:
         return  # There are no images.
     config.data.update(image_size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    config.model.backbone = ConfigDict(dict(name="tiny", width=16, shapes=16))
-    config.model.backbone.update(options)
+    settings = backbone_settings("tiny") | dict(width=16, shapes=16) | options
+    config.model.backbone = ConfigDict(settings)
 
 
 def clothing(config):

@@ -12,7 +12,6 @@ import argparse
 import collections
 import math
 import os
-import pickle
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.restricted_pickle import Refused, Unpickler
 from fhn_jax.data.schema import name_fault
 from fhn_jax.files import atomic_path
 
@@ -42,8 +42,13 @@ def load_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
     try:
         with open(path, "rb") as file:
             # bytes: strings of Python 2 are either text or raw memory of an array.
-            table = _Unpickler(file, encoding="bytes").load()
-    except _Refused as error:
+            table = Unpickler(
+                file,
+                _GLOBALS,
+                "dicts, lists and numpy arrays of numbers",
+                encoding="bytes",
+            ).load()
+    except Refused as error:
         raise ValueError(f"{path}: {error}") from None
     except OSError:
         raise
@@ -111,17 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Refused(ValueError):
-    """The pickle asks for something that is not given to it."""
-
-
 class _Dtype:
     """Stands in for numpy.dtype: plain numbers only."""
 
     def __init__(self, code: str | bytes, *_flags: Any):
         code = code.decode("ascii") if isinstance(code, bytes) else code
         if not isinstance(code, str) or code not in _NUMBERS:
-            raise _Refused(
+            raise Refused(
                 f"an array of type {code!r}; expected numbers, one of {_NUMBERS}"
             )
         self.dtype = np.dtype(code)
@@ -130,7 +131,7 @@ class _Dtype:
         # (version, byte order, …): the rest describes types that are not allowed.
         order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
         if order not in ("<", ">", "|", "="):
-            raise _Refused(f"an array with the byte order {order!r}")
+            raise Refused(f"an array with the byte order {order!r}")
         self.dtype = self.dtype.newbyteorder(order)
 
 
@@ -149,13 +150,13 @@ class _Array:
 def _rebuilt(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     """An array over raw bytes, which are as many as its shape says."""
     if not isinstance(raw, (bytes, bytearray)) or not isinstance(dtype, _Dtype):
-        raise _Refused("an array without raw bytes or type")
+        raise Refused("an array without raw bytes or type")
     if not isinstance(shape, tuple) or not all(
         isinstance(n, int) and n >= 0 for n in shape
     ):
-        raise _Refused(f"an array of the shape {shape!r}")
+        raise Refused(f"an array of the shape {shape!r}")
     if math.prod(shape) * dtype.dtype.itemsize != len(raw):
-        raise _Refused(
+        raise Refused(
             f"an array of the shape {shape} and type {dtype.dtype} in {len(raw)} bytes"
         )
     return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
@@ -164,7 +165,7 @@ def _rebuilt(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 def _reconstruct(subtype: Any, _shape: Any, _code: Any) -> _Array:
     """Stands in for numpy's function of this name, which makes an empty array."""
     if subtype is not _Array:
-        raise _Refused(f"an array of the class {subtype!r}; expected numpy.ndarray")
+        raise Refused(f"an array of the class {subtype!r}; expected numpy.ndarray")
     return _Array()
 
 
@@ -178,7 +179,7 @@ def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Array:
 def _encode(text: Any, encoding: Any) -> bytes:
     """Stands in for `_codecs.encode`: bytes in the protocols of Python 2."""
     if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
-        raise _Refused(f"text in the encoding {encoding!r}")
+        raise Refused(f"text in the encoding {encoding!r}")
     return text.encode("latin1")
 
 
@@ -205,23 +206,6 @@ _GLOBALS: dict[tuple[str, str], Any] = {
         for kind in (dict, list, tuple)
     },
 }
-
-
-class _Unpickler(pickle.Unpickler):
-    """Looks names up in a short table, and imports nothing."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _GLOBALS[module, name]
-        except KeyError:
-            raise _Refused(
-                f"the pickle names {module}.{name}, which is refused and was not run; "
-                "expected only dicts, lists and numpy arrays of numbers; do not trust "
-                "this file, get it from its source again"
-            ) from None
-
-    def persistent_load(self, identifier: Any) -> Any:
-        raise _Refused(f"the pickle refers to the outside object {identifier!r}")
 
 
 def _name(path: Path, key: Any) -> str:

@@ -46,8 +46,8 @@ def prepare(
       workdir: as given by --workdir.
     Raises:
       ValueError: neither config nor workdir.
-      FileNotFoundError: a workdir without config.json, or data that was named by the
-        user and is not there.
+      FileNotFoundError: a workdir without config.json, or data or weights that were
+        named by the user and are not there.
     """
     if config is None:
         if workdir is None:
@@ -56,6 +56,10 @@ def prepare(
             )
         return ConfigDict(read_config(Path(workdir))), Path(workdir)
     config = _with_data(config, overrides)
+    if config.model.backbone.weights:
+        from fhn_jax import build
+
+        build.note_weights(config)
     return config, Path(workdir or Path("runs") / name)
 
 

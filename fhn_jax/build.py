@@ -19,6 +19,7 @@ from fhn_jax.data.items import ItemInputs, choose_cache
 from fhn_jax.data.negatives import NegativeSampler
 from fhn_jax.data.schema import Catalogue, read_text_vectors
 from fhn_jax.export import ItemEncoder
+from fhn_jax.files import sha256_file
 from fhn_jax.models.augment import Augmentation
 from fhn_jax.models.fashion_hash_net import (
     FashionHashNet,
@@ -28,10 +29,12 @@ from fhn_jax.models.fashion_hash_net import (
     check_modalities,
 )
 from fhn_jax.models.hashing import Hash
+from fhn_jax.models.weights import PRETRAINED, load_pretrained, remedy
 from fhn_jax.schedule import Schedule
 from fhn_jax.train_state import Objective, Trainer, make_optimizer
 from fhn_jax.validation import SCORES
 
+WEIGHTS = Path("data/weights")
 Progress = Callable[[str], Callable[[int, int], None]]
 
 
@@ -45,7 +48,9 @@ def config_hash(config: ConfigDict) -> str:
     values = config_values(config)
     for key in ("wandb", "demo"):
         values.pop(key, None)
-    values["data"].pop("root")  # The data has a checksum of its own.
+    # Data and pretrained weights have checksums of their own.
+    values["data"].pop("root")
+    values["model"]["backbone"].pop("weights")
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -112,7 +117,8 @@ def make_model(
         modalities=tuple(model.modalities),
         bits=model.bits,
         hash=make_hash(config),
-        backbone=model.backbone.to_dict(),
+        backbone=_network(model.backbone),
+        frozen_backbone=not model.backbone.trainable,
         visual_head=model.visual_head.to_dict(),
         text_head=model.text_head.to_dict(),
         single=model.single,
@@ -120,6 +126,82 @@ def make_model(
         matching=model.matching.to_dict(),
         rngs=nnx.Rngs(params=config.seed),
     )
+
+
+def _network(backbone: ConfigDict) -> dict[str, Any]:
+    """Name and options of the image network, without how it starts and is trained."""
+    other = ("trainable", "weights", "weights_sha256")
+    return {key: value for key, value in backbone.items() if key not in other}
+
+
+def weights_path(name: str) -> Path:
+    """The file of pretrained weights, named by the registry or by its path."""
+    return WEIGHTS / f"{name}.safetensors" if name in PRETRAINED else Path(name)
+
+
+def note_weights(config: ConfigDict) -> None:
+    """Notes the checksum of the pretrained weights in `model.backbone.weights_sha256`.
+
+    Raises:
+      FileNotFoundError: the file is not there; says where to get it.
+      ValueError: it is another file than that noted before, or does not suit the
+        config.
+    """
+    backbone = config.model.backbone
+    name = backbone.weights
+    if not name:
+        return
+    path = weights_path(name)
+    known = PRETRAINED.get(name)
+    if known is not None:
+        for key, wanted, got in (
+            ("model.backbone.name", known.network, backbone.name),
+            ("model.backbone.norm", known.norm, backbone.to_dict().get("norm", "")),
+            ("data.mean", known.mean, tuple(config.data.mean)),
+            ("data.std", known.std, tuple(config.data.std)),
+        ):
+            if wanted != got:
+                raise ValueError(
+                    f"model.backbone.weights={name!r} was trained with {key}="
+                    f"{wanted!r}, got {got!r}; set that, or give other weights"
+                )
+    if not path.is_file():
+        where = (
+            remedy(name, str(path))
+            if known is not None
+            else f"expected a file, or one of {', '.join(PRETRAINED)}"
+        )
+        raise FileNotFoundError(
+            f"model.backbone.weights={name!r}: there is no {path}; {where}"
+        )
+    found = sha256_file(path)
+    if backbone.weights_sha256 not in ("", found):
+        raise ValueError(
+            f"{path} has the checksum {found[:12]}, expected "
+            f"{backbone.weights_sha256[:12]} (model.backbone.weights_sha256); give the "
+            "file of the first start, or another --workdir"
+        )
+    backbone.weights_sha256 = found
+
+
+def load_weights(config: ConfigDict, model: FashionHashNet) -> None:
+    """Sets the image network to the pretrained weights, where there are any.
+
+    Raises:
+      ValueError: they are of another network, or not those that the registry names.
+    """
+    name = config.model.backbone.weights
+    if not name or model.backbone is None:
+        return
+    path = weights_path(name)
+    metadata = load_pretrained(model.backbone, config.model.backbone.name, str(path))
+    known = PRETRAINED[name].sha256 if name in PRETRAINED else None
+    source = metadata.get("source_sha256", known or "")
+    if known is not None and not source.startswith(known):
+        raise ValueError(
+            f"{path} was converted from a file of checksum {source[:12]}, expected "
+            f"{known}…; {remedy(name, str(path))}"
+        )
 
 
 def make_hash(config: ConfigDict) -> Hash:
@@ -169,7 +251,10 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int) -> Schedule:
 
 def make_update_rule(config: ConfigDict) -> optax.GradientTransformation:
     """The optimiser, with its rates."""
-    return make_optimizer(**config.optimizer.to_dict())
+    settings = config.optimizer.to_dict()
+    if not config.model.backbone.trainable:
+        settings["rates"]["backbone"] = 0.0
+    return make_optimizer(**settings)
 
 
 def make_trainer(
@@ -213,6 +298,12 @@ def check_config(config: ConfigDict) -> None:
     make_objective(config)
     make_schedule(config, 1)
     make_update_rule(config)
+    backbone = config.model.backbone.to_dict()
+    if backbone.get("norm") == "frozen_batch" and not backbone["weights"]:
+        raise ValueError(
+            "model.backbone.norm='frozen_batch' is for the statistics of pretrained "
+            "weights; give model.backbone.weights, or norm='group'"
+        )
     any_data = Shape(
         1, (0,), text_dim=1, image_size=1, feature_dim=int(bool(config.data.features))
     )

@@ -23,7 +23,7 @@ from fhn_jax.models.hashing import tanh_scale
 from fhn_jax.schedule import Schedule
 from fhn_jax.train_state import Trainer, TrainState, take_means
 from fhn_jax.validation import Validation
-from fhn_jax.workdir import check_trained, claim_workdir
+from fhn_jax.workdir import check_trained, claim_workdir, is_trained
 from fhn_jax.writers import Writer
 
 
@@ -70,8 +70,13 @@ def train(
       Interrupted: stopped by a signal; the state is saved.
       ValueError: the workdir holds a run of another config or of other data.
     """
+    starts = not is_trained(workdir)
+    if starts:
+        build.note_weights(config)
     claim_workdir(build.config_values(config), workdir)
     model = build.make_model(config, catalogue, **build.input_dims(inputs))
+    if starts:
+        build.load_weights(config, model)
     batches = build.make_batches(config, catalogue)
     trainer = build.make_trainer(config, model, batches)
     schedule = build.make_schedule(config, batches.steps)

@@ -8,8 +8,8 @@ from typing import Any
 from fhn_jax import files
 
 # What may change between the start of a run and its resumption: where it is logged,
-# and where its data lies, whose checksum is in the checkpoint.
-_FREE = ("wandb", "demo", "data.root")
+# and where its data and pretrained weights lie, whose checksums are noted.
+_FREE = ("wandb", "demo", "data.root", "model.backbone.weights")
 
 
 def read_config(workdir: Path) -> dict[str, Any]:

@@ -17,14 +17,14 @@ def make_backbone(name: str, *, rngs: nnx.Rngs, **options) -> nnx.Module:
 
     Args:
       name: one of `BACKBONES`.
-      options: of `tiny`: width, shapes.
+      options: of `tiny`: width, shapes; of a ResNet: norm.
     Raises:
       ValueError: unknown name.
     """
     if name == "alexnet":
         return AlexNet(rngs=rngs)
     if name in DEPTHS:
-        return ResNet(name, rngs=rngs)
+        return ResNet(name, **options, rngs=rngs)
     if name == "tiny":
         return Tiny(**options, rngs=rngs)
     raise ValueError(

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -54,6 +55,7 @@ class FashionHashNet(nnx.Module):
       hash: the hash layer.
       backbone: name and options of the image network, see `make_backbone`; the name
         `PRECOMPUTED` with `shape.feature_dim` is none: visual inputs are features.
+      frozen_backbone: no gradient goes into the image network.
       visual_head, text_head: dict(hidden, input_dropout, dropout, stddev); visual
         hidden 0 takes half of the backbone's features.
       single: one head for all categories instead of one each.
@@ -77,6 +79,7 @@ class FashionHashNet(nnx.Module):
         single: bool,
         user: dict[str, Any],
         matching: dict[str, Any],
+        frozen_backbone: bool = False,
         rngs: nnx.Rngs,
     ):
         check_bits(bits)
@@ -86,6 +89,7 @@ class FashionHashNet(nnx.Module):
         self.bits = bits
         self.hash = hash
         self.single = single
+        self.frozen_backbone = frozen_backbone
         seen = "visual" in self.modalities and backbone["name"] != PRECOMPUTED
         self.backbone = make_backbone(**backbone, rngs=rngs) if seen else None
         self.heads = nnx.Dict()
@@ -105,7 +109,8 @@ class FashionHashNet(nnx.Module):
 
     def features(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n f"]:
         """Backbone features of normalised images of any category."""
-        return self.backbone(images)
+        x = self.backbone(images)
+        return jax.lax.stop_gradient(x) if self.frozen_backbone else x
 
     def head(self, modality: str, category: int) -> Head:
         """The head of a category."""

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 Path = tuple[str | int, ...]
+NAMED = 20
 
 _LEAF = {"weight": "kernel", "bias": "bias"}
 _NORM_LEAF = {"weight": "scale", "bias": "bias"}
@@ -64,7 +65,7 @@ def from_reference(
         if name.endswith(".scale") or re.fullmatch(r"features\.fc\.\w+", name):
             continue
         path = _path(name, hash_types, blocks)
-        converted[path] = _layout(value, path)
+        converted[path] = our_layout(value, path)
     return converted
 
 
@@ -93,24 +94,40 @@ def set_variables(module: nnx.Module, values: Mapping[Path, np.ndarray]) -> None
         another shape.
     """
     variables = dict(nnx.to_flat_state(nnx.state(module, nnx.Param)))
-    if variables.keys() != values.keys():
-        raise ValueError(
-            f"the weights are of another network: {_dotted(variables.keys() - values)} "
-            f"missing, {_dotted(values.keys() - variables.keys())} unexpected"
-        )
+    check_shapes(
+        {".".join(map(str, path)): x.shape for path, x in variables.items()},
+        {".".join(map(str, path)): x.shape for path, x in values.items()},
+    )
     for path, variable in variables.items():
-        if variable.shape != values[path].shape:
-            raise ValueError(
-                f"{'.'.join(map(str, path))}: the weights have shape "
-                f"{values[path].shape}, expected {variable.shape}"
-            )
         variables[path] = variable.replace(jnp.asarray(values[path], variable.dtype))
     nnx.update(module, nnx.from_flat_state(variables))
 
 
-def _dotted(paths) -> str:
-    names = sorted(".".join(map(str, path)) for path in paths)
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") or "none"
+def check_shapes(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Makes sure that arrays are those of a network, by name and shape.
+
+    Raises:
+      ValueError: names each that is missing, unexpected or of another shape; of a long
+        list of one kind the first `NAMED`.
+    """
+    kinds = (
+        [f"{name} missing" for name in sorted(expected.keys() - found.keys())],
+        [f"{name} unexpected" for name in sorted(found.keys() - expected.keys())],
+        [
+            f"{name} has shape {found[name]}, expected {shape}"
+            for name, shape in expected.items()
+            if name in found and found[name] != shape
+        ],
+    )
+    faults = [fault for kind in kinds for fault in kind[:NAMED]]
+    if faults:
+        more = sum(map(len, kinds)) - len(faults)
+        raise ValueError(
+            f"the weights are of another network: {'; '.join(faults)}"
+            + (f"; and {more} more" if more else "")
+        )
 
 
 def _block(name: str) -> tuple[int, int] | None:
@@ -166,7 +183,8 @@ def _block_path(rest: str) -> Path | None:
     return None
 
 
-def _layout(value: np.ndarray, path: Path) -> np.ndarray:
+def our_layout(value: np.ndarray, path: Path) -> np.ndarray:
+    """An array of PyTorch in the layout of our variable of this path."""
     match path:
         case (*_, "alpha"):
             return value.reshape(())

@@ -1,4 +1,4 @@
-"""Residual networks with group normalisation, from ImageNet size down to tiny."""
+"""Residual networks, from ImageNet size down to tiny."""
 
 import math
 
@@ -18,6 +18,8 @@ DEPTHS = {
     "resnet101": ((3, 4, 23, 3), True),
     "resnet152": ((3, 8, 36, 3), True),
 }
+# name: groups of the normalisation, 0 for `FrozenBatchNorm`
+NORMS = {"group": 32, "frozen_batch": 0}
 
 
 def _he_fan_out(key, shape, dtype=jnp.float32):
@@ -41,7 +43,25 @@ def _conv(inputs, outputs, kernel, stride, rngs):
     )
 
 
+class FrozenBatchNorm(nnx.Module):
+    """A BatchNorm of fixed statistics, which is a scale and a bias for each channel.
+
+    The statistics are folded into the two: scale = γ / sqrt(σ² + ε), bias = β − μ·scale.
+    They are trained like those of any norm where the backbone is.
+    """
+
+    def __init__(self, features: int, *, zero: bool):
+        fill = jnp.zeros if zero else jnp.ones
+        self.scale = nnx.Param(fill(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+
+    def __call__(self, x: Float[Array, "n h w f"]) -> Float[Array, "n h w f"]:
+        return x * self.scale.reshape(1, 1, 1, -1) + self.bias.reshape(1, 1, 1, -1)
+
+
 def _norm(features, rngs, groups=32, zero=False):
+    if not groups:
+        return FrozenBatchNorm(features, zero=zero)
     scale = nnx.initializers.zeros if zero else nnx.initializers.ones
     return nnx.GroupNorm(
         features,
@@ -103,15 +123,23 @@ class ResNet(nnx.Module):
       num_features: 512, or 2048 with bottleneck blocks.
     Args:
       name: a key of `DEPTHS`.
+      norm: "group", or "frozen_batch" for pretrained weights of BatchNorm networks.
+    Raises:
+      ValueError: unknown norm.
     Source: He et al., CVPR 2016; Wu and He, ECCV 2018 (GroupNorm).
     """
 
     min_size = 32
 
-    def __init__(self, name: str, *, rngs: nnx.Rngs):
+    def __init__(self, name: str, *, norm: str = "group", rngs: nnx.Rngs):
+        if norm not in NORMS:
+            raise ValueError(
+                f"model.backbone.norm={norm!r}: expected one of {', '.join(NORMS)}"
+            )
         depths, bottleneck = DEPTHS[name]
+        self.norm = norm
         self.stem = _conv(3, 64, 7, 2, rngs)
-        self.stem_norm = _norm(64, rngs)
+        self.stem_norm = _norm(64, rngs, NORMS[norm])
         self.blocks = nnx.List([])
         channels = 64
         for stage, depth in enumerate(depths):
@@ -124,6 +152,7 @@ class ResNet(nnx.Module):
                         width,
                         stride=stride,
                         bottleneck=bottleneck,
+                        groups=NORMS[norm],
                         rngs=rngs,
                     )
                 )

@@ -1,0 +1,185 @@
+r"""Converts a network trained with the reference to a workdir that evaluates.
+
+    python -m data_tools.convert_reference_checkpoint MODEL.net \
+        --config configs/vse_t3.py:hash=tanh --root data/polyvore --variant 630 \
+        --workdir runs/reference
+
+A .net file is a state dict saved by PyTorch, read as in `convert_weights`. Afterwards
+extract-features, evaluate-rank and the other actions take the --workdir.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_tools.convert_weights import load_weights
+from fhn_jax import build
+from fhn_jax.checkpoint import Checkpoints
+from fhn_jax.data.schema import Catalogue, read_catalogue, read_text_vectors
+from fhn_jax.models.reference_names import load_reference
+from fhn_jax.workdir import claim_workdir, is_trained
+
+_SCALE = ".scale"
+
+
+def read_config(
+    config: str, root: str, variant: str, values: Sequence[str] = ()
+) -> ConfigDict:
+    """The settings that a network was trained with.
+
+    Args:
+      config: a file, and its argument after a colon: "configs/t3.py:hash=tanh".
+      root, variant: of the data.
+      values: single settings, "model.single=true"; the value is JSON.
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: a setting without a value, or of another type.
+      KeyError: an unknown setting.
+    """
+    path, _, argument = config.partition(":")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"--config: there is no {path}")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    settings = module.get_config(argument or None).lock()
+    if "demo" in settings:
+        with settings.unlocked():
+            del settings.demo
+    for value in values:
+        key, given, text = value.partition("=")
+        try:
+            settings.update_from_flattened_dict({key: json.loads(text)})
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"--set {value}: expected key=JSON, such as model.single=true ({error})"
+            ) from None
+    settings.data.update(root=root, variant=variant)
+    return settings
+
+
+def epoch_of(scale: float, gamma: float) -> int:
+    """The epoch, from 0, in which the slope of tanh was `scale` = sqrt(1 + γ·epoch).
+
+    Raises:
+      ValueError: in none.
+    """
+    epoch = (scale**2 - 1) / gamma if gamma else 0.0
+    if not (np.isfinite(epoch) and epoch > -0.5) or not np.isclose(
+        scale, (1 + gamma * round(epoch)) ** 0.5, rtol=1e-5
+    ):
+        raise ValueError(
+            f"the slope of tanh is {scale:g}, which is sqrt(1 + γ·epoch) in no epoch "
+            f"with config.model.tanh_gamma={gamma:g}; give that of the training: "
+            f"--set model.tanh_gamma=…, 0 for a slope of 1, {scale**2 - 1:g} for one "
+            "that is this in the second epoch"
+        )
+    return round(epoch)
+
+
+def scale_of(weights: Mapping[str, np.ndarray]) -> float:
+    """The slope of tanh, which the reference saves with each encoder; 1 if it is not.
+
+    Raises:
+      ValueError: the encoders have different ones.
+    """
+    scales = {
+        float(scale)
+        for name, value in weights.items()
+        if name.endswith(_SCALE)
+        for scale in value.ravel()
+    }
+    if len(scales) > 1:
+        raise ValueError(
+            f"the encoders have the slopes {sorted(scales)} of tanh; expected one"
+        )
+    return scales.pop() if scales else 1.0
+
+
+def convert(
+    weights: Mapping[str, np.ndarray],
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    catalogue: Catalogue,
+) -> int:
+    """Writes config.json and a checkpoint of the weights.
+
+    Args:
+      weights: by the reference's names.
+      config: how the network was trained.
+      workdir: without a checkpoint.
+      catalogue: the data it was trained on.
+    Returns:
+      the step of the checkpoint.
+    Raises:
+      FileExistsError: the workdir holds a checkpoint.
+      KeyError, ValueError: the weights are not of this config or data; names them.
+    """
+    workdir = Path(workdir)
+    if is_trained(workdir):
+        raise FileExistsError(f"{workdir} holds a checkpoint; give another --workdir")
+    build.check_config(config)
+    text_dim = 0
+    if "text" in config.model.modalities:
+        text_dim = read_text_vectors(Path(config.data.root), catalogue).shape[1]
+    model = build.make_model(config, catalogue, text_dim)
+    load_reference(model, weights, hash_types=config.model.matching.hash_types)
+    batches = build.make_batches(config, catalogue)
+    # The last step of the epoch, so that evaluation takes the slope of that epoch.
+    epoch = epoch_of(scale_of(weights), config.model.tanh_gamma)
+    step = (epoch + 1) * batches.steps
+    state = build.make_trainer(config, model, batches).init()
+    state = state._replace(step=jnp.int32(step))
+    schedule = build.make_schedule(config, batches.steps)
+    host = {"schedule": schedule.memory(), "data": catalogue.checksum}
+    claim_workdir(build.config_values(config), workdir)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(state, host)
+    return step
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.convert_reference_checkpoint",
+        description=__doc__.splitlines()[0],
+    )
+    parser.add_argument("net", metavar="NET", help="written by the reference")
+    parser.add_argument("--config", required=True, help="such as configs/t3.py:bits=64")
+    parser.add_argument("--root", required=True, help="folder of the data")
+    parser.add_argument("--variant", required=True, help="reads tuples_<variant>")
+    parser.add_argument("--workdir", required=True, help="written")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=JSON",
+        action="append",
+        default=[],
+        help="a single setting, such as model.single=true",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        config = read_config(options.config, options.root, options.variant, options.set)
+        catalogue = read_catalogue(Path(options.root), options.variant)
+        weights = load_weights(options.net)
+        step = convert(weights, config, options.workdir, catalogue)
+    except (ValueError, KeyError, OSError) as error:
+        text = error.args[0] if isinstance(error, KeyError) else error
+        print(f"error: {text}", file=sys.stderr)
+        return 1
+    print(
+        f"{options.workdir} holds the network as of step {step:,}; go on with: "
+        f"python -m fhn_jax.main extract-features --workdir {options.workdir}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
