@@ -96,7 +96,7 @@ def test_every_experiment_of_the_reference_is_an_argument(
 def test_features_take_the_place_of_the_backbone(catalogue, name, arg):
     config = load(name, f"features=clip{arg}")
     assert config.data.features == "clip"
-    assert config.model.backbone.to_dict() == {"name": "precomputed"}
+    assert config.model.backbone.name == "precomputed"
     model = nnx.eval_shape(
         lambda: build.make_model(config, catalogue, text_dim=24, feature_dim=768)
     )
