@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int, Int8
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int8
 
 from fhn_jax import evaluate as evaluation
 from fhn_jax.codes import Codes, outfit_scores, pack
@@ -202,6 +202,8 @@ class Similarity(_Learner):
       likes, dislikes: clicks of the known users, at least one of each for everyone.
       beta: weight of the known users' codes; the rest is of the user's own outfits.
       epsilon: weight of dislikes among the known users' codes, at least 0.
+      page: as the fork's web page does it: known users' dislikes are compared with the
+        new user's likes; likes or dislikes that are not there yet count as all ones.
     Raises:
       ValueError: beta or epsilon out of range; a known user without clicks.
     """
@@ -214,13 +216,14 @@ class Similarity(_Learner):
         *,
         beta: float = 0.5,
         epsilon: float = 0.5,
+        page: bool = False,
     ):
         super().__init__(codes)
         if not 0 <= beta <= 1:
             raise ValueError(f"beta={beta}: expected 0 to 1")
         if not 0 <= epsilon < np.inf:
             raise ValueError(f"epsilon={epsilon}: expected at least 0")
-        self.beta, self.epsilon = beta, epsilon
+        self.beta, self.epsilon, self.page = beta, epsilon, page
         self.known = []
         for name, clicks in (("likes", likes), ("dislikes", dislikes)):
             _check_clicks(codes, f"known {name}", clicks, codes.num_users)
@@ -235,21 +238,28 @@ class Similarity(_Learner):
     def _learn(self, likes, dislikes, num_users):
         codes = self.codes
         user_codes = codes.user_codes().astype(np.float64)
+        liked = self._features(likes, num_users)
+        disliked = self._features(dislikes, num_users)
+        if self.page:
+            for features, clicks in ((liked, likes), (disliked, dislikes)):
+                features[~_have(clicks, num_users)] = 1
         signs = similarity(
             *self.known,
-            self._features(likes, num_users),
-            self._features(dislikes, num_users),
+            liked,
+            disliked,
             user_codes,
             codes.lambda_user,
             codes.lambda_item,
             beta=self.beta,
             epsilon=self.epsilon,
+            disliked_by_known=liked if self.page else disliked,
         )
-        clicked = np.zeros(num_users, bool)
-        clicked[likes.users] = clicked[dislikes.users] = True
+        # DIFFERS: of 0/1 codes the fork takes the sign of signs - ½, which is always -1.
+        if codes.alphabet == "01":
+            user_codes = 2 * user_codes - 1
         # Nothing to compare by: all known users are equally alike.
-        signs[~clicked] = (user_codes if codes.alphabet == "pm1" else
-                           2 * user_codes - 1).mean(axis=0)  # fmt: skip
+        clicked = _have(likes, num_users) | _have(dislikes, num_users)
+        signs[~clicked] = user_codes.mean(axis=0)
         return _both_codes(codes, signs)
 
     def _features(self, clicks: Outfits, num_users: int) -> Float64[np.ndarray, "u d"]:
@@ -274,13 +284,13 @@ def similarity(
     *,
     beta: float = 0.5,
     epsilon: float = 0.5,
-    disliked_by_known: Float[np.ndarray, "u d"] | None = None,
+    disliked_by_known: Float[np.ndarray, "u d"],
 ) -> Float64[np.ndarray, "u d"]:
     """Codes of new users before the sign, from mean features of outfits.
 
     With f(A, B) the mean over known users k of (mean over bits of λⁱ A_k B) · code_k:
     β · [f(known likes, likes) − ε (f(known likes, dislikes) + f(known dislikes,
-    dislikes))] / (1 + 2ε) + (1 − β) · λᵘ (likes − dislikes) / 2.
+    disliked by known))] / (1 + 2ε) + (1 − β) · λᵘ (likes − dislikes) / 2.
 
     Args:
       known_likes, known_dislikes: mean feature of the outfits that known users like
@@ -288,8 +298,8 @@ def similarity(
       likes, dislikes: the same of the new users.
       known_codes: binary codes of the known users.
       beta, epsilon: see `Similarity`.
-      disliked_by_known: features that are compared with the known users' dislikes:
-        by default the new users' dislikes; the fork's page takes their likes.
+      disliked_by_known: what is compared with the known users' dislikes: the new
+        users' dislikes; on the fork's page their likes.
     Source: the cold start and the web page of a fork of the PyTorch release.
     """
     bits = known_codes.shape[1]
@@ -298,8 +308,6 @@ def similarity(
         alike = (ours * lambda_item) @ theirs.T / bits
         return alike @ known_codes / len(known_codes)
 
-    if disliked_by_known is None:
-        disliked_by_known = dislikes
     unlike = from_known(known_likes, dislikes)
     unlike = unlike + from_known(known_dislikes, disliked_by_known)
     of_users = (from_known(known_likes, likes) - epsilon * unlike) / (1 + 2 * epsilon)
@@ -330,9 +338,11 @@ class BprFit(_Learner):
       codes: of items and known users.
       strength: of the prior, above 0.
       shrinkage: weight of the identity in the covariance, above 0 and at most 1.
-      samples: outfits that likes are compared with beside the dislikes.
+      samples: number of outfits that likes are compared with beside the dislikes.
       rank: directions that are searched.
       seed: of the samples.
+    Attributes:
+      sampled: int [r, s], the items of these outfits, drawn from all items.
     Raises:
       ValueError: an option out of range; codes whose scores do not depend on users.
     Source: Rendle et al. 2009, "BPR"; the defaults were chosen on the validation split
@@ -374,6 +384,7 @@ class BprFit(_Learner):
         # Whitened by the prior, and turned so that the first directions matter most.
         directions = np.linalg.eigh(prior.T @ self._covariance @ prior)[1]
         self._basis = prior @ directions[:, ::-1][:, :rank]
+        self.sampled = items[:samples]
         self._samples = self._project(features[:samples], terms[:samples])
 
     def _learn(self, likes, dislikes, num_users):
@@ -643,6 +654,11 @@ def _gather(codes: Codes, items: Int[np.ndarray, "n s"]):
                 for modality in codes.modalities
             ]
             yield block, categories, gathered
+
+
+def _have(clicks: Outfits, num_users: int) -> Bool[np.ndarray, " u"]:
+    """Which users have any of these clicks."""
+    return np.bincount(clicks.users, minlength=num_users) > 0
 
 
 def _of_users(clicks: Outfits, users: Int[np.ndarray, " u"]) -> Outfits:
