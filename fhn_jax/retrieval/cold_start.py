@@ -15,6 +15,7 @@ Clicks are `Outfits`: users are numbered from 0, and an item may be -1 for a slo
 was not part of the click, so a single liked item is a click too.
 """
 
+import copy
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
@@ -108,7 +109,7 @@ def check_same_items(codes: Codes, catalogue: Catalogue) -> None:
             )
 
 
-class _Learner:
+class Learner:
     """What the learners share: checks, and clicks that add up."""
 
     def __init__(self, codes: Codes):
@@ -176,7 +177,7 @@ class _Learner:
         raise NotImplementedError
 
 
-class RandomCode(_Learner):
+class RandomCode(Learner):
     """Random bits for every user, whatever they like.
 
     Args:
@@ -194,7 +195,7 @@ class RandomCode(_Learner):
         return _both_codes(self.codes, signs)
 
 
-class Similarity(_Learner):
+class Similarity(Learner):
     """The fork's closed form, see `similarity`.
 
     Args:
@@ -204,6 +205,7 @@ class Similarity(_Learner):
       epsilon: weight of dislikes among the known users' codes, at least 0.
       page: as the fork's web page does it: known users' dislikes are compared with the
         new user's likes; likes or dislikes that are not there yet count as all ones.
+      known: codes of the known users' items, where these are not those of `codes`.
     Raises:
       ValueError: beta or epsilon out of range; a known user without clicks.
     """
@@ -217,29 +219,39 @@ class Similarity(_Learner):
         beta: float = 0.5,
         epsilon: float = 0.5,
         page: bool = False,
+        known: Codes | None = None,
     ):
         super().__init__(codes)
-        if not 0 <= beta <= 1:
-            raise ValueError(f"beta={beta}: expected 0 to 1")
-        if not 0 <= epsilon < np.inf:
-            raise ValueError(f"epsilon={epsilon}: expected at least 0")
+        _check_weights(beta, epsilon)
         self.beta, self.epsilon, self.page = beta, epsilon, page
         self.known = []
+        known = codes if known is None else known
         for name, clicks in (("likes", likes), ("dislikes", dislikes)):
-            _check_clicks(codes, f"known {name}", clicks, codes.num_users)
+            _check_clicks(known, f"known {name}", clicks, codes.num_users)
             counts = np.bincount(clicks.users, minlength=codes.num_users)
             if not counts.all():
                 raise ValueError(
                     f"known user {np.argmin(counts)} has no {name}; similarity needs "
                     "likes and dislikes of every user of the codes"
                 )
-            self.known.append(self._features(clicks, codes.num_users))
+            self.known.append(_mean_features(known, clicks, codes.num_users))
+
+    def weighted(self, beta: float, epsilon: float) -> "Similarity":
+        """The same with other weights.
+
+        Raises:
+          ValueError: a weight out of range.
+        """
+        _check_weights(beta, epsilon)
+        other = copy.copy(self)
+        other.beta, other.epsilon = beta, epsilon
+        return other
 
     def _learn(self, likes, dislikes, num_users):
         codes = self.codes
         user_codes = codes.user_codes().astype(np.float64)
-        liked = self._features(likes, num_users)
-        disliked = self._features(dislikes, num_users)
+        liked = _mean_features(codes, likes, num_users)
+        disliked = _mean_features(codes, dislikes, num_users)
         if self.page:
             for features, clicks in ((liked, likes), (disliked, dislikes)):
                 features[~_have(clicks, num_users)] = 1
@@ -261,16 +273,6 @@ class Similarity(_Learner):
         clicked = _have(likes, num_users) | _have(dislikes, num_users)
         signs[~clicked] = user_codes.mean(axis=0)
         return _both_codes(codes, signs)
-
-    def _features(self, clicks: Outfits, num_users: int) -> Float64[np.ndarray, "u d"]:
-        """Mean binary code of each user's outfits; 0 for a user without any."""
-        plain = dataclasses.replace(self.codes, item_scales=None)
-        means = np.zeros((num_users, plain.bits))
-        for rows, slots, gathered in _gather(plain, clicks.items):
-            features = sum(map(sum, gathered)) / (len(slots) * len(gathered))
-            np.add.at(means, clicks.users[rows], features)
-        number = np.bincount(clicks.users, minlength=num_users)
-        return means / np.maximum(number, 1)[:, None]
 
 
 def similarity(
@@ -315,7 +317,27 @@ def similarity(
     return (beta * of_users + (1 - beta) * of_items).astype(np.float64)
 
 
-class BprFit(_Learner):
+def _mean_features(
+    codes: Codes, clicks: Outfits, num_users: int
+) -> Float64[np.ndarray, "u d"]:
+    """Mean binary code of each user's outfits; 0 for a user without any."""
+    plain = dataclasses.replace(codes, item_scales=None)
+    means = np.zeros((num_users, plain.bits))
+    for rows, slots, gathered in _gather(plain, clicks.items):
+        features = sum(map(sum, gathered)) / (len(slots) * len(gathered))
+        np.add.at(means, clicks.users[rows], features)
+    number = np.bincount(clicks.users, minlength=num_users)
+    return means / np.maximum(number, 1)[:, None]
+
+
+def _check_weights(beta: float, epsilon: float) -> None:
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta={beta}: expected 0 to 1")
+    if not 0 <= epsilon < np.inf:
+        raise ValueError(f"epsilon={epsilon}: expected at least 0")
+
+
+class BprFit(Learner):
     """Bayesian personalised ranking over the user's code alone, items frozen.
 
     The score of an outfit is linear in the user's code u: φ(O)·u + c(O). The code
@@ -710,19 +732,28 @@ def _check_consistent(codes: Codes, likes: Outfits, dislikes: Outfits) -> None:
 
 
 def draw_clicks(
-    catalogue: Catalogue, likes: int, dislikes: int, seed: int = 0
+    catalogue: Catalogue,
+    likes: int | Int[np.ndarray, " u"],
+    dislikes: int | None = None,
+    *,
+    most_dislikes: int | None = None,
+    seed: int = 0,
 ) -> tuple[Outfits, Outfits]:
     """Some training outfits of every user, as clicks.
 
     Args:
       likes: of each user, drawn from the training positives; all if there are fewer.
-      dislikes: random negatives of each of these positives.
+      dislikes: random negatives of each of these positives; by default all.
+      most_dislikes: of each user; by default all of these.
+      seed: of the draw.
     Raises:
-      ValueError: the data has fewer negatives of a positive.
+      KeyError: the train split has no random negatives.
+      ValueError: it has fewer of a positive; no likes.
     """
     train = catalogue.splits["train"]
     ratio = train.ratio("random")
-    if not 0 <= dislikes <= ratio or likes < 1:
+    dislikes = ratio if dislikes is None else dislikes
+    if not 0 <= dislikes <= ratio or np.min(likes) < 1:
         raise ValueError(
             f"likes={likes}, dislikes={dislikes}: expected at least one like, and 0 to "
             f"{ratio} dislikes of each, as many as tuples_train_nega has"
@@ -731,9 +762,14 @@ def draw_clicks(
     users = train.positives.users
     order = rng.permutation(len(users))
     order = order[np.argsort(users[order], kind="stable")]
-    first = np.searchsorted(users[order], users[order])
-    rows = np.sort(order[np.arange(len(order)) - first < likes])
+    wanted = np.broadcast_to(likes, catalogue.num_users)[users[order]]
+    rows = np.sort(order[_number_within(users[order]) < wanted])
     negatives = (rows[:, None] * ratio + np.arange(dislikes)).ravel()
+    if most_dislikes is not None:
+        users = train.negatives["random"].users[negatives]
+        # Sorted by user, so that numbers within a user count up.
+        negatives = negatives[np.argsort(users, kind="stable")]
+        negatives = negatives[_number_within(np.sort(users)) < most_dislikes]
     return tuple(
         Outfits(table.users[chosen], table.items[chosen])
         for table, chosen in (
@@ -743,8 +779,13 @@ def draw_clicks(
     )
 
 
+def _number_within(users: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """0, 1, 2, … for the rows of each user, which are together."""
+    return np.arange(len(users)) - np.searchsorted(users, users)
+
+
 def evaluate(
-    learners: Mapping[str, _Learner],
+    learners: Mapping[str, Learner],
     catalogue: Catalogue,
     split: str = "test",
     *,
@@ -772,7 +813,7 @@ def evaluate(
     most = int(np.bincount(catalogue.splits["train"].positives.users).max())
     rows = []
     for count in sorted({min(n, most) for n in likes}):
-        liked, disliked = draw_clicks(catalogue, count, dislikes, seed)
+        liked, disliked = draw_clicks(catalogue, count, dislikes, seed=seed)
         for name, learner in learners.items():
             started = time.perf_counter()
             users = learner.fit(liked, disliked, catalogue.num_users)
