@@ -257,7 +257,8 @@ def cold_start(
     items = codes
     if catalogue.names != known.names:
         items = _encode_for(config, catalogue, codes)
-    learners = new_users.learners(codes, known, items, config.cold_start)
+    options = {name: config.cold_start[name] for name in new_users.OPTIONS}
+    learners = new_users.learners(codes, known, items, **options)
     if method != "study":
         new_users.learn(learners[method], catalogue, workdir)
         evaluate.run("all", workdir, catalogue, split)

@@ -117,6 +117,8 @@ def test_what_is_slow_to_import_is_imported_when_used(package):
         "fhn_jax.report",
         "fhn_jax.data.schema",
         "fhn_jax.data.images",
+        "fhn_jax.retrieval.cold_start",
+        "fhn_jax.retrieval.new_users",
     ],
 )
 def test_what_needs_no_accelerator_imports_no_jax(module):

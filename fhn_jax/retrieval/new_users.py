@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -26,6 +26,8 @@ from fhn_jax.retrieval.cold_start import (
 )
 
 METHODS = ("retrain", "similarity", "fit", "study")
+# The settings of `learners` in config.cold_start.
+OPTIONS = ("beta", "epsilon", "strength", "shrinkage")
 # The studies of the fork: weights of the similarity code, and how much of a user's
 # training outfits is needed.
 BETAS = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
@@ -36,15 +38,6 @@ SIZES = (
     ("5 %", 0.05, None),
     ("5 %, 20 negatives", 0.05, 20),
 )
-
-
-class Options(Protocol):
-    """`config.cold_start`."""
-
-    beta: float
-    epsilon: float
-    strength: float
-    shrinkage: float
 
 
 def check_method(method: str) -> None:
@@ -72,7 +65,14 @@ def check_same_codes(
 
 
 def learners(
-    codes: Codes, known: Catalogue, items: Codes, options: Options
+    codes: Codes,
+    known: Catalogue,
+    items: Codes,
+    *,
+    beta: float,
+    epsilon: float,
+    strength: float,
+    shrinkage: float,
 ) -> dict[str, Learner]:
     """The learners by name.
 
@@ -80,7 +80,8 @@ def learners(
       codes: of the base run.
       known: its data; the known users' likes and dislikes are of the train split.
       items: codes of the new users' items, with the users of the base run.
-      options: of the learners.
+      beta, epsilon: of the similarity code.
+      strength, shrinkage: of the fit.
     Raises:
       KeyError: the train split has no random negatives.
       ValueError: an option out of range.
@@ -88,13 +89,13 @@ def learners(
     train = known.splits["train"]
     train.ratio("random")
     return {
-        "fit": BprFit(items, strength=options.strength, shrinkage=options.shrinkage),
+        "fit": BprFit(items, strength=strength, shrinkage=shrinkage),
         "similarity": Similarity(
             items,
             train.positives,
             train.negatives["random"],
-            beta=options.beta,
-            epsilon=options.epsilon,
+            beta=beta,
+            epsilon=epsilon,
             known=codes,
         ),
         "random": RandomCode(items),
