@@ -16,6 +16,7 @@ from fhn_jax.checkpoint import flatten
 from fhn_jax.codes import Codes, Scorer
 from fhn_jax.data.schema import read_catalogue
 from fhn_jax.evaluate import evaluate as evaluate_codes
+from fhn_jax.retrieval import new_users
 from fhn_jax.retrieval.cold_start import BprFit, Similarity
 from fhn_jax.retrieval.new_users import (
     SIZES,
@@ -191,14 +192,16 @@ def test_new_users_need_dislikes_in_the_data(root, base, tmp_path):
 # --- the studies ------------------------------------------------------------------
 
 
-def test_the_study_writes_a_table_and_charts(root, base, tmp_path, capsys):
+def test_the_study_writes_a_table_and_charts(root, base, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(new_users, "BETAS", (0.3, 1.0))
+    monkeypatch.setattr(new_users, "EPSILONS", (0.0, 0.75))
     act(config_for(root, base, "study"), tmp_path, "val")
     names = {"study.json", "sweep.png", "sizes.png", "likes.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
     found = json.loads((tmp_path / "study.json").read_text())
     assert (found["split"], found["users"]) == ("val", 3)
     assert capsys.readouterr().out == format_study(found) + "\n"
-    assert len(found["sweep"]) == 11 * 5
+    assert len(found["sweep"]) == 4
     assert [row["size"] for row in found["sizes"]] == [
         name for name, *_ in SIZES for _ in range(3)
     ]
@@ -232,6 +235,8 @@ def test_sizes_of_the_study_are_shares_of_each_users_outfits(
         return fit(self, likes, dislikes, num_users)
 
     monkeypatch.setattr(BprFit, "fit", noted)
+    monkeypatch.setattr(new_users, "BETAS", (0.5,))
+    monkeypatch.setattr(new_users, "EPSILONS", (0.5,))
     study(compared, new, "val")
     # 4 outfits and 8 negatives of each user.
     assert seen[:4] == [[[4] * 3, [8] * 3], *([[[1] * 3, [2] * 3]] * 3)]
