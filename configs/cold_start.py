@@ -39,7 +39,7 @@ def get_config(arg=None):
     )
     for settings in (config, config.get("demo", config)):
         settings.optimizer.rates.update(dict.fromkeys(FROZEN, 0.0))
-    if config.train.negatives == "hard_online":
+    if "clothing" in parts:
         small(config)
     return config
 

@@ -61,7 +61,9 @@ def fashion_hash_net(modalities, arg):
         hash="ste",
         hash_types=3,
         optimizer="sgd",
-        backbone="alexnet",
+        backbone="",
+        features="",
+        margin=0.1,
         clothing=False,
         smoke=False,
     )
@@ -70,15 +72,22 @@ def fashion_hash_net(modalities, arg):
             f"config argument optimizer={arg.optimizer!r}: expected one of "
             f"{', '.join(RATES)}"
         )
+    if arg.features and arg.backbone not in ("", "precomputed"):
+        raise ValueError(
+            f"config arguments features={arg.features} and backbone={arg.backbone}: "
+            "features replace the backbone; give one of them"
+        )
+    backbone = arg.backbone or ("precomputed" if arg.features else "alexnet")
     config = ConfigDict()
     config.seed = 0
     config.data = ConfigDict(
         dict(
             root="",  # data/polyvore if it is there, else the demo
             variant=arg.data,  # reads tuples_<variant>
+            features=arg.features,  # reads features/<name> instead of images
             image_size=291,
             cache="auto",
-            encode_batch=64,
+            encode_batch=1024 if arg.features else 64,
             mean=(0.485, 0.456, 0.406),
             std=(0.229, 0.224, 0.225),
             augment=dict(flip=True, shift=0.0, zoom=0.0),
@@ -92,7 +101,7 @@ def fashion_hash_net(modalities, arg):
             ste_gradient="clip",
             item_scale=False,
             tanh_gamma=1.0,
-            backbone=dict(name=arg.backbone),
+            backbone=dict(name=backbone),
             visual_head=dict(hidden=0, input_dropout=0.5, dropout=0.5, stddev=0.01),
             text_head=dict(hidden=1024, input_dropout=0.0, dropout=0.5, stddev=0.01),
             single=False,
@@ -102,7 +111,7 @@ def fashion_hash_net(modalities, arg):
             ),
         )
     )
-    if arg.backbone == "tiny":
+    if backbone == "tiny":
         use_tiny(config)
     config.loss = ConfigDict(
         dict(
@@ -110,7 +119,7 @@ def fashion_hash_net(modalities, arg):
             sharpness=1.0,
             binary_share=0.5 if arg.hash == "ste" else 0.0,
             vse_weight=0.1,
-            margin=0.1,
+            margin=arg.margin,
         )
     )
     config.optimizer = ConfigDict(
@@ -142,6 +151,8 @@ def fashion_hash_net(modalities, arg):
             negatives="random_online",
             ratio=1,
             hard_share=0.8,
+            hard_schedule="constant",
+            swap_share=0.0,
             average_decay=0.0,
             log_steps=50,
             val_epochs=1,
@@ -158,8 +169,26 @@ def fashion_hash_net(modalities, arg):
     return config
 
 
+def sweep(add, modalities):
+    """The runs that the reference's tables compare, one setting changed at a time.
+
+    Args:
+      add: called with the config arguments of each run.
+      modalities: of the config.
+    """
+    for bits in (8, 16, 32, 64, 128, 256, 512):
+        add(bits=bits)
+    for hash_types in range(4):
+        add(hash_types=hash_types)
+    if len(modalities) == 2:
+        for margin in (0.0, 0.05, 0.1, 0.2, 0.4):
+            add(margin=margin)
+
+
 def use_tiny(config, **options):
     """The small network, which takes small images with pixels in [0, 1]."""
+    if config.data.features:
+        return  # There are no images.
     config.data.update(image_size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     config.model.backbone = ConfigDict(dict(name="tiny", width=16, shapes=16))
     config.model.backbone.update(options)
@@ -183,10 +212,12 @@ def clothing(config):
     rates = dict(user=0.06, backbone=4e-3, visual=4e-3, text=4e-3, matching=0.06)
     config.optimizer.update(name="adamw", weight_decay=1e-4, rates=rates)
     config.schedule.update(name="cosine", warmup_steps=30)
+    # Words alone cannot tell why others like an outfit: hard negatives cost .017 there.
+    text_only = tuple(config.model.modalities) == ("text",)
     config.train.update(
         epochs=20,
         batch_size=512,
-        negatives="hard_online",
+        negatives="random_online" if text_only else "hard_online",
         ratio=16,
         hard_share=0.25,
         average_decay=0.99,

@@ -2,6 +2,7 @@ r"""FHN-T3, visual only, 128 bits, Polyvore-630.
 
 python -m fhn_jax.main --config configs/t3.py
 python -m fhn_jax.main --config configs/t3.py:data=519,hash=tanh,bits=64
+python -m fhn_jax.main --config configs/t3.py:data=630,features=resnet34
 python -m fhn_jax.main --config configs/t3.py:smoke --workdir runs/smoke
 """
 
@@ -11,3 +12,8 @@ from configs import common
 def get_config(arg=None):
     """The config; for its argument see `common.fashion_hash_net`."""
     return common.fashion_hash_net(("visual",), arg)
+
+
+def sweep(add):
+    """What `python -m fhn_jax.sweep` compares: code lengths and matching weights."""
+    common.sweep(add, ("visual",))

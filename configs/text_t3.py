@@ -11,3 +11,8 @@ from configs import common
 def get_config(arg=None):
     """The config; for its argument see `common.fashion_hash_net`."""
     return common.fashion_hash_net(("text",), arg)
+
+
+def sweep(add):
+    """What `python -m fhn_jax.sweep` compares: code lengths and matching weights."""
+    common.sweep(add, ("text",))

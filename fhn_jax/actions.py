@@ -62,7 +62,8 @@ def prepare(
 
 def _with_data(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     """Names the data: what the user named, else data/polyvore, else the demo."""
-    if config.data.root or config.data.variant or DEFAULT_ROOT.is_dir():
+    data = config.data
+    if data.root or data.variant or data.features or DEFAULT_ROOT.is_dir():
         config.data.root = config.data.root or str(DEFAULT_ROOT)
         config.data.variant = config.data.variant or DEFAULT_VARIANT
         if "demo" in config:
@@ -120,7 +121,7 @@ def progress(title: str):
             bar = tqdm(
                 desc=title,
                 total=total,
-                unit="image",
+                unit="item",
                 disable=not sys.stderr.isatty(),
             )
         bar.update(done - bar.n)

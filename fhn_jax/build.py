@@ -13,6 +13,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from fhn_jax.data.batches import TrainBatches
+from fhn_jax.data.features import read_features
 from fhn_jax.data.images import load_table, open_images, verify_images
 from fhn_jax.data.items import ItemInputs, choose_cache
 from fhn_jax.data.negatives import NegativeSampler
@@ -23,6 +24,7 @@ from fhn_jax.models.fashion_hash_net import (
     FashionHashNet,
     Shape,
     check_bits,
+    check_features,
     check_modalities,
 )
 from fhn_jax.models.hashing import Hash
@@ -51,15 +53,15 @@ def config_hash(config: ConfigDict) -> str:
 def load_inputs(
     config: ConfigDict, catalogue: Catalogue, progress: Progress
 ) -> ItemInputs:
-    """Images and text vectors of all items, checked before anything is trained.
+    """Images or features and text of all items, checked before anything is trained.
 
     Args:
-      config: `data.image_size`, `data.cache` and `model.modalities` are used.
+      config: `data` and `model.modalities` are used.
       catalogue: the items.
       progress: from a title to a function of the number done, and of all.
     Raises:
-      FileNotFoundError, KeyError, ValueError: an image or text vector is missing or of
-        no use; names it.
+      FileNotFoundError, KeyError, ValueError: an image, feature or text vector is
+        missing or of no use; names it.
     """
     names = catalogue.item_names()
     modalities, size = config.model.modalities, config.data.image_size
@@ -67,9 +69,14 @@ def load_inputs(
     if "text" in modalities:
         text = read_text_vectors(Path(config.data.root), catalogue)
     text_dim = 0 if text is None else text.shape[1]
-    pixels = size if "visual" in modalities else 0
+    features = config.data.features
+    pixels = size if "visual" in modalities and not features else 0
     cache = choose_cache(config.data.cache, catalogue, pixels, text_dim)
-    if "visual" in modalities:
+    if features:
+        reading = progress("reading features")
+        found = read_features(config.data.root, features, catalogue, progress=reading)
+        tables["visual"] = jnp.asarray(found)
+    elif "visual" in modalities:
         images = open_images(Path(config.data.root))
         if cache == "device":
             decoded = load_table(
@@ -84,15 +91,21 @@ def load_inputs(
 
 
 def make_model(
-    config: ConfigDict, catalogue: Catalogue, text_dim: int
+    config: ConfigDict, catalogue: Catalogue, text_dim: int, feature_dim: int = 0
 ) -> FashionHashNet:
-    """The network at its start; a function of the config and its seed."""
+    """The network at its start; a function of the config and its seed.
+
+    Args:
+      text_dim, feature_dim: see `input_dims`.
+    """
     model = config.model
+    has_images = "visual" in model.modalities and not feature_dim
     shape = Shape(
         num_users=catalogue.num_users,
         slots=catalogue.slots,
         text_dim=text_dim,
-        image_size=config.data.image_size if "visual" in model.modalities else 0,
+        image_size=config.data.image_size if has_images else 0,
+        feature_dim=feature_dim,
     )
     return FashionHashNet(
         shape,
@@ -137,6 +150,9 @@ def make_batches(config: ConfigDict, catalogue: Catalogue) -> TrainBatches:
         config.train.negatives,
         ratio=config.train.ratio,
         hard_share=config.train.hard_share,
+        hard_schedule=config.train.hard_schedule,
+        swap_share=config.train.swap_share,
+        epochs=config.train.epochs,
         seed=config.seed,
     )
     return TrainBatches(catalogue, sampler, config.train.batch_size, config.seed)
@@ -197,8 +213,11 @@ def check_config(config: ConfigDict) -> None:
     make_objective(config)
     make_schedule(config, 1)
     make_update_rule(config)
-    any_data = Shape(1, (0,), text_dim=1, image_size=1)
+    any_data = Shape(
+        1, (0,), text_dim=1, image_size=1, feature_dim=int(bool(config.data.features))
+    )
     check_modalities(tuple(config.model.modalities), any_data)
+    check_features(tuple(config.model.modalities), config.model.backbone.name, any_data)
     counts = {
         "data": ("image_size", "encode_batch"),
         "train": ("epochs", "batch_size", "log_steps", "val_epochs"),
@@ -219,11 +238,14 @@ def check_config(config: ConfigDict) -> None:
         )
 
 
-def text_dim_of(inputs: ItemInputs) -> int:
-    """Length of the text vectors, 0 without text."""
-    if inputs.text is not None:
-        return inputs.text.shape[1]
-    return inputs.tables["text"].shape[1] if "text" in inputs.tables else 0
+def input_dims(inputs: ItemInputs) -> dict[str, int]:
+    """Lengths of text vectors and of precomputed features, each 0 without them."""
+    text = inputs.tables.get("text", inputs.text)
+    visual = inputs.tables.get("visual")
+    return {
+        "text_dim": 0 if text is None else text.shape[1],
+        "feature_dim": 0 if visual is None or visual.ndim > 2 else visual.shape[1],
+    }
 
 
 def all_items(catalogue: Catalogue) -> tuple[np.ndarray, ...]:

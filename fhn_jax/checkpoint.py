@@ -145,7 +145,8 @@ class Checkpoints:
             raise ValueError(
                 f"checkpoint {self.folder / str(step)} does not fit the model: "
                 f"{'; '.join(faults[:5])}{'; …' if len(faults) > 5 else ''}. It was "
-                "made with another config; use that one, or another --workdir."
+                "made with another config, or on vectors of another width; use those, or "
+                "another --workdir."
             )
 
 

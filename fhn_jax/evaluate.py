@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Int32
 
 from fhn_jax import files, metrics
 from fhn_jax.codes import Codes, Latents, Scorer
@@ -119,10 +119,19 @@ def run(action: str, workdir: Path, catalogue: Catalogue, split: str) -> dict[st
     codes, latents = load_codes(workdir)
     results = evaluate(codes, catalogue, split, latents, action=action)
     path = Path(workdir) / "results.json"
-    results = _merge(_read_results(path), results)
+    results = _merge(read_results(path), results)
     files.write_json(path, results)
     print(format_table(results))
     return results
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What a results.json holds; nothing where it is not there, or damaged."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}  # nothing to keep: all of it can be computed again
+    return results if isinstance(results, dict) else {}
 
 
 def load_codes(workdir: Path) -> tuple[Codes, Latents | None]:
@@ -196,6 +205,28 @@ def split_by_user(
     order = np.argsort(outfits.users, kind="stable")
     counts = np.bincount(outfits.users, minlength=num_users)
     return np.split(scores[order], np.cumsum(counts)[:-1])
+
+
+def ranked_outfits(
+    user: int,
+    positives: Outfits,
+    negatives: Outfits,
+    positive_scores: Float32[np.ndarray, " p"],
+    negative_scores: Float32[np.ndarray, " n"],
+) -> tuple[Int32[np.ndarray, "m s"], Bool[np.ndarray, " m"], Float32[np.ndarray, " m"]]:
+    """The outfits of one user, best first; of equal scores, negatives first.
+
+    So what is shown to people never looks better than the model is.
+
+    Returns:
+      items, whether each is a positive, scores.
+    """
+    mine = positives.users == user, negatives.users == user
+    items = np.concatenate([positives.items[mine[0]], negatives.items[mine[1]]])
+    scores = np.concatenate([positive_scores[mine[0]], negative_scores[mine[1]]])
+    liked = np.arange(len(items)) < mine[0].sum()
+    order = np.lexsort((liked, -scores))
+    return items[order], liked[order], scores[order]
 
 
 def _score(scorer: Scorer, which: str, outfits: Outfits) -> Float32[np.ndarray, " n"]:
@@ -283,14 +314,6 @@ def _describe(
         f"{dataset!r} (checksum {checksum[:12]}, {num_users} users, items {items}, "
         f"outfits {order})"
     )
-
-
-def _read_results(path: Path) -> dict[str, Any]:
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}  # nothing to keep: all of it can be computed again
-    return results if isinstance(results, dict) else {}
 
 
 def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

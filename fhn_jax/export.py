@@ -46,7 +46,7 @@ class ItemEncoder:
             model = nnx.merge(graphdef, variables, copy=True)
             rows = {m: table[jnp.maximum(ids, 0)] for m, table in tables.items()}
             rows |= streamed
-            if "visual" in rows:
+            if model.backbone is not None:
                 rows["visual"] = model.features(normalise(rows["visual"], mean, std))
             return rows
 

@@ -15,6 +15,10 @@ from fhn_jax.train import Trained, restore_best
 from fhn_jax.workdir import differences, read_config
 
 
+# Settings of the data that item codes depend on.
+_DATA = ("features", "image_size", "mean", "std")
+
+
 def restore_base(
     config: ConfigDict, catalogue: Catalogue, inputs: ItemInputs
 ) -> Trained:
@@ -34,7 +38,7 @@ def restore_base(
     check_same_network(config, theirs)
     known = read_catalogue(theirs.data.root, theirs.data.variant)
     trained = restore_best(theirs, base, known, inputs)
-    model = build.make_model(config, catalogue, build.text_dim_of(inputs))
+    model = build.make_model(config, catalogue, **build.input_dims(inputs))
     variables = nnx.state(trained.model)
     del variables["user"]
     nnx.update(model, variables)
@@ -72,5 +76,5 @@ def check_same_network(config: ConfigDict, theirs: ConfigDict) -> None:
 def _of_items(values):
     """The settings that item codes depend on."""
     model = {key: value for key, value in values["model"].items() if key != "user"}
-    data = {key: values["data"][key] for key in ("image_size", "mean", "std")}
+    data = {key: values["data"].get(key) for key in _DATA}
     return {"model": model, "data": data}

@@ -77,7 +77,7 @@ def train(
     """
     claim_workdir(build.config_values(config), workdir)
     if model is None:
-        model = build.make_model(config, catalogue, build.text_dim_of(inputs))
+        model = build.make_model(config, catalogue, **build.input_dims(inputs))
     batches = build.make_batches(config, catalogue)
     trainer = build.make_trainer(config, model, batches)
     schedule = build.make_schedule(config, batches.steps)
@@ -128,7 +128,7 @@ def restore_best(
     """
     check_trained(workdir)
     claim_workdir(build.config_values(config), workdir)
-    model = build.make_model(config, catalogue, build.text_dim_of(inputs))
+    model = build.make_model(config, catalogue, **build.input_dims(inputs))
     batches = build.make_batches(config, catalogue)
     trainer = build.make_trainer(config, model, batches)
     with Checkpoints(workdir / "checkpoints") as checkpoints:

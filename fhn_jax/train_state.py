@@ -182,6 +182,7 @@ class Trainer:
         self.augmentation, self.mean, self.std = augmentation, mean, std
         self.average_decay = average_decay
         self.modalities = model.modalities
+        self.takes_images = model.backbone is not None
         self.step = jax.jit(self._step, donate_argnums=0)
 
     def init(self) -> TrainState:
@@ -228,7 +229,7 @@ class Trainer:
         inputs = dict(inputs)
         for modality, table in tables.items():
             inputs[modality] = table[jnp.maximum(batch.items, 0)]
-        if "visual" in inputs:
+        if self.takes_images:
             images = self.augmentation(image_key, inputs["visual"])
             inputs["visual"] = normalise(images, self.mean, self.std)
         loss_fn = functools.partial(self._loss, dropout_key, beta, batch, inputs)

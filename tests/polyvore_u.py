@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import lmdb
 import numpy as np
 from PIL import Image
 
@@ -92,6 +93,40 @@ def write_polyvore_u(
                 questions,
             )
     return root
+
+
+def write_features(root, *, name="resnet34", variant="8", width=48, npz=False, seed=0):
+    """Features of the items of a variant: near to those of the same category.
+
+    Returns:
+      image file name → float32 vector, as written.
+    """
+    rng = np.random.default_rng(seed)
+    vectors = {}
+    for path in sorted((Path(root) / f"tuples_{variant}").glob("image_list_*")):
+        centre = rng.normal(size=width)
+        for item in read_lines(path):
+            vectors[item] = (centre + rng.normal(size=width)).astype(np.float32)
+    folder = Path(root) / "features"
+    if npz:
+        folder.mkdir(exist_ok=True)
+        arrays = dict(
+            names=np.array(list(vectors)), vectors=np.stack([*vectors.values()])
+        )
+        np.savez(folder / f"{name}.npz", **arrays)
+    else:
+        rows = {item.encode(): row.tobytes() for item, row in vectors.items()}
+        write_lmdb(folder / name, rows)
+    return vectors
+
+
+def write_lmdb(path, entries):
+    """An LMDB of {key: value}, both bytes."""
+    path.mkdir(parents=True)
+    with lmdb.open(str(path), map_size=2**24) as environment:
+        with environment.begin(write=True) as transaction:
+            for key, value in entries.items():
+                transaction.put(key, value)
 
 
 def write_images(root, names, image_size, rng):

@@ -15,13 +15,14 @@ REPOSITORY = Path(__file__).parents[1]
 TIMES = ("train/seconds", "train/images_per_second")
 
 
-def settings(root, overrides=None, *, config="text_t3", variant="8"):
-    """The smoke settings of a config for the data in `root`, wandb disabled.
+def settings(root, overrides=None, *, config="text_t3", variant="8", arg="smoke"):
+    """The settings of a config for the data in `root`, wandb disabled.
 
     Args:
       overrides: single values by dotted key.
+      arg: of the config.
     """
-    settings = importlib.import_module(f"configs.{config}").get_config("smoke")
+    settings = importlib.import_module(f"configs.{config}").get_config(arg)
     values = {"data.root": str(root), "data.variant": variant, "wandb.mode": "disabled"}
     settings.update_from_flattened_dict(values | (overrides or {}))
     return settings.lock()
@@ -140,7 +141,7 @@ def latest(config, workdir):
     from fhn_jax.checkpoint import Checkpoints, flatten
 
     catalogue, inputs = load(config)
-    model = build.make_model(config, catalogue, build.text_dim_of(inputs))
+    model = build.make_model(config, catalogue, **build.input_dims(inputs))
     trainer = build.make_trainer(config, model, build.make_batches(config, catalogue))
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state, host = checkpoints.restore(trainer.init(), checkpoints.latest)

@@ -29,6 +29,7 @@ ARGUMENTS = [
     *(f"hash={hash}" for hash in HASHES),
     *(f"hash={hash},clothing" for hash in HASHES),
     *(f"hash_types={types}" for types in range(4)),
+    "margin=0",
     *(f"optimizer={optimizer}" for optimizer in OPTIMIZERS),
 ]
 
@@ -74,6 +75,33 @@ def test_every_backbone_builds(catalogue, backbone):
     config = load("t3", f"backbone={backbone}")
     assert config.model.backbone.name == backbone
     assert_builds(config, catalogue)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("data", ["53", "519", "630"])
+@pytest.mark.parametrize("name", ["t3", "vse_t3"])
+@pytest.mark.parametrize("features", ["", ",features=resnet34"])
+def test_every_experiment_of_the_reference_is_an_argument(
+    name, data, optimizer, features
+):
+    config = load(name, f"data={data},optimizer={optimizer}{features}")
+    build.check_config(config)
+    assert (config.data.variant, config.optimizer.name) == (data, optimizer)
+    precomputed = config.model.backbone.name == "precomputed"
+    assert precomputed == bool(config.data.features) == bool(features)
+
+
+@pytest.mark.parametrize("arg", ["", ",clothing", ",smoke"])
+@pytest.mark.parametrize("name", ["t3", "vse_t3"])
+def test_features_take_the_place_of_the_backbone(catalogue, name, arg):
+    config = load(name, f"features=clip{arg}")
+    assert config.data.features == "clip"
+    assert config.model.backbone.to_dict() == {"name": "precomputed"}
+    model = nnx.eval_shape(
+        lambda: build.make_model(config, catalogue, text_dim=24, feature_dim=768)
+    )
+    assert model.backbone is None
+    assert model.heads["visual"][0].hidden.kernel.shape[0] == 768
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -217,6 +245,11 @@ def test_parse_arg_says_what_is_wrong(arg, message):
 def test_an_unknown_argument_is_an_error(name):
     with pytest.raises(ValueError, match="config argument 'foo' is unknown"):
         load(name, "foo=3")
+
+
+def test_features_and_a_backbone_are_an_error():
+    with pytest.raises(ValueError, match="features=clip and backbone=resnet18: feat"):
+        load("t3", "features=clip,backbone=resnet18")
 
 
 def test_an_unknown_optimizer_is_an_error():

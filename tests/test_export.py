@@ -57,7 +57,7 @@ def make_case(root):
             root, {key.replace("__", "."): value for key, value in overrides.items()}
         )
         catalogue, inputs = load(config)
-        model = build.make_model(config, catalogue, build.text_dim_of(inputs))
+        model = build.make_model(config, catalogue, **build.input_dims(inputs))
         return Case(config, catalogue, inputs, model)
 
     return make

@@ -8,7 +8,6 @@ import sys
 import zlib
 from pathlib import Path
 
-import lmdb
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,7 +24,7 @@ from fhn_jax.data.images import (
     open_images,
     verify_images,
 )
-from tests.polyvore_u import encode
+from tests.polyvore_u import encode, write_lmdb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 10, 3)).astype(np.uint8)
 
@@ -37,15 +36,6 @@ def write_folder(path, count=5, size=8):
     for i, name in enumerate(names):
         (path / name).write_bytes(encode(np.full((size, size, 3), 20 * i)))
     return names
-
-
-def write_lmdb(path, entries):
-    """An LMDB of {key: value}, both bytes."""
-    path.mkdir(parents=True)
-    with lmdb.open(str(path), map_size=2**24) as environment:
-        with environment.begin(write=True) as transaction:
-            for key, value in entries.items():
-                transaction.put(key, value)
 
 
 @pytest.fixture

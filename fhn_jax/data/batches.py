@@ -94,7 +94,9 @@ class TrainBatches:
             local[..., mine] = where.reshape(outfits[..., mine].shape)
             segment = np.full(size, -1, np.int32)
             segment[: len(ids)] = ids + self.offsets[category]
-            in_last = np.isin(ids, outfits[..., mine[-1]])
+            in_last = np.ones(len(ids), bool)
+            if len(mine) > 1:  # Else all are, and need no search in each batch.
+                in_last = np.isin(ids, outfits[..., mine[-1]])
             segments.append(segment)
             paired.append(np.pad(in_last, (0, size - len(ids))))
         return Batch(

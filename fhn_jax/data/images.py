@@ -7,17 +7,16 @@ megapixels, and no name or link leads out of the folder.
 import io
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import lmdb
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from fhn_jax.data.records import LmdbRecords
 from fhn_jax.data.schema import name_fault
 
 MAX_PIXELS = 25_000_000
@@ -57,7 +56,7 @@ class ImageStore(Protocol):
         """Those of `names` that are not there, in their order."""
 
 
-class LmdbImages:
+class LmdbImages(LmdbRecords):
     """Images in an LMDB: the key is the file name, the value the encoded bytes.
 
     Args:
@@ -68,13 +67,11 @@ class LmdbImages:
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
-        with self._environment().begin() as transaction:
-            mark = transaction.get(VERIFIED_KEY)
-            entries = transaction.stat()["entries"]
-        self._count = entries - (mark is not None)
+        super().__init__(path, f"make it with {_BUILD}")
+        mark = self.get(VERIFIED_KEY)
+        self._images = super().__len__() - (mark is not None)
         # Images that were added after the build were not verified by it.
-        self._verified = mark == b"%d" % self._count
+        self._verified = mark == b"%d" % self._images
 
     @property
     def verified(self) -> bool:
@@ -82,7 +79,7 @@ class LmdbImages:
         return self._verified
 
     def __len__(self) -> int:
-        return self._count
+        return self._images
 
     def read(self, names: Sequence[str]) -> list[bytes]:
         """The encoded images, by one call into the LMDB for all of them.
@@ -90,23 +87,10 @@ class LmdbImages:
         Raises:
           KeyError: an image is not there.
         """
-        keys = [name.encode() for name in names]
-        with self._environment().begin() as transaction:
-            with transaction.cursor() as cursor:
-                found = dict(cursor.getmulti(keys))
         try:
-            return [found[key] for key in keys]
+            return super().read(names)
         except KeyError:
             raise _missing_error(self, self.missing(names)) from None
-
-    def missing(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that are not there, in their order."""
-        with self._environment().begin() as transaction:
-            with transaction.cursor() as cursor:
-                return [name for name in names if not cursor.set_key(name.encode())]
-
-    def _environment(self) -> lmdb.Environment:
-        return _environments.get(self.path)
 
 
 class FolderImages:
@@ -252,6 +236,18 @@ def decode(
         ) from error
 
 
+def thumbnail(store: ImageStore, name: str, size: int) -> Image.Image:
+    """A picture of an item, scaled down to fit a square of `size` pixels.
+
+    Raises:
+      KeyError: the image is not there.
+      ValueError: it cannot be used, see `decode`.
+    """
+    picture = Image.fromarray(decode(store.read([name])[0], name))
+    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return picture
+
+
 def image_fault(data: bytes, name: str) -> str | None:
     """Why an encoded image is of no use, or None: it decodes. See `decode`."""
     try:
@@ -336,59 +332,6 @@ def load_table(
 
 class _UnsuitableImage(ValueError):
     """An image that the models cannot take; the text names it and the remedy."""
-
-
-class _Environments:
-    """The LMDBs that this process has open: lmdb opens none twice.
-
-    Known by the identity of the data file, so that an LMDB built anew at the same
-    path is opened anew. A forked process may not use its parent's, and opens its own.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[tuple[int, int], tuple[int, lmdb.Environment]] = {}
-
-    def get(self, path: Path) -> lmdb.Environment:
-        try:
-            status = (path / "data.mdb").stat()
-        except OSError:
-            raise FileNotFoundError(
-                f"{path} holds no data.mdb; expected an LMDB of images; remove it to "
-                f"use the image folder, or make it with {_BUILD}"
-            ) from None
-        key = (status.st_dev, status.st_ino)
-        with self._lock:
-            pid, environment = self._open.get(key, (0, None))
-            if pid != os.getpid():
-                if environment is not None:
-                    environment.close()
-                environment = _open_lmdb(path, status.st_size)
-                self._open[key] = (os.getpid(), environment)
-            return environment
-
-
-_environments = _Environments()
-
-
-def _open_lmdb(path: Path, size: int) -> lmdb.Environment:
-    """Opens an LMDB for reading, after making sure that its file is complete."""
-    again = f"copy or download it again, or make it with {_BUILD}"
-    try:
-        # No lock: it needs write access to the folder, and nobody writes here.
-        environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
-    except lmdb.Error as error:
-        raise ValueError(f"{path}/data.mdb is no LMDB ({error}); {again}") from None
-    # The file is memory-mapped: reading past its end would kill the process.
-    pages = environment.info()["last_pgno"] + 1
-    expected = pages * environment.stat()["psize"]
-    if size < expected:
-        environment.close()
-        raise ValueError(
-            f"{path}/data.mdb is cut off: {size:,} bytes; expected at least "
-            f"{expected:,}; {again}"
-        )
-    return environment
 
 
 def _missing_error(store: ImageStore, missing: Sequence[str]) -> KeyError:

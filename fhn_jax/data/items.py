@@ -1,4 +1,4 @@
-"""What the encoders see of each item: images and text, resident or streamed."""
+"""What the encoders see of each item: images or features, text; resident or streamed."""
 
 import collections
 import dataclasses
@@ -24,7 +24,7 @@ class ItemInputs:
     not resident is streamed batch by batch.
 
     Attributes:
-      tables: modality → rows of all items, where resident.
+      tables: modality → rows of all items, where resident; features always are.
       text: text vectors, where streamed.
       images: the store, where images are streamed.
       names: item names by global id.

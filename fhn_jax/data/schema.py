@@ -298,7 +298,34 @@ def read_text_vectors(
             f"{path} is missing; expected arrays `names` (m,) of image file names and "
             "`vectors` (m, t) of float32; add it, or train on images alone"
         )
-    names, vectors = _load_vectors(path, convert)
+    return read_vectors(
+        path,
+        catalogue,
+        kind="text vector",
+        writer=convert,
+        otherwise="train on images alone",
+    )
+
+
+def read_vectors(
+    path: Path, catalogue: Catalogue, *, kind: str, writer: str, otherwise: str
+) -> Float32[np.ndarray, "n f"]:
+    """The vector of every item from an npz, rows by global item id.
+
+    The file holds `names` [m] unicode and `vectors` [m, f] of floats. Vectors of names
+    that are no item of the catalogue are left out.
+
+    Args:
+      path: the file; it is there.
+      catalogue: whose items are wanted.
+      kind: what a vector is, for errors.
+      writer: what writes such a file, for errors.
+      otherwise: how to do without, for errors.
+    Raises:
+      ValueError: the file is cut off, holds pickled objects or other shapes, has no
+        vector for some item, or a vector with a NaN or an infinity.
+    """
+    names, vectors = _load_vectors(path, writer)
     rows = {name: row for row, name in enumerate(names)}
     if len(rows) != len(names):
         twice = _first_repeated(names)
@@ -306,30 +333,47 @@ def read_text_vectors(
     wanted = catalogue.item_names()
     missing = [name for name in wanted if name not in rows]
     if missing:
-        raise ValueError(
-            f"{path}: {len(missing):,} of {len(wanted):,} items have no text vector: "
-            f"{', '.join(map(repr, missing[:5]))}{', …' if len(missing) > 5 else ''}; "
-            f"expected one for each name in {catalogue.root}/tuples_"
-            f"{catalogue.variant}/image_list_*; convert the matching text vectors "
-            "again, or train on images alone"
-        )
+        raise missing_vectors(path, catalogue, missing, kind, otherwise)
     order = np.fromiter((rows[name] for name in wanted), np.int64, len(wanted))
     # The copy is saved where it can be: on the full data set it is 2 GB.
     if not np.array_equal(order, np.arange(len(names))):
         vectors = vectors[order]
     with np.errstate(over="ignore"):
         vectors = vectors.astype(np.float32, copy=False)
+    check_finite(path, wanted, vectors)
+    return vectors
+
+
+def missing_vectors(
+    path: Path,
+    catalogue: Catalogue,
+    missing: Sequence[str],
+    kind: str,
+    otherwise: str,
+) -> ValueError:
+    """The error for items without a vector; see `read_vectors`."""
+    return ValueError(
+        f"{path}: {len(missing):,} of {catalogue.num_items:,} items have no {kind}: "
+        f"{', '.join(map(repr, missing[:5]))}{', …' if len(missing) > 5 else ''}; "
+        f"expected one for each name in {catalogue.root}/tuples_{catalogue.variant}/"
+        f"image_list_*; get those that belong to these items, or {otherwise}"
+    )
+
+
+def check_finite(
+    path: Path, names: Sequence[str], vectors: Float32[np.ndarray, "n f"]
+) -> None:
+    """Raises ValueError if a vector of the file has a NaN or an infinity."""
     rows_at_once = 4096
     for start in range(0, len(vectors), rows_at_once):
         finite = np.isfinite(vectors[start : start + rows_at_once]).all(axis=1)
         if not finite.all():
-            name = wanted[start + int(np.argmin(finite))]
+            name = names[start + int(np.argmin(finite))]
             raise ValueError(
                 f"{path}: the vector of item {name!r} has a NaN or an infinity; "
                 "expected finite float32 values; mend or drop it and write the file "
                 "again"
             )
-    return vectors
 
 
 def name_fault(name: str) -> str | None:
@@ -694,15 +738,15 @@ def _first_repeated(values: Sequence[str]) -> int:
     raise ValueError("no value occurs twice")
 
 
-def _load_vectors(path: Path, convert: str) -> tuple[list[str], np.ndarray]:
-    """Names and vectors of a text vector file, of the right kinds and lengths."""
+def _load_vectors(path: Path, writer: str) -> tuple[list[str], np.ndarray]:
+    """Names and vectors of an npz file, of the right kinds and lengths."""
     with open(path, "rb") as file:
         start = file.read(4)
         if not start.startswith(b"PK"):
             what = "a pickle" if start[:1] in (b"\x80", b"(") else "no npz file"
             raise ValueError(
                 f"{path} is {what} (it starts with {start!r}); expected a numpy npz "
-                f"archive; name a pickle semantic.pkl and run {convert}, or {_DOWNLOAD}"
+                f"archive; write it with {writer}, or {_DOWNLOAD}"
             )
         file.seek(0)
         try:
@@ -711,10 +755,10 @@ def _load_vectors(path: Path, convert: str) -> tuple[list[str], np.ndarray]:
                 if absent:
                     raise ValueError(
                         f"{path} has no array {min(absent)!r}, only {sorted(archive)}; "
-                        f"expected `names` and `vectors`; write it with {convert}"
+                        f"expected `names` and `vectors`; write it with {writer}"
                     )
                 names, vectors = (
-                    _load_array(path, archive, key, convert)
+                    _load_array(path, archive, key, writer)
                     for key in ("names", "vectors")
                 )
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
@@ -733,13 +777,13 @@ def _load_vectors(path: Path, convert: str) -> tuple[list[str], np.ndarray]:
     if len(names) != len(vectors):
         raise ValueError(
             f"{path}: {len(names):,} names and {len(vectors):,} vectors; expected as "
-            f"many; write the file again with {convert}"
+            f"many; write the file again with {writer}"
         )
     return names.tolist(), vectors
 
 
 def _load_array(
-    path: Path, archive: np.lib.npyio.NpzFile, key: str, convert: str
+    path: Path, archive: np.lib.npyio.NpzFile, key: str, writer: str
 ) -> np.ndarray:
     """An array of an npz archive, unless it would have to be unpickled."""
     try:
@@ -751,5 +795,5 @@ def _load_array(
             ) from None
         raise ValueError(
             f"{path}: {key!r} holds pickled objects, which are never loaded; expected "
-            f"plain unicode names and float32 vectors; write the file with {convert}"
+            f"plain unicode names and float32 vectors; write the file with {writer}"
         ) from None

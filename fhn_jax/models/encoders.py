@@ -28,7 +28,8 @@ def make_backbone(name: str, *, rngs: nnx.Rngs, **options) -> nnx.Module:
     if name == "tiny":
         return Tiny(**options, rngs=rngs)
     raise ValueError(
-        f"model.backbone.name={name!r}: expected one of {', '.join(BACKBONES)}"
+        f"model.backbone.name={name!r}: expected one of {', '.join(BACKBONES)}, or "
+        "precomputed with data.features"
     )
 
 

@@ -13,6 +13,7 @@ from fhn_jax.models.hashing import Hash
 from fhn_jax.models.matching import Matching
 
 MODALITIES = ("visual", "text")
+PRECOMPUTED = "precomputed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Shape:
       slots: the category index of each slot of an outfit.
       text_dim: length of a text vector, 0 without text.
       image_size: pixels of a side, 0 without images.
+      feature_dim: length of precomputed features, which stand in for images; 0 without.
     """
 
     num_users: int
     slots: tuple[int, ...]
     text_dim: int = 0
     image_size: int = 0
+    feature_dim: int = 0
 
     @property
     def num_categories(self) -> int:
@@ -49,7 +52,8 @@ class FashionHashNet(nnx.Module):
       modalities: "visual", "text" or both.
       bits: length D of a code, a multiple of 8.
       hash: the hash layer.
-      backbone: name and options of the image network, see `make_backbone`.
+      backbone: name and options of the image network, see `make_backbone`; the name
+        `PRECOMPUTED` with `shape.feature_dim` is none: visual inputs are features.
       visual_head, text_head: dict(hidden, input_dropout, dropout, stddev); visual
         hidden 0 takes half of the backbone's features.
       single: one head for all categories instead of one each.
@@ -77,17 +81,18 @@ class FashionHashNet(nnx.Module):
     ):
         check_bits(bits)
         check_modalities(modalities, shape)
+        check_features(modalities, backbone["name"], shape)
         self.modalities = tuple(m for m in MODALITIES if m in modalities)
         self.bits = bits
         self.hash = hash
         self.single = single
-        visual = "visual" in self.modalities
-        self.backbone = make_backbone(**backbone, rngs=rngs) if visual else None
+        seen = "visual" in self.modalities and backbone["name"] != PRECOMPUTED
+        self.backbone = make_backbone(**backbone, rngs=rngs) if seen else None
         self.heads = nnx.Dict()
         for modality in self.modalities:
             options = dict(visual_head if modality == "visual" else text_head)
-            inputs = shape.text_dim
-            if modality == "visual":
+            inputs = shape.text_dim if modality == "text" else shape.feature_dim
+            if modality == "visual" and self.backbone is not None:
                 inputs = self.backbone.num_features
                 check_image_size(shape.image_size, self.backbone, backbone["name"])
             options["hidden"] = options["hidden"] or inputs // 2
@@ -115,8 +120,8 @@ class FashionHashNet(nnx.Module):
         """Latents of items of all categories, the backbone called once on all images.
 
         Args:
-          inputs: "visual": normalised images, "text": text vectors; a row an item,
-            items of category 0 first.
+          inputs: "visual": normalised images, or features where there is no backbone,
+            "text": text vectors; a row an item, items of category 0 first.
           segments: how many rows belong to each category.
           rngs: for dropout; none switches it off.
         Returns:
@@ -126,7 +131,7 @@ class FashionHashNet(nnx.Module):
         bounds = [sum(segments[:i]) for i in range(1, len(segments))]
         for modality in self.modalities:
             x = inputs[modality]
-            if modality == "visual":
+            if modality == "visual" and self.backbone is not None:
                 x = self.features(x)
             latents[modality] = tuple(
                 self.head(modality, category)(part, rngs)
@@ -209,8 +214,23 @@ def check_modalities(modalities: tuple[str, ...], shape: Shape) -> None:
         )
     if "text" in modalities and not shape.text_dim:
         raise ValueError("model.modalities has 'text', but there are no text vectors")
-    if "visual" in modalities and not shape.image_size:
+    if "visual" in modalities and not (shape.image_size or shape.feature_dim):
         raise ValueError("model.modalities has 'visual', but there are no images")
+
+
+def check_features(modalities: tuple[str, ...], backbone: str, shape: Shape) -> None:
+    """Raises ValueError unless precomputed features are there if and only if used."""
+    used = "visual" in modalities and backbone == PRECOMPUTED
+    if used and not shape.feature_dim:
+        raise ValueError(
+            f"model.backbone.name={PRECOMPUTED!r} needs data.features, the name of "
+            "precomputed features"
+        )
+    if shape.feature_dim and not used:
+        raise ValueError(
+            f"data.features needs the modality 'visual' and model.backbone.name="
+            f"{PRECOMPUTED!r}; got {modalities} and {backbone!r}"
+        )
 
 
 def check_image_size(image_size: int, backbone: nnx.Module, name: str) -> None:

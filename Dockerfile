@@ -1,0 +1,25 @@
+# The README's command on a CPU:
+#   docker build -t fhn_jax .
+#   docker run --rm -v fhn_jax_runs:/app/runs fhn_jax
+# Own data, read only: -v "$PWD/data/polyvore:/app/data/polyvore:ro"
+FROM python:3.11.13-slim-bookworm
+
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+
+# The requirements first: they change less often than the program.
+COPY requirements.txt .
+RUN python -m pip install --no-cache-dir -r requirements.txt
+
+COPY configs configs
+COPY data_tools data_tools
+COPY fhn_jax fhn_jax
+
+# Only what a run writes belongs to the user that runs it.
+RUN useradd --create-home --uid 1000 fhn \
+    && mkdir data runs \
+    && chown fhn:fhn data runs
+USER fhn
+
+ENTRYPOINT ["python", "-m", "fhn_jax.main"]
+CMD ["--config", "configs/vse_t3.py"]

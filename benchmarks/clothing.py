@@ -1,0 +1,118 @@
+"""How good the codes are on a small real set: every case, three seeds, one table.
+
+    python benchmarks/clothing.py --root ../shared/data/clothing_outfits --variant 40
+
+Each run is the README's command in a process of its own. What it leaves goes to
+benchmarks/clothing/CASE-SEED/: the settings, the curves and the results; a run whose
+results are there already is not run again. The table at the end is made of those files.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+LOGS = REPOSITORY / "benchmarks" / "clothing"
+KEPT = ("config.json", "metrics.jsonl", "results.json")
+UNSCALED = "--config.model.item_scale=False"
+# case: the config and single values
+CASES = {
+    "vse-ste-scaled": ("vse_t3.py:clothing",),
+    "vse-ste": ("vse_t3.py:clothing", UNSCALED),
+    "vse-tanh-scaled": ("vse_t3.py:clothing,hash=tanh",),
+    "vse-tanh": ("vse_t3.py:clothing,hash=tanh", UNSCALED),
+    "image-ste-scaled": ("t3.py:clothing",),
+    "text-ste-scaled": ("text_t3.py:clothing",),
+}
+SEEDS = (0, 1, 2)
+
+
+def run(case: str, seed: int, root: Path, variant: str) -> None:
+    """Trains, exports and evaluates one case; keeps its logs, all or none of them."""
+    kept = LOGS / f"{case}-{seed}"
+    if kept.is_dir():
+        return
+    config, *values = CASES[case]
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = Path(folder) / "run"
+        command = [
+            *(sys.executable, "-m", "fhn_jax.main"),
+            f"--config=configs/{config}",
+            *values,
+            f"--config.data.root={root.absolute()}",
+            f"--config.data.variant={variant}",
+            f"--config.seed={seed}",
+            "--config.wandb.mode=disabled",
+            f"--workdir={workdir}",
+        ]
+        subprocess.run(command, cwd=REPOSITORY, check=True)
+        config = json.loads((workdir / "config.json").read_text())
+        config["data"]["root"] = root.name  # Not where it lies on this machine.
+        (workdir / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        LOGS.mkdir(exist_ok=True)
+        partial = LOGS / f".{case}-{seed}.{os.getpid()}"
+        partial.mkdir()
+        for name in KEPT:
+            shutil.copy(workdir / name, partial / name)
+        partial.rename(kept)
+
+
+def table() -> str:
+    """Markdown: the median over the seeds and their range, a row a case and score."""
+    lines = [
+        "| case | score | AUC random | AUC hard | NDCG | NDCG parity | FITB | FITB parity "
+        "| gap |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for case in CASES:
+        runs = [
+            json.loads((LOGS / f"{case}-{seed}" / "results.json").read_text())
+            for seed in SEEDS
+            if (LOGS / f"{case}-{seed}").is_dir()
+        ]
+        for which in ("binary", "asymmetric", "relaxed") if runs else ():
+            scores = [r["scores"][which] for r in runs]
+            gaps = [
+                r["scores"]["relaxed"]["auc"] - r["scores"]["binary"]["auc"]
+                for r in runs
+            ]
+            cells = [
+                _cell([s["auc"] for s in scores]),
+                _cell([r["hard"][which]["auc"] for r in runs]),
+                *(
+                    _cell([s[name] for s in scores])
+                    for name in ("ndcg", "ndcg_parity", "fitb", "fitb_parity")
+                ),
+                _cell(gaps) if which == "binary" else "",
+            ]
+            lines.append(f"| {case} | {which} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float]) -> str:
+    ends = f"{min(values):.3f}–{max(values):.3f}"
+    return f"{statistics.median(values):.3f} ({ends})"
+
+
+def main() -> None:
+    """Runs what is missing and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--variant", required=True)
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
+    options = parser.parse_args()
+    for seed in SEEDS:
+        for case in options.cases:
+            run(case, seed, options.root, options.variant)
+    print(table())
+
+
+if __name__ == "__main__":
+    main()

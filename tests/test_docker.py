@@ -1,0 +1,72 @@
+"""The images' recipes: what can be told without an engine to build them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RECIPES = ("Dockerfile", "Dockerfile.cuda")
+
+
+def instructions(name):
+    """(instruction, arguments) in their order; a comment is none."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", "")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [tuple(line.split(maxsplit=1)) for line in lines]
+
+
+def arguments(name, instruction):
+    return [rest for word, rest in instructions(name) if word == instruction]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_base_image_is_one_version_of_a_python_that_is_supported(name):
+    (base,) = arguments(name, "FROM")
+    minor = re.fullmatch(r"python:(3\.\d+)\.\d+-slim-\w+", base).group(1)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == f">={minor}"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_program_runs_as_a_user_that_owns_no_code(name):
+    words = [word for word, _ in instructions(name)]
+    assert arguments(name, "USER") == ["fhn"]
+    after = words[words.index("USER") + 1 :]
+    assert after == ["ENTRYPOINT", "CMD"]
+    owned = re.search(r"chown fhn:fhn (.*)", arguments(name, "RUN")[-1]).group(1)
+    assert owned.split() == ["data", "runs"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_is_copied_is_there_and_not_ignored(name):
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    copied = [text.split()[0] for text in arguments(name, "COPY")]
+    assert {f"!{source}" for source in copied} == {
+        line for line in ignored if line.startswith("!")
+    }
+    assert all((ROOT / source).exists() for source in copied)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_command_is_that_of_the_readme(name):
+    command = [*strings(name, "ENTRYPOINT"), *strings(name, "CMD")]
+    assert " ".join(command) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (ROOT / command[-1]).is_file()
+
+
+def strings(name, instruction):
+    """The strings of an instruction in brackets."""
+    (text,) = arguments(name, instruction)
+    return re.findall(r'"([^"]*)"', text)
+
+
+def test_the_two_recipes_differ_in_packages_and_variables_alone():
+    cpu, cuda = map(instructions, RECIPES)
+    differing = [pair for pair in zip(cpu, cuda, strict=True) if pair[0] != pair[1]]
+    assert [a[0] for a, _ in differing] == ["ENV", "RUN"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (extra,) = project["optional-dependencies"]["cuda"]
+    assert f'"{extra.partition(">")[0]}"' in differing[1][1][1]
