@@ -14,7 +14,6 @@ from fhn_jax.data.schema import Catalogue, read_catalogue
 from fhn_jax.train import Trained, restore_best
 from fhn_jax.workdir import differences, read_config
 
-
 # Settings of the data that item codes depend on.
 _DATA = ("features", "image_size", "mean", "std")
 
