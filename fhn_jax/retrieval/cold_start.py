@@ -354,7 +354,7 @@ class BprFit(Learner):
 
     The binary code is the one whose scores differ least from those of u, over the
     outfits of the catalogue: starting from the sign, bits are flipped one by one, each
-    time the one that helps most.
+    time the one that helps most. A u too large for bits to follow is shrunk for that.
 
     Args:
       codes: of items and known users.
@@ -399,7 +399,9 @@ class BprFit(Learner):
         items = np.stack(
             [rng.integers(codes.num_items[c], size=count) for c in codes.slots], axis=1
         )
-        features, terms = self._features(items)
+        features = np.empty((count, codes.bits), np.float32)
+        for rows, block, _ in self._features(items):
+            features[rows] = block
         centred = features - features.mean(axis=0)
         self._covariance = (centred.T @ centred / count).astype(np.float32)
         self._mean, prior = _prior(codes, shrinkage)
@@ -407,7 +409,7 @@ class BprFit(Learner):
         directions = np.linalg.eigh(prior.T @ self._covariance @ prior)[1]
         self._basis = prior @ directions[:, ::-1][:, :rank]
         self.sampled = items[:samples]
-        self._samples = self._project(features[:samples], terms[:samples])
+        self._samples = self._project(self.sampled)
 
     def _learn(self, likes, dislikes, num_users):
         latents = np.tile(self._mean, (num_users, 1))
@@ -417,7 +419,7 @@ class BprFit(Learner):
         counts = np.bincount(users, minlength=2 * num_users).reshape(2, num_users)
         starts = np.cumsum(counts).reshape(2, num_users) - counts
         items = np.concatenate([likes.items, dislikes.items])[order]
-        outfits = self._project(*self._features(items))
+        outfits = self._project(items)
         # Users with as many clicks go together: less padding.
         clicked = np.lexsort(counts)
         clicked = clicked[counts.sum(axis=0)[clicked] > 0]
@@ -441,30 +443,32 @@ class BprFit(Learner):
             latents[chunk] += found @ self._basis.T
         return latents, _nearest_bits(self.codes, latents, self._covariance)
 
-    def _project(
-        self, features: Float32[np.ndarray, "n d"], terms: Float32[np.ndarray, " n"]
-    ) -> "_Projected":
+    def _project(self, items: Int[np.ndarray, "n s"]) -> "_Projected":
         """Outfits as the search sees them."""
-        return _Projected(
-            features @ self._basis,
-            terms + features @ self._mean,
-            np.ones(len(terms), np.float32),
+        n = len(items)
+        projected = _Projected(
+            np.empty((n, self._basis.shape[1]), np.float32),
+            np.empty(n, np.float32),
+            np.ones(n, np.float32),
         )
+        for rows, features, terms in self._features(items):
+            projected.features[rows] = features @ self._basis
+            projected.terms[rows] = terms + features @ self._mean
+        return projected
 
-    def _features(
-        self, items: Int[np.ndarray, "n s"]
-    ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, " n"]]:
-        """φ and c of outfits: the score for a user code u is φ·u + c."""
+    def _features(self, items: Int[np.ndarray, "n s"]):
+        """φ and c of outfits, a block at a time: the score for a user u is φ·u + c.
+
+        Yields:
+          rows of the block; φ, float32 [n, d]; c, float64 [n].
+        """
         codes = self.codes
         factor = 20 if codes.zero_item_term else 10
         weights = factor * codes.alpha / codes.bits / len(codes.modalities)
         weights = (weights * codes.lambda_user).astype(np.float32)
-        features = np.empty((len(items), codes.bits), np.float32)
-        terms = np.empty(len(items), np.float32)
         for rows, slots, gathered in _gather(codes, items):
-            features[rows] = sum(map(sum, gathered)) * (weights / len(slots))
             # Without a user, what is left of the score.
-            terms[rows] = outfit_scores(
+            terms = outfit_scores(
                 np.zeros((len(rows), codes.bits), np.int8),
                 gathered,
                 slots,
@@ -472,7 +476,7 @@ class BprFit(Learner):
                 codes.lambda_item,
                 zero_item_term=codes.zero_item_term,
             )
-        return features, terms
+            yield rows, sum(map(sum, gathered)) * (weights / len(slots)), terms
 
 
 @dataclasses.dataclass(frozen=True)
