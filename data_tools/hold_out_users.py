@@ -4,7 +4,7 @@
 
 OUT gets two variants with the same items: the first users, whole, to train on; and the
 last ones, renumbered from 0, who have so many training outfits, for the cold-start
-action. Images and text vectors are linked, not copied.
+action. Images, features and text vectors are linked, not copied.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fhn_jax.data.schema import NEGATIVES, SPLITS, Catalogue, read_catalogue
-from fhn_jax.files import write_text
+from fhn_jax.files import new_folder, write_text
 
 
 def hold_out_users(
@@ -59,33 +59,33 @@ def hold_out_users(
             "after their numbers of users)"
         )
     kept = _keep(catalogue, known, likes, dislikes, seed)
-    out.mkdir(parents=True)
-    for name in ("images", "sentence_vector"):
-        if (root / name).exists():
-            (out / name).symlink_to((root / name).resolve())
-    source = root / f"tuples_{variant}"
     variants = str(known), str(new)
-    for folder in variants:
-        for category in catalogue.categories:
-            name = f"image_list_{category}"
-            text = (source / name).read_text(encoding="utf-8")
-            write_text(out / f"tuples_{folder}" / name, text)
-    for path, lines in _tables(source):
-        users = np.array([int(line.partition(",")[0]) for line in lines[1:]])
-        if path.name != "tuples_train_nega_hard":
-            mine = np.flatnonzero(users < known)
-            _write(out / f"tuples_{variants[0]}" / path.name, lines, mine, 0)
-        mine = np.flatnonzero(users >= known)
-        if path.name == "tuples_train_posi":
-            mine = kept
-        elif path.name.startswith("tuples_train_nega"):
-            kind = path.name.removeprefix("tuples_train_")
-            ratio = catalogue.splits["train"].ratio(
-                next(k for k, ending in NEGATIVES.items() if ending == kind)
-            )
-            each = min(dislikes // likes, ratio)
-            mine = (kept[:, None] * ratio + np.arange(each)).ravel()
-        _write(out / f"tuples_{variants[1]}" / path.name, lines, mine, known)
+    with new_folder(out) as made:
+        for name in ("images", "features", "sentence_vector"):
+            if (root / name).exists():
+                (made / name).symlink_to((root / name).resolve())
+        source = root / f"tuples_{variant}"
+        for folder in variants:
+            for category in catalogue.categories:
+                name = f"image_list_{category}"
+                text = (source / name).read_text(encoding="utf-8")
+                write_text(made / f"tuples_{folder}" / name, text)
+        for path, lines in _tables(source):
+            users = np.array([int(line.partition(",")[0]) for line in lines[1:]])
+            if path.name != "tuples_train_nega_hard":
+                mine = np.flatnonzero(users < known)
+                _write(made / f"tuples_{variants[0]}" / path.name, lines, mine, 0)
+            mine = np.flatnonzero(users >= known)
+            if path.name == "tuples_train_posi":
+                mine = kept
+            elif path.name.startswith("tuples_train_nega"):
+                kind = path.name.removeprefix("tuples_train_")
+                ratio = catalogue.splits["train"].ratio(
+                    next(k for k, ending in NEGATIVES.items() if ending == kind)
+                )
+                each = min(dislikes // likes, ratio)
+                mine = (kept[:, None] * ratio + np.arange(each)).ravel()
+            _write(made / f"tuples_{variants[1]}" / path.name, lines, mine, known)
     return variants
 
 
