@@ -91,6 +91,7 @@ def test_there_is_something_to_test():
         ("absl", {"fhn_jax.main"}),
         ("pickle", {"data_tools.convert_semantic"}),
         ("ray", {"fhn_jax.retrieval.cluster"}),
+        ("numba", {"fhn_jax.retrieval.kernels"}),
     ],
 )
 def test_a_package_is_imported_in_one_place(package, only):
@@ -117,6 +118,7 @@ def test_what_is_slow_to_import_is_imported_when_used(package):
         "fhn_jax.report",
         "fhn_jax.data.schema",
         "fhn_jax.data.images",
+        *(module for module in FILES if module.startswith("fhn_jax.retrieval")),
     ],
 )
 def test_what_needs_no_accelerator_imports_no_jax(module):
