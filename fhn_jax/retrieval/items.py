@@ -210,12 +210,11 @@ class ItemTables:
         Args:
           vectors: as `user_vectors` gives them.
         """
-        tables = self._byte_tables(vectors)
+        tables = self.byte_tables(vectors)
+        scales = self.scales or (None,) * len(self.packed)
         return tuple(
-            kernels.affinities(
-                codes, None if self.scales is None else self.scales[category], tables
-            )
-            for category, codes in enumerate(self.packed)
+            np.ascontiguousarray(kernels.affinities(*of_category, tables).T)
+            for of_category in zip(self.packed, scales, strict=True)
         )
 
     def pairs(
@@ -248,9 +247,10 @@ class ItemTables:
         signs = _bits_of_bytes() if self.codes.alphabet == "01" else -_signs_of_bytes()
         return _table(self.item_weights[None], signs)[0]
 
-    def _byte_tables(
+    def byte_tables(
         self, vectors: Int32[np.ndarray, "u d"]
     ) -> Int32[np.ndarray, "u w 256"]:
+        """What each value of each byte of an item is worth to each user."""
         is_01 = self.codes.alphabet == "01"
         return _table(vectors, _bits_of_bytes() if is_01 else _signs_of_bytes())
 
