@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int, Int32, Int64, Shaped
@@ -70,13 +71,13 @@ class Searcher:
 
     def search(
         self,
-        user: int | Shaped[np.ndarray, "..."],
+        user: int | np.integer | Shaped[np.ndarray, "..."],
         k: int = 10,
         *,
         score: str = "asymmetric",
-        exclude: Sequence[int] | Int[np.ndarray, " _"] = (),
-        must_contain: Mapping[str, int | Sequence[int]] | None = None,
-        categories: Mapping[str, Sequence[int]] | None = None,
+        exclude: Sequence[int] | Shaped[np.ndarray, "..."] = (),
+        must_contain: Mapping[str, Any] | None = None,
+        categories: Mapping[str, Any] | None = None,
     ) -> Hits:
         """The k best outfits for a user.
 
@@ -114,9 +115,9 @@ class Searcher:
         k: int = 10,
         *,
         score: str = "asymmetric",
-        exclude: Sequence[Sequence[int] | Int[np.ndarray, " _"]] | None = None,
-        must_contain: Mapping[str, int | Sequence[int]] | None = None,
-        categories: Mapping[str, Sequence[int]] | None = None,
+        exclude: Sequence[Sequence[int] | Shaped[np.ndarray, "..."]] | None = None,
+        must_contain: Mapping[str, Any] | None = None,
+        categories: Mapping[str, Any] | None = None,
     ) -> list[Hits]:
         """The k best outfits for each of several users, who share their scoring.
 
@@ -176,6 +177,11 @@ class Searcher:
             last = first + len(segment.outfits)
             here = np.flatnonzero((places >= first) & (places < last))
             positions = blocks.positions_of(segment, places[here] - first)
+            if positions.size and positions.max() >= len(self._layout.order):
+                raise ValueError(
+                    "stored outfits have no such items: the index is damaged; `verify` "
+                    "tells which file"
+                )
             items[here] = self._layout.order[positions]
             first = last
         return items
@@ -226,7 +232,7 @@ class Searcher:
                 if not only:
                     wanted += positions.tolist()
                 # With one slot for the category, what must be there is all there is.
-                if only or codes.slots.count(category) == 1:
+                if only or (positions.size and codes.slots.count(category) == 1):
                     those = np.zeros(last - first, bool)
                     those[positions - first] = True
                     admitted[first:last] &= those

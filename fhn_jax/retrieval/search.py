@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from fhn_jax import files
 from fhn_jax.codes import Codes
@@ -86,7 +86,7 @@ class OutfitIndex(Searcher):
         cls,
         folder: str | os.PathLike,
         codes: Codes,
-        outfits: Int[np.ndarray, "n s"],
+        outfits: Shaped[np.ndarray, "..."],
         *,
         seed: int = 0,
     ) -> "OutfitIndex":
@@ -200,7 +200,7 @@ class OutfitIndex(Searcher):
         for name in self._manifest["files"]:
             _check_file(self._folder, self._manifest, name, whole=True)
 
-    def append(self, outfits: Int[np.ndarray, "n s"]) -> range:
+    def append(self, outfits: Shaped[np.ndarray, "..."]) -> range:
         """Adds outfits, as a segment of their own.
 
         Many small segments make searches slower; `compact` makes them one.
