@@ -141,25 +141,23 @@ class Searcher:
             affinities = kernels.affinities(
                 self._packed, self._scales, self._tables.byte_tables(some), 2**16
             )
-            limited = affinities[: len(self._packed)]
-            if len(admitted):
-                allowed = admitted[: len(limited), None]
-                limited = np.where(allowed, limited, np.int32(kernels.NONE))
-            bounds = self._layout.range_maxima(limited)
-            for user in range(len(some)):
+            for user, values in enumerate(affinities, start):
                 filters = kernels.Filters(
-                    self._removed, excluded[start + user], admitted, wanted
+                    self._removed, excluded[user], admitted, wanted
                 )
-                hits.append(self._best(affinities, bounds, user, filters, int(k)))
+                hits.append(self._best(values, filters, int(k)))
         return hits
 
-    def _best(self, affinities, bounds, user, filters, k) -> Hits:
+    def _best(self, affinities, filters, k) -> Hits:
+        limited = affinities[: len(self._packed)]
+        if len(filters.admitted):
+            allowed = filters.admitted[: len(limited)]
+            limited = np.where(allowed, limited, np.int32(kernels.NONE))
+        bounds = self._layout.range_maxima(limited)
         best = kernels.Best.empty(min(k, max(self._num_stored, 1)))
         place = 0
         for segment in self._segments:
-            kernels.search_blocks(
-                segment, affinities, bounds, user, filters, best, place
-            )
+            kernels.search_blocks(segment, affinities, bounds, filters, best, place)
             place += len(segment.outfits)
         count = int(best.count[0])
         order = np.lexsort((best.outfits[:count], ~best.scores[:count]))
@@ -339,11 +337,11 @@ def choose_layout(
         times = []
         # The first search compiles.
         for user in (0, *range(_TRIAL_USERS)):
-            values = layout.by_position([each[user] for each in affinities])[:, None]
+            values = layout.by_position([each[user] for each in affinities])
             start = time.perf_counter()
             bounds = layout.range_maxima(values)
             best = kernels.Best.empty(10)
-            kernels.search_blocks(segment, values, bounds, 0, filters, best, 0)
+            kernels.search_blocks(segment, values, bounds, filters, best, 0)
             times.append(time.perf_counter() - start)
         key = "items" if number is None else str(number)
         seconds[key] = statistics.median(times[1:])
