@@ -69,6 +69,22 @@ class Searcher:
         if tables.scales is not None:
             self._scales = layout.by_position(tables.scales)
 
+    @classmethod
+    def in_memory(cls, codes: Codes, outfits: Shaped[np.ndarray, "..."]) -> "Searcher":
+        """Makes a searcher of outfits that were not stored as an index.
+
+        Args:
+          outfits: an item id for each slot; ids are the rows.
+        Raises:
+          ValueError: as `check_outfits`.
+        """
+        tables = ItemTables.from_codes(codes)
+        items = check_outfits(codes, outfits)
+        layout = blocks.Layout.make(tables.packed, None, seed=0)
+        ids = np.arange(len(items))
+        segments = [arrange(tables, layout, items, ids)] if len(items) else []
+        return cls(tables, layout, segments, np.empty(0, np.int64), len(items))
+
     def search(
         self,
         user: int | np.integer | Shaped[np.ndarray, "..."],

@@ -187,6 +187,21 @@ class OutfitIndex(Searcher):
         return sum(about["bytes"] for about in self._manifest["files"].values())
 
     @property
+    def bytes_each(self) -> tuple[float, float]:
+        """Bytes that an outfit takes in files, and an item in files and memory."""
+        sizes = {
+            name: about["bytes"] for name, about in self._manifest["files"].items()
+        }
+        layout = sum(n for name, n in sizes.items() if name.startswith("layout/"))
+        items = layout + self._packed.nbytes
+        if self._scales is not None:
+            items += self._scales.nbytes
+        return (
+            (self.num_bytes - layout) / max(self._num_stored, 1),
+            items / max(len(self._packed), 1),
+        )
+
+    @property
     def trials(self) -> Mapping[str, float]:
         """Seconds a search took in trials at build time, by clusters per category."""
         return self._manifest["trials"]
