@@ -24,9 +24,9 @@ from fhn_jax.retrieval.new_users import (
     format_study,
     learners,
     parse_clicks,
-    stored_outfits,
     study,
 )
+from fhn_jax.retrieval.recommend import stored_outfits
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -256,7 +256,7 @@ def test_one_user_gets_the_best_outfits_that_were_not_clicked(
     codes = codes_of(catalogue)
     stored = stored_outfits(catalogue)
     request = fit_one(codes, catalogue, tmp_path, "3,5", "shoe:4,8", 6)
-    assert json.loads((tmp_path / "new_user.json").read_text()) == request
+    assert json.loads((tmp_path / "fit.json").read_text()) == request
     assert request["likes"] == [stored[3].tolist(), stored[5].tolist()]
     assert request["dislikes"] == [[-1, -1, 4], stored[8].tolist()]
     clicks = [parse_clicks(t, codes, stored, "") for t in ("3,5", "shoe:4,8")]
@@ -273,7 +273,7 @@ def test_one_user_gets_the_best_outfits_that_were_not_clicked(
         assert outfit["score"] == pytest.approx(scores[outfit["id"]])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2 likes, 2 dislikes"
-    assert len(lines) == 7
+    assert len(lines) == 8
     bits = np.frombuffer(bytes.fromhex(request["code"]), np.uint8)
     np.testing.assert_array_equal(bits, users.into(codes).users[0])
 
@@ -288,7 +288,8 @@ def test_the_command_line_fits_one_user(root, base, tmp_path):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "2 likes, 0 dislikes"
-    assert len(lines) == 4
+    assert len(lines) == 5
+    assert (workdir / "fit.png").is_file()
     assert not {"jax", "flax", "tensorflow", "matplotlib"} & set(lines[-1].split())
     code, _, err = run(["cold-start", "--fit", "--workdir", workdir, "--likes=x"])
     assert code == 1

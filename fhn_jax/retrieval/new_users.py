@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from fhn_jax import files
 from fhn_jax.codes import Codes, Scorer, pack
+from fhn_jax.data.images import ImageStore
 from fhn_jax.data.schema import Catalogue, Outfits
 from fhn_jax.evaluate import check_same_data
 from fhn_jax.evaluate import evaluate as evaluate_codes
@@ -24,6 +24,8 @@ from fhn_jax.retrieval.cold_start import (
     draw_clicks,
     evaluate,
 )
+from fhn_jax.retrieval.engine import Hits
+from fhn_jax.retrieval.recommend import stored_outfits, write_outfits
 
 METHODS = ("retrain", "similarity", "fit", "study")
 # The settings of `learners` in config.cold_start.
@@ -212,14 +214,6 @@ def _figures(results: Mapping[str, Any]) -> dict[str, float]:
 # --- one user ---------------------------------------------------------------------
 
 
-def stored_outfits(catalogue: Catalogue) -> Int[np.ndarray, "n s"]:
-    """All positives of a data set, each outfit once, by its items; the row is its id."""
-    return np.unique(
-        np.concatenate([part.positives.items for part in catalogue.splits.values()]),
-        axis=0,
-    )
-
-
 def fit_one(
     codes: Codes,
     catalogue: Catalogue,
@@ -227,16 +221,18 @@ def fit_one(
     likes: str,
     dislikes: str,
     k: int,
+    images: ImageStore | None = None,
 ) -> dict[str, Any]:
-    """Learns one user, prints the best stored outfits, writes new_user.json.
+    """Learns one user and prints the best stored outfits; writes fit.json and fit.png.
 
     Args:
       codes: of `catalogue`.
       likes, dislikes: see `parse_clicks`.
       k: how many outfits.
+      images: of the items; without them there is no picture.
     Returns:
-      what new_user.json holds: {"code": hexadecimal packed bits, "latent", "likes",
-      "dislikes": items of each, "outfits": [{"id", "items", "names", "score"}]}.
+      what fit.json holds: {"user": "new", "code": hexadecimal packed bits, "latent",
+      "likes", "dislikes": items of each, "outfits": see `recommend.write_outfits`}.
     Raises:
       FileNotFoundError, ValueError: as `parse_clicks` and `BprFit`; k below 1.
     """
@@ -249,23 +245,21 @@ def fit_one(
         for name, text in (("--likes", likes), ("--dislikes", dislikes))
     ]
     users = BprFit(codes).fit(*clicks, 1)
-    outfits = _recommend(codes, users, stored, k)
-    request = {
+    about = {
+        "user": "new",
         "code": pack(users.bits)[0].tobytes().hex(),
         "latent": users.latents[0].tolist(),
         "likes": users.likes.items.tolist(),
         "dislikes": users.dislikes.items.tolist(),
-        "outfits": outfits,
     }
-    files.write_json(workdir / "new_user.json", request)
     print(f"{len(users.likes)} likes, {len(users.dislikes)} dislikes")
-    for rank, outfit in enumerate(outfits, 1):
-        names = "  ".join(outfit["names"])
-        print(f"{rank:3}  {outfit['score']:8.4f}  outfit {outfit['id']:6}  {names}")
-    return request
+    hits = _recommend(codes, users, stored, k)
+    return write_outfits(workdir, "fit", about, codes, hits, images)
 
 
-def _recommend(codes: Codes, users: NewUsers, stored, k) -> list[dict[str, Any]]:
+def _recommend(
+    codes: Codes, users: NewUsers, stored: Int[np.ndarray, "n s"], k: int
+) -> Hits:
     """The best outfits that were not clicked; of equal scores the lower id."""
     clicked = np.concatenate([users.likes.items, users.dislikes.items])
     seen = (stored[:, None] == clicked[None]).all(axis=2).any(axis=1)
@@ -273,18 +267,9 @@ def _recommend(codes: Codes, users: NewUsers, stored, k) -> list[dict[str, Any]]
     nobody = np.zeros(len(rows), np.int32)
     scores = Scorer(users.into(codes)).score("asymmetric", nobody, stored[rows])
     best = np.argsort(-scores, kind="stable")[:k]
-    names = codes.names or tuple(tuple(map(str, range(n))) for n in codes.num_items)
-    return [
-        {
-            "id": int(rows[row]),
-            "items": stored[rows[row]].tolist(),
-            "names": [
-                names[c][i] for c, i in zip(codes.slots, stored[rows[row]], strict=True)
-            ],
-            "score": float(scores[row]),
-        }
-        for row in best
-    ]
+    return Hits(
+        rows[best], scores[best].astype(np.float64), stored[rows[best]].astype(np.int32)
+    )
 
 
 def parse_clicks(
