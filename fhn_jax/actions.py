@@ -1,5 +1,6 @@
 """What the command line does. Each action imports only what it needs, when it runs."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -142,13 +143,14 @@ def train(config: ConfigDict, workdir: Path, split: str) -> None:
     _train(config, workdir)
 
 
-def _train(config, workdir):
+def _train(config, workdir, start=None):
     from fhn_jax.train import train as train_network
     from fhn_jax.writers import check_wandb
 
     check_wandb(config.wandb.mode)
     catalogue, inputs = _inputs(config, workdir)
-    return catalogue, inputs, train_network(config, workdir, catalogue, inputs)
+    model = None if start is None else start(config, catalogue, inputs).model
+    return catalogue, inputs, train_network(config, workdir, catalogue, inputs, model)
 
 
 def extract_features(config: ConfigDict, workdir: Path, split: str) -> None:
@@ -162,6 +164,12 @@ def extract_features(config: ConfigDict, workdir: Path, split: str) -> None:
 
 
 def _export(config, workdir, catalogue, inputs, trained) -> None:
+    codes, relaxed = _encode(config, catalogue, inputs, trained)
+    codes.save(workdir / "codes.safetensors")
+    relaxed.save(workdir / "latents.safetensors", codes)
+
+
+def _encode(config, catalogue, inputs, trained) -> tuple[Codes, Latents]:
     from fhn_jax import build
     from fhn_jax.export import make_codes
 
@@ -172,15 +180,13 @@ def _export(config, workdir, catalogue, inputs, trained) -> None:
         catalogue.offsets,
         progress("encoding items"),
     )
-    codes, relaxed = make_codes(
+    return make_codes(
         trained.model,
         latents,
         catalogue,
         beta=trained.beta,
         config_hash=build.config_hash(config),
     )
-    codes.save(workdir / "codes.safetensors")
-    relaxed.save(workdir / "latents.safetensors", codes)
 
 
 def run_evaluation(action: str):
@@ -199,10 +205,7 @@ def report(config: ConfigDict, workdir: Path, split: str) -> None:
     catalogue = _catalogue(config)
     codes = Codes.load(workdir / "codes.safetensors")
     latents = Latents.load(workdir / "latents.safetensors", codes)
-    images = None
-    if (Path(config.data.root) / "images").is_dir():
-        images = open_images(Path(config.data.root))
-    path = write_report(workdir, catalogue, codes, latents, images)
+    path = write_report(workdir, catalogue, codes, latents, _images(config))
     print(f"report: {path}")
 
 
@@ -214,6 +217,138 @@ def run_all(config: ConfigDict, workdir: Path, split: str) -> None:
     report(config, workdir, split)
 
 
+def search(
+    config: ConfigDict,
+    workdir: Path,
+    split: str,
+    *,
+    user: int,
+    k: int,
+    outfits: str,
+    fixed: str,
+) -> None:
+    """The best stored outfits for a user: a table, search.json and search.png.
+
+    Args:
+      user: id.
+      k: how many.
+      outfits: a CSV file of outfits; the positives of the data set if empty.
+      fixed: items that an outfit must contain, see `recommend.parse_items`.
+    """
+    from fhn_jax.retrieval import recommend
+    from fhn_jax.retrieval.engine import Searcher
+
+    codes = Codes.load(workdir / "codes.safetensors")
+    if outfits:
+        stored = recommend.read_outfits(Path(outfits), codes)
+    else:
+        catalogue = _catalogue(config)
+        evaluate.check_same_data(codes, catalogue)
+        stored = recommend.stored_outfits(catalogue)
+    hits = Searcher.in_memory(codes, stored).search(
+        user, k, must_contain=recommend.parse_items(fixed, codes, "--fixed")
+    )
+    about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
+    recommend.write_outfits(workdir, "search", about, codes, hits, _images(config))
+
+
+def _images(config: ConfigDict):
+    root = Path(config.data.root)
+    return open_images(root) if (root / "images").is_dir() else None
+
+
+def cold_start(
+    config: ConfigDict,
+    workdir: Path,
+    split: str,
+    *,
+    fit: bool = False,
+    likes: str = "",
+    dislikes: str = "",
+    k: int = 10,
+) -> None:
+    """Learns new users on a trained run, as config.cold_start.method says.
+
+    Args:
+      fit: instead of a data set of new users, learn one user of the workdir's codes.
+      likes, dislikes: clicks of this user, see `retrieval.new_users.parse_clicks`.
+      k: how many outfits to recommend.
+    """
+    from fhn_jax.retrieval import new_users
+
+    if fit:
+        codes = Codes.load(workdir / "codes.safetensors")
+        catalogue, images = _catalogue(config), _images(config)
+        new_users.fit_one(codes, catalogue, workdir, likes, dislikes, k, images)
+        return
+    if "cold_start" not in config:
+        raise ValueError(
+            "cold-start needs --config configs/cold_start.py:base=…; or --fit with the "
+            "--workdir of a run and --likes"
+        )
+    method = config.cold_start.method
+    if method == "retrain":
+        _retrain(config, workdir, split)
+        return
+    new_users.check_method(method)
+    base = Path(config.cold_start.base)
+    known_config = ConfigDict(read_config(base))
+    codes = Codes.load(base / "codes.safetensors")
+    new_users.check_same_codes(codes, config.model.bits, config.model.modalities, base)
+    known, catalogue = _catalogue(known_config), _catalogue(config)
+    evaluate.check_same_data(codes, known)
+    items = codes
+    if catalogue.names != known.names:
+        items = _encode_for(config, catalogue, codes)
+    options = {name: config.cold_start[name] for name in new_users.OPTIONS}
+    learners = new_users.learners(codes, known, items, **options)
+    if method != "study":
+        new_users.learn(learners[method], catalogue, workdir)
+        evaluate.run("all", workdir, catalogue, split)
+        return
+    from fhn_jax.report import write_study
+
+    study = new_users.study(learners, catalogue, split)
+    write_study(workdir, study)
+    print(new_users.format_study(study))
+
+
+def _retrain(config, workdir, split):
+    from fhn_jax.fine_tune import restore_base
+
+    catalogue, inputs, trained = _train(config, workdir, restore_base)
+    _export(config, workdir, catalogue, inputs, trained)
+    evaluate.run("all", workdir, catalogue, split)
+
+
+def _encode_for(config, catalogue, codes) -> Codes:
+    """Codes of other items by the base run's network, with the base run's users."""
+    from fhn_jax import build
+    from fhn_jax.fine_tune import restore_base
+
+    build.check_config(config)
+    inputs = build.load_inputs(config, catalogue, progress)
+    trained = restore_base(config, catalogue, inputs)
+    items, _ = _encode(config, catalogue, inputs, trained)
+    return dataclasses.replace(
+        items, users=codes.users, user_latents=codes.user_latents
+    )
+
+
+# Flags of single actions: name → (default, help), and which actions take them.
+FLAGS = {
+    "user": (0, "Id of the user"),
+    "outfits": ("", "CSV file of the outfits to search; those of the data if empty"),
+    "fixed": ("", "Items that an outfit must have, such as shoe:4,top:shirt.jpg"),
+    "fit": (False, "Learn one user of the workdir's codes from --likes"),
+    "likes": ("", "Outfit ids, items (shoe:4), outfits (3/14/9), or a CSV file"),
+    "dislikes": ("", "As --likes"),
+    "k": (10, "How many outfits to recommend"),
+}
+TAKES = {
+    "search": ("user", "k", "outfits", "fixed"),
+    "cold-start": ("fit", "likes", "dislikes", "k"),
+}
 ACTIONS = {
     "all": run_all,
     "train": train,
@@ -222,4 +357,6 @@ ACTIONS = {
     "evaluate-rank": run_evaluation("evaluate-rank"),
     "fitb": run_evaluation("fitb"),
     "report": report,
+    "search": search,
+    "cold-start": cold_start,
 }

@@ -22,7 +22,7 @@ from jaxtyping import Float32, Float64, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fhn_jax import metrics
+from fhn_jax import files, metrics
 from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.contact_sheet import as_worn
 from fhn_jax.data.images import ImageStore, thumbnail
@@ -173,6 +173,51 @@ def write_report(
 
 
 # Reading what the run left behind.
+
+
+def write_study(workdir: Path, study: Mapping[str, Any]) -> None:
+    """Writes the cold-start study of new users: study.json and charts of it.
+
+    Args:
+      workdir: gets study.json, sweep.png, sizes.png and likes.png.
+      study: from `fhn_jax.retrieval.new_users.study`.
+    """
+    files.write_json(workdir / "study.json", study)
+
+    def draw_sweep(axes: Axes) -> None:
+        for epsilon in sorted({row["epsilon"] for row in study["sweep"]}):
+            line = [row for row in study["sweep"] if row["epsilon"] == epsilon]
+            axes.plot(
+                [row["beta"] for row in line],
+                [row["auc"] for row in line],
+                label=f"ε = {epsilon}",
+            )
+        axes.set(xlabel="β: weight of the known users' codes", ylabel="binary AUC")
+
+    def draw_methods(axes: Axes, key: str) -> None:
+        for method in dict.fromkeys(row["method"] for row in study[key]):
+            line = [row for row in study[key] if row["method"] == method]
+            x = [row[{"sizes": "size", "likes": "likes"}[key]] for row in line]
+            axes.plot(x, [row["auc"] for row in line], marker="o", label=method)
+        axes.set(ylabel="binary AUC")
+
+    def draw_sizes(axes: Axes) -> None:
+        draw_methods(axes, "sizes")
+        axes.set(xlabel="share of the training outfits")
+
+    def draw_likes(axes: Axes) -> None:
+        draw_methods(axes, "likes")
+        axes.set(xlabel="likes of a user", xscale="log")
+
+    charts = {"sweep": draw_sweep, "sizes": draw_sizes, "likes": draw_likes}
+    for name, draw in charts.items():
+        with matplotlib.rc_context(_style(_LIGHT)):
+            figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+            axes = figure.subplots()
+            draw(axes)
+            axes.legend()
+            with files.atomic_path(workdir / f"{name}.png") as temporary:
+                figure.savefig(temporary, dpi=170, format="png")
 
 
 def _read_results(path: Path, codes: Codes) -> dict[str, Any]:

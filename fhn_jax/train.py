@@ -51,7 +51,11 @@ class Interrupted(KeyboardInterrupt):
 
 
 def train(
-    config: ConfigDict, workdir: Path, catalogue: Catalogue, inputs: ItemInputs
+    config: ConfigDict,
+    workdir: Path,
+    catalogue: Catalogue,
+    inputs: ItemInputs,
+    model: FashionHashNet | None = None,
 ) -> Trained:
     """Trains a network, or goes on where a killed run of this workdir left off.
 
@@ -62,6 +66,7 @@ def train(
       workdir: gets config.json, metrics.jsonl and checkpoints.
       catalogue: the data.
       inputs: images and text of its items.
+      model: the network to start from; by default a new one.
     Returns:
       the network of the best validation score (`train.select`), or of the last epoch
       where the data has no validation split.
@@ -74,9 +79,10 @@ def train(
     if starts:
         build.note_weights(config)
     claim_workdir(build.config_values(config), workdir)
-    model = build.make_model(config, catalogue, **build.input_dims(inputs))
-    if starts:
-        build.load_weights(config, model)
+    if model is None:
+        model = build.make_model(config, catalogue, **build.input_dims(inputs))
+        if starts:
+            build.load_weights(config, model)
     batches = build.make_batches(config, catalogue)
     trainer = build.make_trainer(config, model, batches)
     schedule = build.make_schedule(config, batches.steps)

@@ -1,7 +1,7 @@
 """The folder of a run: which config it belongs to."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def check_workdir(values: Mapping[str, Any], workdir: Path) -> None:
         return
     differing = [
         f"{key} is {theirs!r} there and {ours!r} here"
-        for key, theirs, ours in _differences(read_config(workdir), values)
+        for key, theirs, ours in differences(read_config(workdir), values)
         if not any(f"{key}.".startswith(f"{free}.") for free in _FREE)
     ]
     if differing:
@@ -81,9 +81,10 @@ def claim_workdir(values: Mapping[str, Any], workdir: Path) -> None:
     files.write_json(workdir / "config.json", values)
 
 
-def _differences(a: Any, b: Any, prefix: str = ""):
+def differences(a: Any, b: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two nested dicts of settings differ: (dotted key, value in a, in b)."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in sorted(a.keys() | b.keys()):
-            yield from _differences(a.get(key), b.get(key), f"{prefix}{key}.")
+            yield from differences(a.get(key), b.get(key), f"{prefix}{key}.")
     elif a != b:
         yield prefix.rstrip("."), a, b

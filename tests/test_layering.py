@@ -92,6 +92,7 @@ def test_there_is_something_to_test():
         ("absl", {"fhn_jax.main"}),
         ("pickle", {"data_tools.restricted_pickle"}),
         ("ray", {"fhn_jax.retrieval.cluster"}),
+        ("numba", {"fhn_jax.retrieval.kernels"}),
     ],
 )
 def test_a_package_is_imported_in_one_place(package, only):
@@ -121,7 +122,10 @@ def test_what_is_slow_to_import_is_imported_when_used(package):
         "fhn_jax.sweep",
         "fhn_jax.data.schema",
         "fhn_jax.data.images",
+        "fhn_jax.retrieval.cold_start",
+        "fhn_jax.retrieval.new_users",
         "fhn_jax.data.features",
+        *(module for module in FILES if module.startswith("fhn_jax.retrieval")),
     ],
 )
 def test_what_needs_no_accelerator_imports_no_jax(module):

@@ -92,8 +92,8 @@ def run(config):
     return epochs, before, state
 
 
-def assert_trains(epochs, metric="loss"):
-    values = [means[metric] for means in epochs]
+def assert_trains(epochs):
+    values = [means["loss"] for means in epochs]
     assert np.isfinite(values).all()
     # Means over epochs, because the negatives are drawn anew in each.
     assert np.mean(values[-6:]) < 0.9 * np.mean(values[:3]), values
@@ -121,7 +121,9 @@ def test_what_is_seen_trains(root, name):
     epochs, before, state = run(settings(root, options(values), config=config))
     assert_trains(epochs)
     if name == "margin=0":
-        assert_trains(epochs, "vse_loss")
+        # The codes start near 0, where nothing is below a margin of 0; the hinge then
+        # takes part, and stays small.
+        assert all(0 < means["vse_loss"] < 0.1 for means in epochs)
     after = jax.device_get(state.params)
     moved = [
         not np.array_equal(a, b)

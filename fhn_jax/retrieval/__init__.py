@@ -1,0 +1,1 @@
+"""Search, composition and new users from codes alone."""

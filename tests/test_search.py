@@ -1,0 +1,567 @@
+"""Search for stored outfits, against sorting all of them by the artifact's scores."""
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+from random_codes import random_codes
+
+from fhn_jax.codes import Scorer
+from fhn_jax.retrieval import blocks, engine, kernels
+from fhn_jax.retrieval.engine import Searcher
+from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.search import OutfitIndex
+
+NONE = np.empty(0, np.int64)
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def way(request, monkeypatch):
+    """Runs a test both ways that the kernels have."""
+    if request.param == "compiled" and kernels.numba is None:
+        pytest.skip("numba is not installed")
+    monkeypatch.setattr(kernels, "COMPILED", request.param == "compiled")
+    return request.param
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch):
+    """Blocks so small that a few outfits make many of all kinds."""
+    monkeypatch.setattr(blocks, "_BLOCK", 3)
+    monkeypatch.setattr(blocks, "_MIN_GROUP", 2)
+    monkeypatch.setattr(kernels, "_FIRST_BLOCKS", 2)
+
+
+def coarse_codes(rng, *, counts, slots=(0, 1, 2), **changes):
+    """Codes of a few numbers that 32 bits hold exactly, so that many outfits tie."""
+    bits = int(rng.choice([8, 16]))
+    some = np.array([-1, 0, 0.5, 1], np.float32)
+    codes = random_codes(
+        int(rng.integers(1 << 30)),
+        bits=bits,
+        counts=counts,
+        num_users=3,
+        slots=slots,
+        names=None,
+        lambda_user=rng.choice(some, bits),
+        lambda_item=rng.choice(some, bits),
+        user_latents=rng.choice(some, (3, bits)),
+        **changes,
+    )
+    if codes.item_scales is None:
+        return codes
+    scales = {
+        m: tuple(rng.choice([0.25, 0.5, 1], n).astype(np.float16) for n in counts)
+        for m in codes.modalities
+    }
+    return random_codes(
+        **{name: getattr(codes, name) for name in codes.__dataclass_fields__}
+        | {"item_scales": scales}
+    )
+
+
+def some_outfits(rng, codes, count):
+    if min(codes.num_items) == 0:
+        count = 0
+    return np.stack(
+        [rng.integers(0, max(codes.num_items[c], 1), count) for c in codes.slots],
+        axis=1,
+    )
+
+
+def brute_force(codes, outfits, user, score, k, *, without=(), admits=None):
+    """Ids and scores of the best, from a full sort."""
+    scores = Scorer(codes).score(score, np.full(len(outfits), user), outfits)
+    kept = [
+        i
+        for i in range(len(outfits))
+        if i not in without and (admits is None or admits(outfits[i]))
+    ]
+    best = sorted(kept, key=lambda i: (-scores[i], i))[:k]
+    return best, scores[best]
+
+
+def random_filters(rng, codes, outfits):
+    """Filters for `search`, and the same as arguments of `brute_force`."""
+    exclude = rng.choice(len(outfits), len(outfits) // 3, replace=False).tolist()
+    categories, must = {}, {}
+    for name, count in zip(codes.categories, codes.num_items, strict=True):
+        if rng.random() < 0.3:
+            chosen = rng.choice(count, int(rng.integers(count + 1)), replace=False)
+            categories[name] = chosen.tolist()
+        if rng.random() < 0.3 and count:
+            must[name] = int(rng.integers(count))
+
+    def admits(outfit):
+        by_name = {}
+        for category, item in zip(codes.slots, outfit, strict=True):
+            by_name.setdefault(codes.categories[category], set()).add(int(item))
+        return all(
+            by_name[name] <= set(items) for name, items in categories.items()
+        ) and all(item in by_name[name] for name, item in must.items())
+
+    return (
+        {"exclude": exclude, "categories": categories, "must_contain": must},
+        {"without": set(exclude), "admits": admits},
+    )
+
+
+def random_case(rng, number):
+    """A searcher over two segments, its codes, outfits and removed outfits."""
+    counts = tuple(int(n) for n in rng.integers(1, 7, 3))
+    if number % 40 == 0:
+        counts = (*counts[:2], 0)
+    codes = coarse_codes(
+        rng,
+        counts=counts,
+        slots=[(0, 1, 2), (0, 0, 1, 2)][number % 2],
+        alphabet=["pm1", "01"][number // 2 % 2],
+        scaled=number % 3 == 0,
+        zero_item_term=number % 11 == 0,
+        zero_user_term=number % 13 == 0,
+    )
+    tables = ItemTables.from_codes(codes)
+    outfits = some_outfits(rng, codes, int(rng.integers(0, 60)))
+    clusters = [1, 2, 4, None][int(rng.integers(4))]
+    layout = blocks.Layout.make(tables.packed, clusters, number)
+    ids = np.arange(len(outfits))
+    split = int(rng.integers(len(outfits) + 1))
+    segments = [
+        engine.arrange(tables, layout, outfits[part].astype(np.int32), ids[part])
+        for part in (slice(split), slice(split, None))
+        if len(ids[part])
+    ]
+    removed = np.flatnonzero(rng.random(len(outfits)) < 0.2)
+    searcher = Searcher(tables, layout, segments, removed, len(outfits))
+    return codes, outfits, removed, searcher
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "cases"), [("compiled", 2000), ("numpy", 300)], indirect=["way"]
+)
+def test_search_equals_brute_force_on_many_small_catalogues(way, cases, tiny_blocks):
+    rng = np.random.default_rng(0)
+    ties = 0
+    for number in range(cases):
+        codes, outfits, removed, searcher = random_case(rng, number)
+        k = int(rng.choice([1, 3, 10, 100]))
+        user = int(rng.integers(3))
+        score = ["binary", "asymmetric"][number % 2]
+        filters, same = {}, {"without": set()}
+        if number % 3 == 2:
+            filters, same = random_filters(rng, codes, outfits)
+        same["without"] = same["without"] | set(removed.tolist())
+        hits = searcher.search(user, k, score=score, **filters)
+        ids, scores = brute_force(codes, outfits, user, score, k, **same)
+        assert hits.outfits.tolist() == ids, number
+        np.testing.assert_allclose(hits.scores, scores, rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(hits.items, outfits[ids])
+        ties += len(scores) - len(np.unique(scores))
+    assert ties > cases / 2
+
+
+@pytest.fixture
+def codes():
+    return random_codes(counts=(9, 8, 7), num_users=40, bits=64)
+
+
+@pytest.fixture
+def outfits(codes):
+    return some_outfits(np.random.default_rng(0), codes, 3000)
+
+
+@pytest.fixture
+def index(tmp_path, codes, outfits):
+    return OutfitIndex.build(tmp_path / "index", codes, outfits)
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def assert_finds(index, codes, outfits, removed=(), k=50):
+    """The index finds what is left of the outfits, for some users."""
+    for user, score in ((0, "binary"), (5, "asymmetric")):
+        hits = index.search(user, k, score=score)
+        # Integers decide, since float32 scores of unequal outfits may be equal.
+        tables = ItemTables.from_codes(codes)
+        affinities = tables.affinities(tables.user_vectors(user, score))
+        units = tables.compatibilities(outfits).astype(np.int64)
+        for slot, category in enumerate(codes.slots):
+            units += affinities[category][0][outfits[:, slot]]
+        units[list(removed)] = -(2**40)
+        order = np.lexsort((np.arange(len(units)), -units))
+        expected = order[: min(k, len(outfits) - len(removed))]
+        np.testing.assert_array_equal(hits.outfits, expected)
+        np.testing.assert_array_equal(hits.items, outfits[expected])
+        scorer = Scorer(codes).score(
+            score, np.full(len(expected), user), outfits[expected]
+        )
+        np.testing.assert_allclose(hits.scores, scorer, atol=tables.error)
+
+
+def test_an_index_finds_the_best_outfits_with_their_full_score(
+    way, index, codes, outfits
+):
+    assert_finds(index, codes, outfits)
+    assert len(index) == 3000
+
+
+def test_a_vector_finds_what_its_user_finds(index, codes):
+    for score in ("binary", "asymmetric"):
+        by_id = index.search(5, 20, score=score)
+        by_vector = index.search(codes.user_latents[5], 20, score="asymmetric")
+        if score == "asymmetric":
+            np.testing.assert_array_equal(by_id.outfits, by_vector.outfits)
+        signs = codes.user_codes()[5].astype(np.float32)
+        by_signs = index.search(signs, 20, score=score)
+        if score == "binary":
+            np.testing.assert_array_equal(by_id.outfits, by_signs.outfits)
+
+
+def test_a_batch_finds_what_each_user_finds_alone(way, index, codes):
+    users = np.arange(40)
+    exclude = [[user, user + 1] for user in range(40)]
+    for of_batch in (users, codes.user_latents):
+        together = index.search_batch(of_batch, 7, exclude=exclude)
+        for user, hits in zip(users, together, strict=True):
+            alone = index.search(int(user), 7, exclude=exclude[user])
+            np.testing.assert_array_equal(hits.outfits, alone.outfits)
+            np.testing.assert_array_equal(hits.scores, alone.scores)
+            np.testing.assert_array_equal(hits.items, alone.items)
+    assert index.search_batch(users[:0]) == []
+
+
+def test_an_index_opens_for_other_users_of_the_same_items(index, tmp_path, codes):
+    more = random_codes(
+        **{name: getattr(codes, name) for name in codes.__dataclass_fields__}
+        | {"users": codes.users[:1], "user_latents": codes.user_latents[:1]}
+    )
+    opened = OutfitIndex.open(tmp_path / "index", more)
+    np.testing.assert_array_equal(opened.search(0).outfits, index.search(0).outfits)
+
+
+def test_an_index_grows_shrinks_and_is_compacted(way, tmp_path, codes, outfits):
+    folder = tmp_path / "index"
+    index = OutfitIndex.build(folder, codes, outfits[:2000])
+    assert index.append(outfits[2000:2001]) == range(2000, 2001)
+    assert index.append(outfits[2001:]) == range(2001, 3000)
+    assert index.append(outfits[:0]) == range(3000, 3000)
+    assert_finds(index, codes, outfits)
+    best = index.search(0, 5, score="binary").outfits
+    removed = {*range(500, 1500), 2000, *best.tolist()}
+    index.remove(sorted(removed))
+    index.remove([])
+    for each in (index, OutfitIndex.open(folder, codes)):
+        assert_finds(each, codes, outfits, removed)
+        assert len(each) == 3000 - len(removed)
+    before = index.num_bytes
+    index.compact()
+    assert index.num_bytes < before
+    assert sum(path.is_dir() for path in folder.iterdir()) == 2  # layout, one segment
+    for each in (index, OutfitIndex.open(folder, codes)):
+        each.verify()
+        assert_finds(each, codes, outfits, removed)
+    # Ids are never used again.
+    assert index.append(outfits[:1]) == range(3000, 3001)
+    with pytest.raises(ValueError, match="outfit 2000 has been removed already"):
+        index.remove([2000])
+
+
+def test_all_outfits_may_be_removed(tmp_path, codes, outfits):
+    index = OutfitIndex.build(tmp_path / "index", codes, outfits[:10])
+    index.remove(range(10))
+    assert len(index.search(0)) == len(index) == 0
+    index.compact()
+    assert len(index.search(0)) == len(index) == 0
+    assert index.append(outfits[:3]) == range(10, 13)
+    assert sorted(index.search(0).outfits) == [10, 11, 12]
+
+
+def test_an_index_may_be_empty_and_a_category_too(way, tmp_path):
+    codes = random_codes(counts=(4, 0, 3))
+    index = OutfitIndex.build(tmp_path / "index", codes, np.zeros((0, 3), int))
+    hits = index.search(0)
+    assert hits.items.shape == (0, 3) and len(hits) == 0
+    assert hits.outfits.dtype == np.int64 and hits.scores.dtype == np.float64
+
+
+def test_filters_admit_what_they_say(way, index, outfits):
+    everything = index.search(3, 3000).outfits
+    exclude = everything[:10]
+    np.testing.assert_array_equal(
+        index.search(3, 5, exclude=exclude).outfits, everything[10:15]
+    )
+
+    def keep(condition):
+        return [i for i in everything if condition(outfits[i])]
+
+    hits = index.search(3, 3000, must_contain={"bottom": 2, "shoe": [1]})
+    assert hits.outfits.tolist() == keep(lambda o: o[1] == 2 and o[2] == 1)
+    hits = index.search(3, 3000, categories={"top": [1, 2, 3], "shoe": [0]})
+    assert hits.outfits.tolist() == keep(lambda o: o[0] in (1, 2, 3) and o[2] == 0)
+    assert len(index.search(3, must_contain={"bottom": [1, 2]})) == 0
+    assert len(index.search(3, categories={"bottom": []})) == 0
+    # No wish is no filter.
+    hits = index.search(3, 5, must_contain={"top": []}, categories={})
+    np.testing.assert_array_equal(hits.outfits, everything[:5])
+
+
+def test_either_top_may_be_the_one_that_must_be_there(way, tmp_path):
+    codes = random_codes(counts=(6, 5, 4), slots=(0, 0, 1, 2))
+    outfits = some_outfits(np.random.default_rng(2), codes, 500)
+    index = OutfitIndex.build(tmp_path / "index", codes, outfits)
+    everything = index.search(0, 500).outfits
+    hits = index.search(0, 500, must_contain={"top": [1, 4]})
+    expected = [i for i in everything if {1, 4} <= set(outfits[i, :2].tolist())]
+    assert hits.outfits.tolist() == expected and expected
+    hits = index.search(0, 500, categories={"top": [1, 4]})
+    expected = [i for i in everything if set(outfits[i, :2].tolist()) <= {1, 4}]
+    assert hits.outfits.tolist() == expected and expected
+
+
+def test_categories_of_more_items_than_16_bits_number(way, tmp_path):
+    rng = np.random.default_rng(0)
+    codes = random_codes(counts=(70_000, 3, 66_000), bits=8, names=None)
+    outfits = some_outfits(rng, codes, 2000)
+    outfits[:4, 0] = [0, 65_535, 65_536, 69_999]
+    index = OutfitIndex.build(tmp_path / "index", codes, outfits)
+    assert_finds(index, codes, outfits, k=2000)
+
+
+def test_clusters_hold_like_codes_together():
+    rng = np.random.default_rng(0)
+    styles = rng.integers(0, 256, (5, 16), dtype=np.uint8)
+    style = rng.integers(0, 5, 400)
+    noise = np.packbits(rng.random((400, 128)) < 0.05, axis=1)
+    labels = blocks.cluster(styles[style] ^ noise, 5, seed=0)
+    pairs = set(zip(style.tolist(), labels.tolist(), strict=True))
+    assert len(pairs) == 5
+
+
+def test_fewer_different_codes_than_clusters():
+    packed = np.repeat(np.array([[1], [2]], np.uint8), 50, axis=0)
+    assert len(np.unique(blocks.cluster(packed, 8, seed=0))) == 2
+
+
+def test_an_outfit_takes_at_most_15_bytes(tmp_path):
+    codes = random_codes(counts=(50, 40, 30))
+    outfits = some_outfits(np.random.default_rng(0), codes, 20_000)
+    index = OutfitIndex.build(tmp_path / "index", codes, outfits)
+    assert index.num_bytes <= 15 * 20_000
+
+
+def test_building_measures_how_to_cluster(way, index):
+    assert set(index.trials) == ({"256", "items"} if way == "compiled" else set())
+    assert all(seconds > 0 for seconds in index.trials.values())
+
+
+# Bad input. No failed call changes the index.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"user": 40}, "user 40 is not among the codes; expected 0 to 39"),
+        ({"user": -1}, "user -1 is not among"),
+        ({"user": np.full(64, np.nan)}, "hold nan"),
+        ({"user": np.zeros(16)}, r"expected floats \[64\]"),
+        ({"user": np.zeros((2, 64))}, "use search_batch for several users"),
+        ({"user": np.arange(2)}, "use search_batch for several users"),
+        ({"k": 0}, "k is 0, expected a whole number of at least 1"),
+        ({"k": -3}, "k is -3"),
+        ({"k": True}, "k is True"),
+        ({"score": "relaxed"}, "score is 'relaxed', expected one of"),
+        ({"exclude": [3000]}, "outfit 3000 is not in the index; expected 0 to 2999"),
+        ({"exclude": [-1]}, "outfit -1 is not in"),
+        ({"exclude": np.array([0.5])}, "expected a list of ids"),
+        ({"must_contain": {"hat": 1}}, "category 'hat' is unknown; expected one of"),
+        ({"must_contain": {"shoe": 7}}, "shoe 7 is not among the codes; .* 0 to 6"),
+        ({"categories": {"top": [0, -1]}}, "top -1 is not among"),
+        ({"categories": {"top": np.array([0.5])}}, "items of top are float64"),
+    ],
+)
+def test_bad_queries_are_named(index, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        index.search(**{"user": 0} | arguments)
+
+
+def test_a_batch_needs_a_list_of_outfits_to_exclude_for_each_user(index):
+    with pytest.raises(ValueError, match="has 1 lists of outfits, expected .* 2 users"):
+        index.search_batch(np.arange(2), exclude=[[1]])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([[0, 8, 0]], r"outfit 0: bottom \(slot 1\) 8 is not among .* 0 to 7"),
+        ([[0, 0, 0], [-1, 0, 0]], r"outfit 1: top \(slot 0\) -1 is not"),
+        ([[0, 0]], r"are int64 \[1, 2\], expected whole numbers \[n, 3\]"),
+        ([[0.0, 0, 0]], "are float64"),
+    ],
+)
+def test_bad_outfits_are_named(index, tmp_path, codes, wrong, message):
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        index.append(np.array(wrong))
+    with pytest.raises(ValueError, match=message):
+        OutfitIndex.build(tmp_path / "other", codes, np.array(wrong))
+    assert contents(tmp_path) == before
+
+
+def test_outfits_that_cannot_be_removed_are_named(index, tmp_path):
+    index.remove([4])
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="outfit 3000 is not in"):
+        index.remove([1, 3000])
+    with pytest.raises(ValueError, match="outfit 4 has been removed already"):
+        index.remove([1, 4])
+    assert contents(tmp_path) == before
+    assert len(index) == 2999
+
+
+def test_an_index_is_not_overwritten(index, tmp_path, codes, outfits):
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match="remove it to build anew"):
+        OutfitIndex.build(tmp_path / "index", codes, outfits)
+    assert contents(tmp_path) == before
+
+
+def test_an_index_of_other_codes_is_refused(index, tmp_path):
+    other = random_codes(1, counts=(9, 8, 7), num_users=40, bits=64)
+    with pytest.raises(ValueError, match="is an index of other codes"):
+        OutfitIndex.open(tmp_path / "index", other)
+
+
+def test_no_index_is_an_error(tmp_path, codes):
+    with pytest.raises(FileNotFoundError, match="expected an index of outfits"):
+        OutfitIndex.open(tmp_path, codes)
+
+
+def files_of_an_index():
+    arrays = ("items", "compatibilities", "outfits", "starts", "ranges")
+    segment = [f"segment-1/{name}.npy" for name in arrays]
+    return ["manifest.json", "layout/order.npy", "layout/ranges.npy", *segment]
+
+
+@pytest.mark.parametrize("name", files_of_an_index())
+def test_a_cut_off_or_missing_file_is_noticed_on_opening(index, tmp_path, codes, name):
+    path = tmp_path / "index" / name
+    content = path.read_bytes()
+    for kept in (len(content) - 2, 20, 0):
+        path.write_bytes(content[:kept])
+        with pytest.raises(ValueError, match="build it again|not JSON|format is"):
+            OutfitIndex.open(tmp_path / "index", codes)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="build it again"):
+        OutfitIndex.open(tmp_path / "index", codes)
+
+
+@pytest.mark.parametrize("name", files_of_an_index())
+def test_a_changed_byte_is_noticed(index, tmp_path, codes, name):
+    path = tmp_path / "index" / name
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged|not JSON"):
+        OutfitIndex.open(tmp_path / "index", codes).verify()
+
+
+def test_damaged_outfits_that_were_not_verified_are_no_crash(
+    way, index, tmp_path, codes
+):
+    for name in ("items", "compatibilities", "outfits"):
+        path = tmp_path / "index" / f"segment-1/{name}.npy"
+        content = bytearray(path.read_bytes())
+        content[128:] = b"\xff" * (len(content) - 128)
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match="no such items: the index is damaged"):
+        OutfitIndex.open(tmp_path / "index", codes).search(0, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "format is 'other', expected 'fhn_jax.outfits'"),
+        ({"version": 9}, "version is 9, expected 1"),
+        ({"outfits": 2}, "its checksum is wrong"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_named(index, tmp_path, codes, change, message):
+    path = tmp_path / "index" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8")) | change
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        OutfitIndex.open(tmp_path / "index", codes)
+
+
+@pytest.mark.parametrize("fails", ["_write_manifest", "_Writer.add"])
+@pytest.mark.parametrize("change", ["append", "remove", "compact"])
+def test_a_failed_change_leaves_the_old_index(
+    index, tmp_path, codes, outfits, monkeypatch, fails, change
+):
+    from fhn_jax.retrieval import search
+
+    index.append(outfits[:200])
+    index.remove([5])
+    before = contents(tmp_path)
+    target, _, method = fails.partition(".")
+    owner = getattr(search, target) if method else search
+    name = method or target
+    real, calls = getattr(owner, name), itertools.count()
+
+    def full(*args, **kwargs):
+        if not method or next(calls) >= (change != "remove"):
+            raise OSError("no space left on device")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, full)
+    actions = {
+        "append": lambda: index.append(outfits[:5]),
+        "remove": lambda: index.remove([7]),
+        "compact": index.compact,
+    }
+    with pytest.raises(OSError, match="no space left"):
+        actions[change]()
+    assert contents(tmp_path) == before
+    monkeypatch.undo()
+    np.testing.assert_array_equal(
+        index.search(0).outfits,
+        OutfitIndex.open(tmp_path / "index", codes).search(0).outfits,
+    )
+
+
+def test_a_failed_build_leaves_nothing(tmp_path, codes, outfits, monkeypatch):
+    from fhn_jax.retrieval import search
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(search, "_write_manifest", full)
+    with pytest.raises(OSError, match="no space left"):
+        OutfitIndex.build(tmp_path / "new" / "index", codes, outfits)
+    assert not any((tmp_path / "new").iterdir())
+
+
+def test_two_who_change_an_index_do_not_undo_each_other(
+    index, tmp_path, codes, outfits
+):
+    other = OutfitIndex.open(tmp_path / "index", codes)
+    other.append(outfits[:5])
+    with pytest.raises(ValueError, match="changed since it was opened; open it again"):
+        index.append(outfits[:7])
+    # What was opened before still finds what it found.
+    assert_finds(index, codes, outfits)
+    assert len(OutfitIndex.open(tmp_path / "index", codes)) == 3005
+
+
+def test_an_open_index_outlives_its_files(index, tmp_path, codes, outfits):
+    shutil.rmtree(tmp_path / "index")
+    assert_finds(index, codes, outfits)
