@@ -476,6 +476,6 @@ def _read_segment(folder: Path, manifest, name: str, layout) -> kernels.Blocks:
     return segment
 
 
-def _expect(path: Path, holds: bool) -> None:
+def _expect(path: Path, holds: bool | np.bool_) -> None:
     if not holds:
         raise ValueError(f"{path}: its arrays do not fit each other; {_REMEDY}")
