@@ -137,7 +137,8 @@ def clusteredness(codes: Codes) -> float:
             share = bits[labels == label].mean(axis=0)
             count = np.count_nonzero(labels == label)
             shares.append((np.maximum(share, 1 - share).mean(), count))
-    return float(np.average(*np.array(shares).T))
+    values, counts = np.array(shares).T
+    return float(np.average(values, weights=counts))
 
 
 def build(kind: str, path: Path | None, count: int, folder: Path) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from random_codes import random_codes
 
+from fhn_jax import files
 from fhn_jax.codes import Scorer
-from fhn_jax.retrieval import blocks, engine, kernels
+from fhn_jax.retrieval import blocks, engine, kernels, search
 from fhn_jax.retrieval.engine import Searcher
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.search import OutfitIndex
@@ -359,8 +360,23 @@ def test_an_outfit_takes_at_most_15_bytes(tmp_path):
 
 
 def test_building_measures_how_to_cluster(way, index):
-    assert set(index.trials) == ({"256", "items"} if way == "compiled" else set())
+    assert set(index.trials) == ({"256", "64"} if way == "compiled" else set())
     assert all(seconds > 0 for seconds in index.trials.values())
+
+
+def test_loops_are_compiled_where_no_folder_can_keep_them(monkeypatch):
+    if kernels.numba is None:
+        pytest.skip("numba is not installed")
+    compile_loop = kernels.numba.njit
+
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_loop(**options)
+
+    monkeypatch.setattr(kernels.numba, "njit", njit)
+    loop = kernels._jit(lambda number: number + 1)
+    assert loop(1) == 2
 
 
 # Bad input. No failed call changes the index.
@@ -502,13 +518,76 @@ def test_a_manifest_of_another_kind_is_named(index, tmp_path, codes, change, mes
         OutfitIndex.open(tmp_path / "index", codes)
 
 
+def forge(folder, name, array):
+    """Puts another array into an index, with right checksums."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    del manifest["checksum"]
+    np.save(folder / name, array)
+    manifest["files"][name] = {
+        "bytes": (folder / name).stat().st_size,
+        "sha256": files.sha256_file(folder / name),
+    }
+    search._write_manifest(folder, manifest)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("layout/order.npy", lambda a: a + 1),
+        ("layout/order.npy", lambda a: a[:-1]),
+        ("layout/ranges.npy", lambda a: a - 1),
+        ("layout/ranges.npy", lambda a: np.append(a, a[-1])),
+        ("segment-1/items.npy", lambda a: a[:-1]),
+        ("segment-1/items.npy", lambda a: a[:, :2]),
+        ("segment-1/compatibilities.npy", lambda a: a[:-1]),
+        ("segment-1/outfits.npy", lambda a: a[:-1]),
+        ("segment-1/starts.npy", lambda a: a * 2),
+        ("segment-1/starts.npy", lambda a: np.where(a == 0, 1, a)),
+        ("segment-1/ranges.npy", lambda a: a + 2**20),
+        ("segment-1/ranges.npy", lambda a: -1 - a),
+        ("segment-1/ranges.npy", lambda a: a[:-1]),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(index, tmp_path, codes, name, change):
+    folder = tmp_path / "index"
+    forge(folder, name, change(np.load(folder / name)))
+    with pytest.raises(ValueError, match="do not fit each other; build it again"):
+        OutfitIndex.open(folder, codes)
+
+
+def test_an_array_of_another_type_is_refused(index, tmp_path, codes):
+    folder = tmp_path / "index"
+    forge(folder, "segment-1/ranges.npy", np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="holds float64, expected int32"):
+        OutfitIndex.open(folder, codes)
+
+
+def test_a_manifest_names_no_files_outside(index, tmp_path, codes):
+    np.save(tmp_path / "other.npy", np.zeros(1))
+    forge(tmp_path / "index", "../other.npy", np.zeros(1))
+    with pytest.raises(ValueError, match="names '../other.npy', no file of an index"):
+        OutfitIndex.open(tmp_path / "index", codes)
+    with pytest.raises(ValueError, match="names '../other.npy'"):
+        index.remove([1])
+    assert (tmp_path / "other.npy").exists()
+
+
+def test_too_many_outfits_are_refused(index, codes, outfits, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "_MAX_OUTFITS", 3001)
+    index.append(outfits[:1])
+    with pytest.raises(ValueError, match="3,002 outfits, expected 3,001 at most"):
+        index.append(outfits[:1])
+    monkeypatch.setattr(search, "_MAX_OUTFITS", 2999)
+    with pytest.raises(ValueError, match="3,000 outfits, expected 2,999 at most"):
+        OutfitIndex.build(tmp_path / "other", codes, outfits)
+
+
 @pytest.mark.parametrize("fails", ["_write_manifest", "_Writer.add"])
 @pytest.mark.parametrize("change", ["append", "remove", "compact"])
 def test_a_failed_change_leaves_the_old_index(
     index, tmp_path, codes, outfits, monkeypatch, fails, change
 ):
-    from fhn_jax.retrieval import search
-
     index.append(outfits[:200])
     index.remove([5])
     before = contents(tmp_path)
@@ -539,8 +618,6 @@ def test_a_failed_change_leaves_the_old_index(
 
 
 def test_a_failed_build_leaves_nothing(tmp_path, codes, outfits, monkeypatch):
-    from fhn_jax.retrieval import search
-
     def full(*_):
         raise OSError("no space left on device")
 

@@ -16,7 +16,7 @@ from fhn_jax.retrieval.items import ItemTables
 # Users scored at a time by `search_batch`.
 _USERS_AT_ONCE = 64
 # Ways to cluster that are tried when an index is built, on so many outfits at most.
-_CLUSTERS = (256, None)
+_CLUSTERS = (256, 64)
 _TRIAL_OUTFITS = 10**6
 _TRIAL_USERS = 8
 
@@ -359,8 +359,7 @@ def choose_layout(
             best = kernels.Best.empty(10)
             kernels.search_blocks(segment, values, bounds, filters, best, 0)
             times.append(time.perf_counter() - start)
-        key = "items" if number is None else str(number)
-        seconds[key] = statistics.median(times[1:])
-        if seconds[key] == min(seconds.values()):
+        seconds[str(number)] = statistics.median(times[1:])
+        if seconds[str(number)] == min(seconds.values()):
             best_layout = layout
     return best_layout, seconds

@@ -34,7 +34,12 @@ def _jit(loop):
     The loops carry `no_type_check`, since a loop wrapped by a checker of annotations
     cannot be compiled. Without numba the loop stays as it is, and is not called.
     """
-    return loop if numba is None else numba.njit(cache=True, nogil=True)(loop)
+    if numba is None:
+        return loop
+    try:
+        return numba.njit(cache=True, nogil=True)(loop)
+    except RuntimeError:  # there is no folder to keep it in
+        return numba.njit(nogil=True)(loop)
 
 
 def affinities(
@@ -385,7 +390,7 @@ def _merge(scores, outfits, places, best):
 
 
 def _search_compiled(blocks, affinities, bounds, filters, best, place):
-    _search_loop(*blocks, affinities, bounds, *filters, *best, place)
+    _search_loop(*blocks, affinities, bounds, *filters, *best, place, _FIRST_BLOCKS)
 
 
 @_jit
@@ -408,12 +413,13 @@ def _search_loop(
     best_places,
     count,
     place,
+    num_first,
 ):
     num_blocks, slots = ranges.shape
     block_bounds = np.empty(num_blocks, np.int64)
     # The most promising blocks, in falling order of their bounds, come first: a good
     # k-th best outfit rules out nearly all the others.
-    first = np.full(_FIRST_BLOCKS, -1, np.int64)
+    first = np.full(num_first, -1, np.int64)
     lowest = np.int64(_DONE // 2)
     for block in range(num_blocks):
         bound = np.int64(compatibilities[starts[block]])
@@ -422,23 +428,23 @@ def _search_loop(
             bound += largest if largest != NONE else _DONE
         block_bounds[block] = bound
         if bound > lowest:
-            last = _FIRST_BLOCKS - 1
+            last = num_first - 1
             while last > 0 and (
                 first[last - 1] < 0 or block_bounds[first[last - 1]] < bound
             ):
                 first[last] = first[last - 1]
                 last -= 1
             first[last] = block
-            if first[_FIRST_BLOCKS - 1] >= 0:
-                lowest = block_bounds[first[_FIRST_BLOCKS - 1]]
+            if first[num_first - 1] >= 0:
+                lowest = block_bounds[first[num_first - 1]]
     bases = np.empty(slots, np.int64)
-    for number in range(_FIRST_BLOCKS + num_blocks):
-        if number < _FIRST_BLOCKS:
+    for number in range(num_first + num_blocks):
+        if number < num_first:
             block = first[number]
             if block < 0:
                 continue
         else:
-            block = number - _FIRST_BLOCKS
+            block = number - num_first
         bound = block_bounds[block]
         full = count[0] == len(best_scores)
         if full and bound < best_scores[0]:

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,10 @@ _DTYPES = {
     "starts": np.int64,
     "ranges": np.int32,
 }
+_FILE = re.compile(
+    rf"layout/(order|ranges)\.npy|segment-\d+/({'|'.join(_DTYPES)})\.npy|"
+    r"removed-\d+\.npy"
+)
 # Read whole, and checked, when an index is opened; the others are mapped.
 _SMALL = ("starts", "ranges")
 
@@ -113,6 +118,7 @@ class OutfitIndex(Searcher):
             )
         tables = ItemTables.from_codes(codes)
         items = engine.check_outfits(codes, outfits)
+        _check_number(len(items))
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
@@ -229,11 +235,7 @@ class OutfitIndex(Searcher):
         items = engine.check_outfits(self._tables.codes, outfits)
         first = self._manifest["outfits"]
         ids = range(first, first + len(items))
-        if ids.stop > _MAX_OUTFITS:
-            raise ValueError(
-                f"{ids.stop:,} outfits, expected {_MAX_OUTFITS:,} at most in one index; "
-                "start another index"
-            )
+        _check_number(ids.stop)
         if not len(items):
             return ids
         segment = engine.arrange(self._tables, self._layout, items, np.array(ids))
@@ -343,6 +345,14 @@ class _Writer:
         return name
 
 
+def _check_number(count: int) -> None:
+    if count > _MAX_OUTFITS:
+        raise ValueError(
+            f"{count:,} outfits, expected {_MAX_OUTFITS:,} at most in one index; "
+            "start another index"
+        )
+
+
 def _remove(folder: Path, names) -> None:
     for name in names:
         path = folder / name
@@ -387,6 +397,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     checksum = manifest.pop("checksum", None)
     if checksum != _checksum(manifest):
         raise ValueError(f"{path}: its checksum is wrong, it is damaged; {_REMEDY}")
+    wrong = [name for name in manifest["files"] if not _FILE.fullmatch(name)]
+    if wrong:
+        raise ValueError(f"{path} names {wrong[0]!r}, no file of an index; {_REMEDY}")
     return manifest
 
 
@@ -422,13 +435,23 @@ def _map(folder: Path, manifest, name: str, dtype, *, whole=False) -> np.ndarray
 def _read_layout(folder: Path, manifest, tables: ItemTables) -> blocks.Layout:
     order = _map(folder, manifest, "layout/order.npy", np.int32, whole=True)
     ranges = _map(folder, manifest, "layout/ranges.npy", np.int64, whole=True)
-    counts = tables.codes.num_items
-    return blocks.Layout(
+    layout = blocks.Layout(
         order=order,
-        category_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        category_starts=np.concatenate([[0], np.cumsum(tables.codes.num_items)]),
         range_starts=ranges,
         num_coarse=manifest["coarse_ranges"],
     )
+    starts = layout.category_starts
+    sizes = np.repeat(np.diff(starts), np.diff(starts))
+    _expect(
+        folder / "layout",
+        order.shape == sizes.shape
+        and ((order >= 0) & (order < sizes)).all()
+        and 0 <= layout.num_coarse < max(ranges.size, 1)
+        and ((ranges[:-1] >= 0) & (ranges[:-1] < max(len(order), 1))).all()
+        and ranges[-1] == len(order),
+    )
+    return layout
 
 
 def _read_segment(folder: Path, manifest, name: str, layout) -> kernels.Blocks:
@@ -436,4 +459,23 @@ def _read_segment(folder: Path, manifest, name: str, layout) -> kernels.Blocks:
         key: _map(folder, manifest, f"{name}/{key}.npy", dtype, whole=key in _SMALL)
         for key, dtype in _DTYPES.items()
     }
-    return kernels.Blocks(**arrays, range_starts=layout.range_starts)
+    segment = kernels.Blocks(**arrays, range_starts=layout.range_starts)
+    count, slots = len(segment.outfits), manifest["slots"]
+    starts, ranges = segment.starts, segment.ranges
+    # Compiled loops do not look whether a place is there.
+    _expect(
+        folder / name,
+        segment.items.shape == (count, slots)
+        and segment.compatibilities.shape == segment.outfits.shape == (count,)
+        and ranges.shape == (len(starts) - 1, slots)
+        and starts[0] == 0
+        and starts[-1] == count
+        and (np.diff(starts) > 0).all()
+        and ((ranges >= 0) & (ranges < len(layout.range_starts) - 1)).all(),
+    )
+    return segment
+
+
+def _expect(path: Path, holds: bool | np.bool_) -> None:
+    if not holds:
+        raise ValueError(f"{path}: its arrays do not fit each other; {_REMEDY}")
