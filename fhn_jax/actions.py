@@ -194,10 +194,7 @@ def report(config: ConfigDict, workdir: Path, split: str) -> None:
     catalogue = _catalogue(config)
     codes = Codes.load(workdir / "codes.safetensors")
     latents = Latents.load(workdir / "latents.safetensors", codes)
-    images = None
-    if (Path(config.data.root) / "images").is_dir():
-        images = open_images(Path(config.data.root))
-    path = write_report(workdir, catalogue, codes, latents, images)
+    path = write_report(workdir, catalogue, codes, latents, _images(config))
     print(f"report: {path}")
 
 
@@ -209,6 +206,54 @@ def run_all(config: ConfigDict, workdir: Path, split: str) -> None:
     report(config, workdir, split)
 
 
+def search(
+    config: ConfigDict,
+    workdir: Path,
+    split: str,
+    *,
+    user: int,
+    k: int,
+    outfits: str,
+    fixed: str,
+) -> None:
+    """The best stored outfits for a user: a table, search.json and search.png.
+
+    Args:
+      user: id.
+      k: how many.
+      outfits: a CSV file of outfits; the positives of the data set if empty.
+      fixed: items that an outfit must contain, see `recommend.parse_items`.
+    """
+    from fhn_jax.retrieval import recommend
+    from fhn_jax.retrieval.engine import Searcher
+
+    codes = Codes.load(workdir / "codes.safetensors")
+    if outfits:
+        stored = recommend.read_outfits(Path(outfits), codes)
+    else:
+        catalogue = _catalogue(config)
+        evaluate.check_same_data(codes, catalogue)
+        stored = recommend.stored_outfits(catalogue)
+    hits = Searcher.in_memory(codes, stored).search(
+        user, k, must_contain=recommend.parse_items(fixed, codes, "--fixed")
+    )
+    about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
+    recommend.write_outfits(workdir, "search", about, codes, hits, _images(config))
+
+
+def _images(config: ConfigDict):
+    root = Path(config.data.root)
+    return open_images(root) if (root / "images").is_dir() else None
+
+
+# Flags of single actions: name -> (default, help); and which action takes which.
+FLAGS = {
+    "user": (0, "Id of the user"),
+    "k": (10, "How many outfits to recommend"),
+    "outfits": ("", "CSV file of the outfits to search; those of the data if empty"),
+    "fixed": ("", "Items that an outfit must have, such as shoe:4,top:shirt.jpg"),
+}
+TAKES = {"search": ("user", "k", "outfits", "fixed")}
 ACTIONS = {
     "all": run_all,
     "train": train,
@@ -217,4 +262,5 @@ ACTIONS = {
     "evaluate-rank": run_evaluation("evaluate-rank"),
     "fitb": run_evaluation("fitb"),
     "report": report,
+    "search": search,
 }

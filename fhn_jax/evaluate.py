@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Int32
 
 from fhn_jax import files, metrics
 from fhn_jax.codes import Codes, Latents, Scorer
@@ -196,6 +196,28 @@ def split_by_user(
     order = np.argsort(outfits.users, kind="stable")
     counts = np.bincount(outfits.users, minlength=num_users)
     return np.split(scores[order], np.cumsum(counts)[:-1])
+
+
+def ranked_outfits(
+    user: int,
+    positives: Outfits,
+    negatives: Outfits,
+    positive_scores: Float32[np.ndarray, " p"],
+    negative_scores: Float32[np.ndarray, " n"],
+) -> tuple[Int32[np.ndarray, "m s"], Bool[np.ndarray, " m"], Float32[np.ndarray, " m"]]:
+    """The outfits of one user, best first; of equal scores, negatives first.
+
+    So what is shown to people never looks better than the model is.
+
+    Returns:
+      items, whether each is a positive, scores.
+    """
+    mine = positives.users == user, negatives.users == user
+    items = np.concatenate([positives.items[mine[0]], negatives.items[mine[1]]])
+    scores = np.concatenate([positive_scores[mine[0]], negative_scores[mine[1]]])
+    liked = np.arange(len(items)) < mine[0].sum()
+    order = np.lexsort((liked, -scores))
+    return items[order], liked[order], scores[order]
 
 
 def _score(scorer: Scorer, which: str, outfits: Outfits) -> Float32[np.ndarray, " n"]:

@@ -40,6 +40,41 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_existing(path: str | os.PathLike) -> None:
+    """Raises FileExistsError if there is anything at `path`, which is kept."""
+    if os.path.lexists(path):
+        raise FileExistsError(
+            f"{path} exists and is left as it is; remove it, or choose another name"
+        )
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields an empty folder beside `path`, renamed to it on success.
+
+    On an exception it is removed, with all that was written into it.
+
+    Args:
+      path: the folder to make; the folder that it lies in is created.
+    Yields:
+      the temporary folder to write into.
+    Raises:
+      FileExistsError: there is something at `path`.
+    """
+    path = Path(path)
+    refuse_existing(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Folders of mkdtemp are private; the one within gets the usual permissions.
+    with tempfile.TemporaryDirectory(
+        prefix=f".{path.name}.", dir=path.parent
+    ) as private:
+        new = Path(private) / "new"
+        new.mkdir()
+        yield new
+        refuse_existing(path)
+        new.rename(path)
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` as UTF-8, whole or not at all."""
     with atomic_path(path) as temporary:

@@ -1,7 +1,6 @@
 """Command line: python -m fhn_jax.main [ACTION] --config … --workdir …
 
-ACTION is one of train, extract-features, evaluate-accuracy, evaluate-rank, fitb and
-report; without it all of them are done. After training, --workdir alone is enough.
+Without an ACTION: train, export, evaluate, report. Then --workdir alone is enough.
 """
 
 import sys
@@ -18,10 +17,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/<config> if not given"
 )
-_SPLIT = flags.DEFINE_enum(
-    "split", "test", ["train", "val", "test"], "What to evaluate on"
-)
+_SPLIT = flags.DEFINE_enum("split", "test", ["train", "val", "test"], "To evaluate on")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error")
+_DEFINE = {bool: flags.DEFINE_bool, str: flags.DEFINE_string, int: flags.DEFINE_integer}
+_OPTIONS = {n: _DEFINE[type(v)](n, v, text) for n, (v, text) in actions.FLAGS.items()}
 
 
 def main(argv: list[str]) -> None:
@@ -30,11 +29,12 @@ def main(argv: list[str]) -> None:
     if _CONFIG.value is not None:
         overrides = config_flags.get_override_values(flags.FLAGS["config"])
     try:
-        action = _action(argv)
+        name = _name(argv)
         config, workdir = actions.prepare(
             _CONFIG.value, overrides, _config_name(), _WORKDIR.value
         )
-        action(config, workdir, _SPLIT.value)
+        options = {n: _OPTIONS[n].value for n in actions.TAKES.get(name, ())}
+        actions.ACTIONS[name](config, workdir, _SPLIT.value, **options)
     except actions.ERRORS as error:
         if _DEBUG.value:
             raise
@@ -74,7 +74,7 @@ def _fail(text) -> None:
     sys.exit(f"error: {text}\n(--debug shows where in the code)")
 
 
-def _action(argv):
+def _name(argv):
     if len(argv) > 2:
         raise ValueError(f"one action at most, got {', '.join(argv[1:])}")
     name = argv[1] if len(argv) == 2 else "all"
@@ -83,7 +83,7 @@ def _action(argv):
             f"action {name!r} is unknown; expected {', '.join(actions.ACTIONS)}, or "
             "none for all of the main job"
         )
-    return actions.ACTIONS[name]
+    return name
 
 
 def _config_name() -> str | None:

@@ -7,7 +7,6 @@ without a network.
 
 import contextlib
 import html
-import io
 import json
 import math
 import shutil
@@ -22,19 +21,21 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 from fhn_jax import metrics
 from fhn_jax.codes import Codes, Latents, Scorer
-from fhn_jax.data.images import ImageStore, decode
+from fhn_jax.contact_sheet import as_worn
+from fhn_jax.data.images import ImageStore, thumbnail
 from fhn_jax.data.schema import Catalogue, Outfits, Split
-from fhn_jax.evaluate import check_same_data, split_by_user
+from fhn_jax.evaluate import check_same_data, ranked_outfits, split_by_user
 
 NUM_USERS = 6  # whose rankings are shown
 NUM_RANKED = 8  # best-ranked outfits of each
 NUM_LEARNED = 5  # training outfits of each
 NUM_QUESTIONS = 6
 THUMBNAIL_PX = 144
+
+_GAP = -1  # in place of an item: the gap of a question
 
 _SCORE_HELP = {
     "binary": "user and items as ±1 bits",
@@ -254,7 +255,9 @@ class _Pictures:
         # A number, never the item's own name, so that no name leaves the folder.
         file = f"items/{catalogue.offsets[category] + item:07d}.jpg"
         if file not in self._written:
-            (self._folder / file).write_bytes(_thumbnail(self._images, name))
+            picture = thumbnail(self._images, name, THUMBNAIL_PX)
+            path = self._folder / file
+            picture.save(path, "JPEG", quality=80, optimize=True)
             self._written.add(file)
         return (
             f'<img src="{file}" alt="{label}" title="{label}" loading="lazy" '
@@ -263,23 +266,18 @@ class _Pictures:
 
     def outfit(self, items: Int[np.ndarray, " s"], gap: Sequence[int] = ()) -> str:
         """The items stacked as worn, one row a category; slots in `gap` are open."""
-        rows: dict[int, dict[str, None]] = {}
-        for slot, category in enumerate(self._catalogue.slots):
-            cell = '<span class="gap" title="the gap">?</span>'
-            if slot not in gap:
-                cell = self.item(category, int(items[slot]))
-            # A repeated item (the only top of a two-top outfit) is shown once.
-            rows.setdefault(category, {})[cell] = None
-        stacked = "".join(f"<div>{''.join(cells)}</div>" for cells in rows.values())
+        open_slots = np.isin(np.arange(len(items)), gap)
+        shown = np.where(open_slots, _GAP, items).tolist()
+        stacked = "".join(
+            f"<div>{''.join(self._cell(*cell) for cell in line)}</div>"
+            for line in as_worn(self._catalogue.slots, shown)
+        )
         return f'<div class="stack">{stacked}</div>'
 
-
-def _thumbnail(images: ImageStore, name: str) -> bytes:
-    picture = Image.fromarray(decode(images.read([name])[0], name))
-    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=80, optimize=True)
-    return buffer.getvalue()
+    def _cell(self, category: int, item: int) -> str:
+        if item == _GAP:
+            return '<span class="gap" title="the gap">?</span>'
+        return self.item(category, item)
 
 
 # Sections of the page.
@@ -422,7 +420,13 @@ def _user_card(
     place: int,
     aucs: Sequence[float],
 ) -> str:
-    items, liked, values = _ranking(split, scores, user)
+    items, liked, values = ranked_outfits(
+        user,
+        split.positives,
+        split.negatives["random"],
+        scores["liked"],
+        scores["random"],
+    )
     cards = [
         _card(
             pictures.outfit(items[rank]),
@@ -446,24 +450,6 @@ def _user_card(
  in training</small></h4><ul class="outfits">{"".join(learned)}</ul></div>
 <div><h4>Ranked best <small>of {len(items):,} test outfits</small></h4>
 <ul class="outfits">{"".join(cards)}</ul></div></div></article>"""
-
-
-def _ranking(
-    split: Split, scores: Mapping[str, Float32[np.ndarray, " _"]], user: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A user's liked and random outfits, best first.
-
-    Returns:
-      items int32 [m, s], whether they are liked bool [m], scores float32 [m].
-    """
-    tables = {kind: _tables(split)[kind] for kind in ("liked", "random")}
-    rows = {kind: outfits.users == user for kind, outfits in tables.items()}
-    items = np.concatenate([tables[kind].items[rows[kind]] for kind in tables])
-    values = np.concatenate([scores[kind][rows[kind]] for kind in tables])
-    liked = np.arange(len(items)) < rows["liked"].sum()
-    # Ties go to the wrong outfit: the page must not look better than the model is.
-    order = np.lexsort((liked, -values))
-    return items[order], liked[order], values[order]
 
 
 def _strip(liked: np.ndarray) -> str:

@@ -65,3 +65,35 @@ def test_sha256_is_of_the_bytes(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"abc" * 100_000)
     assert files.sha256_file(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_a_folder_appears_with_all_that_is_in_it(tmp_path):
+    path = tmp_path / "new folder" / "target"
+    with files.new_folder(path) as temporary:
+        (temporary / "file").write_text("text")
+        assert not path.exists()
+    assert (path / "file").read_text() == "text"
+    assert os.listdir(path.parent) == ["target"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o777 & ~umask
+
+
+def test_a_failed_folder_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError, match="half way"):
+        with files.new_folder(tmp_path / "target") as temporary:
+            (temporary / "file").write_text("text")
+            raise RuntimeError("half way")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_takes_the_place_of_nothing(tmp_path):
+    (tmp_path / "target").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError, match="target exists and is left as it is"):
+        with files.new_folder(tmp_path / "target"):
+            pytest.fail("refused too late")
+    # Also if it came while the folder was filled.
+    with pytest.raises(FileExistsError, match="late exists"):
+        with files.new_folder(tmp_path / "late"):
+            (tmp_path / "late").mkdir()
+    assert sorted(os.listdir(tmp_path)) == ["late", "target"]

@@ -252,6 +252,18 @@ def decode(
         ) from error
 
 
+def thumbnail(store: ImageStore, name: str, size: int) -> Image.Image:
+    """A picture of an item, scaled down to fit a square of `size` pixels.
+
+    Raises:
+      KeyError: the image is not there.
+      ValueError: it cannot be used, see `decode`.
+    """
+    picture = Image.fromarray(decode(store.read([name])[0], name))
+    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return picture
+
+
 def image_fault(data: bytes, name: str) -> str | None:
     """Why an encoded image is of no use, or None: it decodes. See `decode`."""
     try:

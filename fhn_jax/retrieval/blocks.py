@@ -20,8 +20,8 @@ _BLOCK = 128
 # Fewer outfits of the same clusters share a block with those of other clusters.
 _MIN_GROUP = 64
 # Clusters are found on at most this many items of a category.
-_CLUSTER_SAMPLE = 2**14
-_CLUSTER_ROUNDS = 6
+_CLUSTER_SAMPLE = 2**12
+_CLUSTER_ROUNDS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,23 +96,15 @@ class Layout:
             inverse[first + self.order[first:last]] = np.arange(first, last)
         return inverse[items + self.category_starts[list(slots)].astype(np.int32)]
 
-    def range_maxima(
-        self, values: Int32[np.ndarray, "n u"]
-    ) -> Int32[np.ndarray, "r u"]:
-        """The largest of the values, given by position, of each range and user."""
-        if values.shape[1] == 1:  # numpy is slow at a last axis of 1
-            return self._maxima(values[:, 0])[:, None]
-        return self._maxima(values)
-
-    def _maxima(self, values: Int32[np.ndarray, "n *u"]) -> Int32[np.ndarray, "r *u"]:
+    def range_maxima(self, values: Int32[np.ndarray, " n"]) -> Int32[np.ndarray, " r"]:
+        """The largest of the values, given by position, of each range."""
         starts, split = self.range_starts[:-1], self.num_coarse
         if not len(values):
             return values
-        coarse = np.maximum.reduceat(values, starts[:split], axis=0)
+        coarse = np.maximum.reduceat(values, starts[:split])
         if len(starts) - split == len(values):  # each item is a range
             return np.concatenate([coarse, values])
-        fine = np.maximum.reduceat(values, starts[split:], axis=0)
-        return np.concatenate([coarse, fine])
+        return np.concatenate([coarse, np.maximum.reduceat(values, starts[split:])])
 
 
 def arrange(

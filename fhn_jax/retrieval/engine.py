@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int, Int32, Int64, Shaped
@@ -68,15 +69,31 @@ class Searcher:
         if tables.scales is not None:
             self._scales = layout.by_position(tables.scales)
 
+    @classmethod
+    def in_memory(cls, codes: Codes, outfits: Shaped[np.ndarray, "..."]) -> "Searcher":
+        """Makes a searcher of outfits that were not stored as an index.
+
+        Args:
+          outfits: an item id for each slot; ids are the rows.
+        Raises:
+          ValueError: as `check_outfits`.
+        """
+        tables = ItemTables.from_codes(codes)
+        items = check_outfits(codes, outfits)
+        layout = blocks.Layout.make(tables.packed, None, seed=0)
+        ids = np.arange(len(items))
+        segments = [arrange(tables, layout, items, ids)] if len(items) else []
+        return cls(tables, layout, segments, np.empty(0, np.int64), len(items))
+
     def search(
         self,
-        user: int | Shaped[np.ndarray, "..."],
+        user: int | np.integer | Shaped[np.ndarray, "..."],
         k: int = 10,
         *,
         score: str = "asymmetric",
-        exclude: Sequence[int] | Int[np.ndarray, " _"] = (),
-        must_contain: Mapping[str, int | Sequence[int]] | None = None,
-        categories: Mapping[str, Sequence[int]] | None = None,
+        exclude: Sequence[int] | Shaped[np.ndarray, "..."] = (),
+        must_contain: Mapping[str, Any] | None = None,
+        categories: Mapping[str, Any] | None = None,
     ) -> Hits:
         """The k best outfits for a user.
 
@@ -114,9 +131,9 @@ class Searcher:
         k: int = 10,
         *,
         score: str = "asymmetric",
-        exclude: Sequence[Sequence[int] | Int[np.ndarray, " _"]] | None = None,
-        must_contain: Mapping[str, int | Sequence[int]] | None = None,
-        categories: Mapping[str, Sequence[int]] | None = None,
+        exclude: Sequence[Sequence[int] | Shaped[np.ndarray, "..."]] | None = None,
+        must_contain: Mapping[str, Any] | None = None,
+        categories: Mapping[str, Any] | None = None,
     ) -> list[Hits]:
         """The k best outfits for each of several users, who share their scoring.
 
@@ -140,25 +157,23 @@ class Searcher:
             affinities = kernels.affinities(
                 self._packed, self._scales, self._tables.byte_tables(some), 2**16
             )
-            limited = affinities[: len(self._packed)]
-            if len(admitted):
-                allowed = admitted[: len(limited), None]
-                limited = np.where(allowed, limited, np.int32(kernels.NONE))
-            bounds = self._layout.range_maxima(limited)
-            for user in range(len(some)):
+            for user, values in enumerate(affinities, start):
                 filters = kernels.Filters(
-                    self._removed, excluded[start + user], admitted, wanted
+                    self._removed, excluded[user], admitted, wanted
                 )
-                hits.append(self._best(affinities, bounds, user, filters, int(k)))
+                hits.append(self._best(values, filters, int(k)))
         return hits
 
-    def _best(self, affinities, bounds, user, filters, k) -> Hits:
+    def _best(self, affinities, filters, k) -> Hits:
+        limited = affinities[: len(self._packed)]
+        if len(filters.admitted):
+            allowed = filters.admitted[: len(limited)]
+            limited = np.where(allowed, limited, np.int32(kernels.NONE))
+        bounds = self._layout.range_maxima(limited)
         best = kernels.Best.empty(min(k, max(self._num_stored, 1)))
         place = 0
         for segment in self._segments:
-            kernels.search_blocks(
-                segment, affinities, bounds, user, filters, best, place
-            )
+            kernels.search_blocks(segment, affinities, bounds, filters, best, place)
             place += len(segment.outfits)
         count = int(best.count[0])
         order = np.lexsort((best.outfits[:count], ~best.scores[:count]))
@@ -176,6 +191,11 @@ class Searcher:
             last = first + len(segment.outfits)
             here = np.flatnonzero((places >= first) & (places < last))
             positions = blocks.positions_of(segment, places[here] - first)
+            if positions.size and positions.max() >= len(self._layout.order):
+                raise ValueError(
+                    "stored outfits have no such items: the index is damaged; `verify` "
+                    "tells which file"
+                )
             items[here] = self._layout.order[positions]
             first = last
         return items
@@ -226,7 +246,7 @@ class Searcher:
                 if not only:
                     wanted += positions.tolist()
                 # With one slot for the category, what must be there is all there is.
-                if only or codes.slots.count(category) == 1:
+                if only or (positions.size and codes.slots.count(category) == 1):
                     those = np.zeros(last - first, bool)
                     those[positions - first] = True
                     admitted[first:last] &= those
@@ -333,11 +353,11 @@ def choose_layout(
         times = []
         # The first search compiles.
         for user in (0, *range(_TRIAL_USERS)):
-            values = layout.by_position([each[user] for each in affinities])[:, None]
+            values = layout.by_position([each[user] for each in affinities])
             start = time.perf_counter()
             bounds = layout.range_maxima(values)
             best = kernels.Best.empty(10)
-            kernels.search_blocks(segment, values, bounds, 0, filters, best, 0)
+            kernels.search_blocks(segment, values, bounds, filters, best, 0)
             times.append(time.perf_counter() - start)
         key = "items" if number is None else str(number)
         seconds[key] = statistics.median(times[1:])

@@ -213,7 +213,7 @@ class ItemTables:
         tables = self.byte_tables(vectors)
         scales = self.scales or (None,) * len(self.packed)
         return tuple(
-            np.ascontiguousarray(kernels.affinities(*of_category, tables).T)
+            kernels.affinities(*of_category, tables)
             for of_category in zip(self.packed, scales, strict=True)
         )
 

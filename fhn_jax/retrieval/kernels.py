@@ -23,6 +23,7 @@ NONE = -(2**31)
 _DONE = -(2**56)
 # Users whose affinities are computed together: two cache lines of 32-bit numbers.
 _USERS = 32
+_ITEMS = 64
 # How many of the most promising blocks of outfits are looked at before the others.
 _FIRST_BLOCKS = 32
 
@@ -41,7 +42,7 @@ def affinities(
     scales: Float32[np.ndarray, "n m"] | None,
     tables: Int32[np.ndarray, "u w 256"],
     padding: int = 0,
-) -> Int32[np.ndarray, "padded u"]:
+) -> Int32[np.ndarray, "u padded"]:
     """Sums a user's weights over the bits of each item, a byte at a time.
 
     Args:
@@ -49,29 +50,29 @@ def affinities(
       scales: factor of each item's code by modality; None for 1.
       tables: for each user and place of a byte the sum for each of its values; one set
         serves every modality.
-      padding: how many rows of no meaning follow those of the items.
+      padding: how many columns of no meaning follow those of the items.
     """
     n, width = len(codes), tables.shape[1]
     sums = _sums_compiled if COMPILED else _sums_numpy
-    out = np.empty((n + padding, len(tables)), np.int32)
+    out = np.empty((len(tables), n + padding), np.int32)
     if scales is None:
         sums(codes, tables, out)
         return out
-    part = np.empty((n, len(tables)), np.int32)
-    out[:n] = 0
+    part = np.empty((len(tables), n), np.int32)
+    out[:, :n] = 0
     for modality, factors in enumerate(scales.T.astype(np.float64)):
         first = modality * width
         sums(np.ascontiguousarray(codes[:, first : first + width]), tables, part)
-        out[:n] += np.rint(part * factors[:, None]).astype(np.int32)
+        out[:, :n] += np.rint(part * factors).astype(np.int32)
     return out
 
 
 def _sums_numpy(codes, tables, out):
     width = tables.shape[1]
-    total = np.zeros((len(codes), len(tables)), np.int32)
+    total = np.zeros((len(tables), len(codes)), np.int32)
     for byte, column in enumerate(codes.T):
-        total += tables[:, byte % width].T[column]
-    out[: len(codes)] = total
+        total += tables[:, byte % width][:, column]
+    out[:, : len(codes)] = total
 
 
 def _sums_compiled(codes, tables, out):
@@ -83,11 +84,10 @@ def _sums_compiled(codes, tables, out):
     many = users // _USERS * _USERS
     for first in range(0, many, _USERS):
         some = tables[first : first + _USERS].transpose(1, 2, 0).reshape(-1)
-        _sums_of_many_loop(codes, some, width, first, out)
+        _sums_of_many_loop(codes, some, width, out[first : first + _USERS])
+    words = codes.view(np.uint64)
     for user in range(many, users):
-        _sums_of_one_loop(
-            codes.view(np.uint64), tables[user].reshape(-1), width // 8, user, out
-        )
+        _sums_of_one_loop(words, tables[user].reshape(-1), width // 8, out[user])
 
 
 @_jit
@@ -99,12 +99,12 @@ def _sums_loop(codes, tables, out):
             total = np.int32(0)
             for byte in range(codes.shape[1]):
                 total += tables[user, byte % width, codes[item, byte]]
-            out[item, user] = total
+            out[user, item] = total
 
 
 @_jit
 @typing.no_type_check
-def _sums_of_one_loop(words, table, width, user, out):
+def _sums_of_one_loop(words, table, width, out):
     """Codes as 64-bit words; unsigned numbers spare a test for negative ones."""
     low = np.uint64(255)
     for item in range(len(words)):
@@ -121,35 +121,41 @@ def _sums_of_one_loop(words, table, width, user, out):
             g = table[at + np.uint64(1536) + ((x >> np.uint64(48)) & low)]
             h = table[at + np.uint64(1792) + (x >> np.uint64(56))]
             total += ((a + b) + (c + d)) + ((e + f) + (g + h))
-        out[item, user] = total
+        out[item] = total
 
 
 @_jit
 @typing.no_type_check
-def _sums_of_many_loop(codes, table, width, first, out):
+def _sums_of_many_loop(codes, table, width, out):
     users = np.uint64(_USERS)
-    sums = np.empty(_USERS, np.int32)
-    for item in range(len(codes)):
-        for byte in range(0, codes.shape[1], 8):
-            at = np.uint64((byte % width) * 256)
-            a = (at + np.uint64(codes[item, byte])) * users
-            b = (at + np.uint64(256) + np.uint64(codes[item, byte + 1])) * users
-            c = (at + np.uint64(512) + np.uint64(codes[item, byte + 2])) * users
-            d = (at + np.uint64(768) + np.uint64(codes[item, byte + 3])) * users
-            e = (at + np.uint64(1024) + np.uint64(codes[item, byte + 4])) * users
-            f = (at + np.uint64(1280) + np.uint64(codes[item, byte + 5])) * users
-            g = (at + np.uint64(1536) + np.uint64(codes[item, byte + 6])) * users
-            h = (at + np.uint64(1792) + np.uint64(codes[item, byte + 7])) * users
-            for user in range(users):
-                part = (table[a + user] + table[b + user]) + (
-                    table[c + user] + table[d + user]
-                )
-                part += (table[e + user] + table[f + user]) + (
-                    table[g + user] + table[h + user]
-                )
-                sums[user] = part if byte == 0 else sums[user] + part
-        for user in range(users):
-            out[item, first + user] = sums[user]
+    n, bytes_ = codes.shape
+    # Some items at a time, whose sums are turned into rows while they are at hand.
+    sums = np.empty((_ITEMS, _USERS), np.int32)
+    for start in range(0, n, _ITEMS):
+        stop = min(start + _ITEMS, n)
+        for item in range(start, stop):
+            row = sums[item - start]
+            for byte in range(0, bytes_, 8):
+                at = np.uint64((byte % width) * 256)
+                a = (at + np.uint64(codes[item, byte])) * users
+                b = (at + np.uint64(256) + np.uint64(codes[item, byte + 1])) * users
+                c = (at + np.uint64(512) + np.uint64(codes[item, byte + 2])) * users
+                d = (at + np.uint64(768) + np.uint64(codes[item, byte + 3])) * users
+                e = (at + np.uint64(1024) + np.uint64(codes[item, byte + 4])) * users
+                f = (at + np.uint64(1280) + np.uint64(codes[item, byte + 5])) * users
+                g = (at + np.uint64(1536) + np.uint64(codes[item, byte + 6])) * users
+                h = (at + np.uint64(1792) + np.uint64(codes[item, byte + 7])) * users
+                for user in range(users):
+                    part = (table[a + user] + table[b + user]) + (
+                        table[c + user] + table[d + user]
+                    )
+                    part += (table[e + user] + table[f + user]) + (
+                        table[g + user] + table[h + user]
+                    )
+                    row[user] = part if byte == 0 else row[user] + part
+        for user in range(_USERS):
+            for item in range(start, stop):
+                out[user, item] = sums[item - start, user]
 
 
 def pairs(
@@ -309,9 +315,8 @@ class Filters(typing.NamedTuple):
 
 def search_blocks(
     blocks: Blocks,
-    affinities: Int32[np.ndarray, "items u"],
-    bounds: Int32[np.ndarray, "r u"],
-    user: int,
+    affinities: Int32[np.ndarray, " items"],
+    bounds: Int32[np.ndarray, " r"],
     filters: Filters,
     best: Best,
     place: int,
@@ -322,18 +327,16 @@ def search_blocks(
     largest compatibility of the block, would not be among the best.
 
     Args:
-      affinities: of the items, by position, for each user.
+      affinities: of the items, by position.
       bounds: largest affinity of an admitted item of each range; `NONE` without one.
-      user: whose affinities to take.
       best: is changed.
       place: of the first outfit.
     """
     run = _search_compiled if COMPILED else _search_numpy
-    run(blocks, affinities, bounds, user, filters, best, place)
+    run(blocks, affinities, bounds, filters, best, place)
 
 
-def _search_numpy(blocks, affinities, bounds, user, filters, best, place):
-    affinities, bounds = affinities[:, user], bounds[:, user]
+def _search_numpy(blocks, affinities, bounds, filters, best, place):
     block_bounds = bounds.astype(np.int64)[blocks.ranges].sum(axis=1)
     block_bounds += blocks.compatibilities[blocks.starts[:-1]]
     possible = np.flatnonzero((bounds[blocks.ranges] != NONE).all(axis=1))
@@ -381,8 +384,8 @@ def _merge(scores, outfits, places, best):
     best.places[: len(order)] = places[order]
 
 
-def _search_compiled(blocks, affinities, bounds, user, filters, best, place):
-    _search_loop(*blocks, affinities, bounds, user, *filters, *best, place)
+def _search_compiled(blocks, affinities, bounds, filters, best, place):
+    _search_loop(*blocks, affinities, bounds, *filters, *best, place)
 
 
 @_jit
@@ -396,7 +399,6 @@ def _search_loop(
     range_starts,
     affinities,
     bounds,
-    user,
     dead,
     excluded,
     admitted,
@@ -416,7 +418,7 @@ def _search_loop(
     for block in range(num_blocks):
         bound = np.int64(compatibilities[starts[block]])
         for slot in range(slots):
-            largest = bounds[ranges[block, slot], user]
+            largest = bounds[ranges[block, slot]]
             bound += largest if largest != NONE else _DONE
         block_bounds[block] = bound
         if bound > lowest:
@@ -453,7 +455,7 @@ def _search_loop(
             if full and best_items + score < best_scores[0]:
                 break
             for slot in range(slots):
-                score += affinities[bases[slot] + items[row, slot], user]
+                score += affinities[bases[slot] + items[row, slot]]
             if full and score < best_scores[0]:
                 continue
             outfit = np.int64(outfits[row])

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from fhn_jax import files
 from fhn_jax.codes import Codes
@@ -86,7 +86,7 @@ class OutfitIndex(Searcher):
         cls,
         folder: str | os.PathLike,
         codes: Codes,
-        outfits: Int[np.ndarray, "n s"],
+        outfits: Shaped[np.ndarray, "..."],
         *,
         seed: int = 0,
     ) -> "OutfitIndex":
@@ -187,6 +187,21 @@ class OutfitIndex(Searcher):
         return sum(about["bytes"] for about in self._manifest["files"].values())
 
     @property
+    def bytes_each(self) -> tuple[float, float]:
+        """Bytes that an outfit takes in files, and an item in files and memory."""
+        sizes = {
+            name: about["bytes"] for name, about in self._manifest["files"].items()
+        }
+        layout = sum(n for name, n in sizes.items() if name.startswith("layout/"))
+        items = layout + self._packed.nbytes
+        if self._scales is not None:
+            items += self._scales.nbytes
+        return (
+            (self.num_bytes - layout) / max(self._num_stored, 1),
+            items / max(len(self._packed), 1),
+        )
+
+    @property
     def trials(self) -> Mapping[str, float]:
         """Seconds a search took in trials at build time, by clusters per category."""
         return self._manifest["trials"]
@@ -200,7 +215,7 @@ class OutfitIndex(Searcher):
         for name in self._manifest["files"]:
             _check_file(self._folder, self._manifest, name, whole=True)
 
-    def append(self, outfits: Int[np.ndarray, "n s"]) -> range:
+    def append(self, outfits: Shaped[np.ndarray, "..."]) -> range:
         """Adds outfits, as a segment of their own.
 
         Many small segments make searches slower; `compact` makes them one.

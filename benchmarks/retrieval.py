@@ -1,0 +1,353 @@
+"""Exact search for stored outfits, against what else one might do.
+
+    python benchmarks/retrieval.py --json retrieval.json
+    python benchmarks/retrieval.py --outfits 1M 10M --codes runs/vse_t3/codes.safetensors
+
+Catalogues have 100,000 items with codes of 128 bits in two modalities, learned weights
+(T3), users of real numbers, and outfits of random items. Codes are
+
+  clustered  200 styles; an item's code is its style's with 15 % of the bits flipped
+  random     independent bits
+  learned    those of --codes: items are repeated up to 100,000 with 5 % flipped
+
+Every answer of the index is compared with that of the plain scan. Wall times suffer
+when the machine has other work; CPU times stand beside them.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+try:
+    from benchmarks import harness
+except ModuleNotFoundError:  # as `python benchmarks/retrieval.py`
+    import harness
+
+from fhn_jax.codes import Codes
+from fhn_jax.retrieval import blocks, kernels
+from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.search import OutfitIndex
+
+ITEMS = (34_000, 33_000, 33_000)
+BITS = 128
+USERS = 256
+STYLES, STYLE_NOISE, COPY_NOISE = 200, 0.15, 0.05
+SIZES = {"10k": 10**4, "1M": 10**6, "10M": 10**7, "100M": 10**8}
+K = 10
+# Ways that take this many outfits at most; slower or larger ones are left out beyond.
+FAISS_OUTFITS = 10**6
+LOOP_SHARE = 10
+
+
+def make_codes(kind: str, path: Path | None) -> Codes:
+    """The codes of a benchmark; see the docstring of this file.
+
+    Args:
+      kind: "clustered", "random" or "learned".
+      path: of the learned codes.
+    """
+    if kind == "learned":
+        return _repeated(Codes.load(path))
+    rng = np.random.default_rng(0)
+    modalities = ("visual", "text")
+    items = {}
+    for modality in modalities:
+        styles = rng.integers(0, 2, (STYLES, BITS), dtype=np.uint8)
+        per_category = []
+        for number, count in enumerate(ITEMS):
+            # An item has one style, whatever the modality.
+            style = np.random.default_rng(number).integers(0, STYLES, count)
+            codes = styles[style] ^ (rng.random((count, BITS)) < STYLE_NOISE)
+            if kind == "random":
+                codes = rng.integers(0, 2, (count, BITS), dtype=np.uint8)
+            per_category.append(np.packbits(codes, axis=1, bitorder="little"))
+        items[modality] = tuple(per_category)
+    weights = rng.normal(1, 0.3, (2, BITS)).astype(np.float32)
+    return Codes(
+        bits=BITS,
+        alphabet="pm1",
+        modalities=modalities,
+        categories=("top", "bottom", "shoe"),
+        slots=(0, 1, 2),
+        hash_types=3,
+        zero_item_term=False,
+        zero_user_term=False,
+        dataset=kind,
+        dataset_checksum="",
+        config_hash="",
+        items=items,
+        item_scales=None,
+        users=rng.integers(0, 256, (USERS, BITS // 8), dtype=np.uint8),
+        user_latents=rng.uniform(-1, 1, (USERS, BITS)).astype(np.float32),
+        lambda_user=weights[0],
+        lambda_item=weights[1],
+    )
+
+
+def _repeated(codes: Codes) -> Codes:
+    """Codes of as many items as the benchmark wants, by copies with noise."""
+    rng = np.random.default_rng(0)
+    fields = {name: getattr(codes, name) for name in codes.__dataclass_fields__}
+    counts = [sum(ITEMS) // len(codes.categories)] * len(codes.categories)
+    sources = [
+        np.arange(n) % own for n, own in zip(counts, codes.num_items, strict=True)
+    ]
+    items, scales = {}, {}
+    for modality in codes.modalities:
+        copies = []
+        for packed, source in zip(codes.items[modality], sources, strict=True):
+            noise = rng.random((len(source), codes.bits)) < COPY_NOISE
+            noise[: len(packed)] = False
+            copies.append(packed[source] ^ np.packbits(noise, axis=1))
+        items[modality] = tuple(copies)
+        if codes.item_scales is not None:
+            scales[modality] = tuple(
+                each[source]
+                for each, source in zip(
+                    codes.item_scales[modality], sources, strict=True
+                )
+            )
+    return Codes(
+        **fields | {"items": items, "item_scales": scales or None, "names": None}
+    )
+
+
+def make_outfits(codes: Codes, count: int) -> np.ndarray:
+    """Outfits of random items, int32 [n, s]."""
+    rng = np.random.default_rng(1)
+    return np.stack(
+        [rng.integers(0, codes.num_items[c], count, np.int32) for c in codes.slots],
+        axis=1,
+    )
+
+
+def clusteredness(codes: Codes) -> float:
+    """Share of bits that agree with the majority of the item's cluster, of 256.
+
+    About .55 for random codes, 1 for copies of 256 codes.
+    """
+    shares = []
+    for packed in ItemTables.from_codes(codes).packed:
+        labels = blocks.cluster(packed, 256, seed=0)
+        bits = np.unpackbits(packed, axis=1)
+        for label in np.unique(labels):
+            share = bits[labels == label].mean(axis=0)
+            count = np.count_nonzero(labels == label)
+            shares.append((np.maximum(share, 1 - share).mean(), count))
+    return float(np.average(*np.array(shares).T))
+
+
+def build(kind: str, path: Path | None, count: int, folder: Path) -> dict[str, Any]:
+    """Builds an index in `folder`; what that took, compilation excluded."""
+    codes = make_codes(kind, path)
+    warm = make_outfits(codes, 1000)
+    OutfitIndex.build(folder.with_name("warm"), codes, warm)
+    outfits = make_outfits(codes, count)
+    built = harness.timed(
+        lambda: OutfitIndex.build(folder, codes, outfits), 1, warmup=0
+    )
+    return {
+        "wall": built.wall[0],
+        "cpu": built.cpu[0],
+        "peak": harness.peak_mebibytes(),
+    }
+
+
+class Scan:
+    """The plain ways: item affinities, three additions an outfit, all outfits."""
+
+    def __init__(self, tables: ItemTables, outfits: np.ndarray):
+        starts = np.concatenate([[0], np.cumsum(tables.codes.num_items)])
+        slots = list(tables.codes.slots)
+        self.tables = tables
+        self.items = outfits + starts[slots].astype(np.int32)
+        self.compatibilities = tables.compatibilities(outfits)
+        self._loop = None if kernels.numba is None else kernels.numba.njit(_scan)
+
+    def affinities(self, user: int) -> np.ndarray:
+        """Of all items, category after category."""
+        vectors = self.tables.user_vectors(user)
+        return np.concatenate([a[0] for a in self.tables.affinities(vectors)])
+
+    def compiled(self, user: int) -> np.ndarray:
+        """The ids of the best outfits, by a compiled loop."""
+        return self._loop(self.items, self.compatibilities, self.affinities(user), K)
+
+    def numpy(self, user: int) -> np.ndarray:
+        """The same by numpy, sums of gathered rows."""
+        scores = self.affinities(user)[self.items].sum(axis=1)
+        scores += self.compatibilities
+        return _best(scores)
+
+    def python(self, user: int) -> list[int]:
+        """A Python loop over a part of the outfits, as a web page might do it."""
+        values = self.affinities(user).tolist()
+        part = len(self.items) // LOOP_SHARE
+        outfits = self.items[:part].tolist()
+        pairs = self.compatibilities[:part].tolist()
+        scores = []
+        for number, items in enumerate(outfits):
+            score = pairs[number]
+            for item in items:
+                score += values[item]
+            scores.append((-score, number))
+        scores.sort()
+        return [number for _, number in scores[:K]]
+
+
+def _best(scores: np.ndarray) -> np.ndarray:
+    kth = np.partition(scores, -K)[-K]
+    some = np.flatnonzero(scores >= kth)
+    return some[np.lexsort((some, -scores[some].astype(np.int64)))][:K]
+
+
+def _scan(items, compatibilities, affinities, k):
+    """The best by insertion into a sorted list; an earlier outfit wins a tie."""
+    best = np.full(k, -(2**31), np.int64)
+    ids = np.full(k, -1, np.int64)
+    for row in range(len(items)):
+        score = compatibilities[row]
+        for slot in range(items.shape[1]):
+            score += affinities[items[row, slot]]
+        if score > best[k - 1]:
+            at = k - 1
+            while at > 0 and best[at - 1] < score:
+                best[at] = best[at - 1]
+                ids[at] = ids[at - 1]
+                at -= 1
+            best[at] = score
+            ids[at] = row
+    return ids
+
+
+class Vectors:
+    """Outfits as vectors: an inner product with a user's vector is a score."""
+
+    def __init__(self, scan: Scan, outfits: np.ndarray):
+        codes = scan.tables.codes
+        items = [0] * len(codes.categories)
+        for modality in codes.modalities:
+            for category, vectors in enumerate(codes.item_codes(modality)):
+                items[category] = items[category] + vectors
+        self._tables = scan.tables
+        self.outfits = np.empty((len(outfits), codes.bits + 1), np.float32)
+        self.outfits[:, :-1] = sum(
+            items[category][outfits[:, slot]]
+            for slot, category in enumerate(codes.slots)
+        )
+        self.outfits[:, -1] = scan.compatibilities * scan.tables.unit
+
+    def query(self, users: np.ndarray) -> np.ndarray:
+        """The users' vectors, float32 [u, d + 1]."""
+        weights = self._tables.to_scores(self._tables.user_vectors(users))
+        ones = np.ones((len(weights), 1))
+        return np.hstack([weights, ones]).astype(np.float32)
+
+
+def measure(
+    kind: str, path: Path | None, name: str, repeats: int, folder: Path
+) -> list[harness.Row]:
+    """All rows of one kind of codes and number of outfits."""
+    count, rows = SIZES[name], []
+
+    def add(case: str, way: str, function, times: int = repeats) -> None:
+        timing = harness.timed(function, times)
+        for clock in ("wall", "cpu"):
+            values = tuple(1000 * t for t in getattr(timing, clock))
+            rows.append(harness.Row(case, f"{kind}: {way}, {clock}", "ms", values))
+
+    def tell(case: str, what: str, value: float, unit: str) -> None:
+        rows.append(harness.Row(case, f"{kind}: {what}", unit, (value,)))
+
+    one, many = f"search/{name}/1", f"search/{name}/64"
+    target = folder / f"{kind}-{name}"
+    built = harness.apart(build, kind, path, count, target)
+    tell(one, "build, wall", built["wall"], "s")
+    tell(one, "build, cpu", built["cpu"], "s")
+    tell(one, "build, peak memory", built["peak"], "MiB")
+    codes = make_codes(kind, path)
+    tell(one, "clusteredness", clusteredness(codes), "share of bits")
+    # The file system's cache is warm; the outfits themselves are not read.
+    add(one, "open", lambda: OutfitIndex.open(target, codes))
+    index = OutfitIndex.open(target, codes)
+    outfit_bytes, item_bytes = index.bytes_each
+    tell(one, "outfit", outfit_bytes, "bytes")
+    tell(one, "item", item_bytes, "bytes")
+    outfits = make_outfits(codes, count)
+    scan = Scan(index.tables, outfits)
+    users = iter(np.tile(np.arange(codes.num_users), 10**6))
+    for user in range(8):
+        found, expected = index.search(user, K).outfits, scan.numpy(user)
+        if not np.array_equal(found, expected):
+            raise AssertionError(f"user {user}: {found} is not {expected}")
+    # Another user each time: no result or cache line is found again by chance.
+    add(one, "index", lambda: index.search(int(next(users)), K), 8 * repeats)
+    some = np.arange(64) % codes.num_users
+    add(many, "index", lambda: index.search_batch(some, K))
+    if kernels.COMPILED:
+        add(one, "plain scan", lambda: scan.compiled(int(next(users))))
+    add(one, "numpy", lambda: scan.numpy(int(next(users))))
+    if count > FAISS_OUTFITS:
+        return rows
+    tenth = f"Python loop over 1/{LOOP_SHARE} of the outfits"
+    add(one, tenth, lambda: scan.python(int(next(users))), 1)
+    vectors = Vectors(scan, outfits)
+    queries = vectors.query(some)
+    product = "numpy matrix product"
+    add(one, product, lambda: _best(vectors.outfits @ queries[0]))
+    rows += _faiss_rows(one, many, kind, vectors.outfits, queries, add)
+    return rows
+
+
+def _faiss_rows(one, many, kind, outfits, queries, add) -> list[harness.Row]:
+    try:
+        import faiss
+    except ModuleNotFoundError:
+        print(f"{one}, {kind}: without faiss, which is not installed (dev extra)")
+        return []
+    width = outfits.shape[1]
+    inner = faiss.METRIC_INNER_PRODUCT
+    eight = faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_8bit, inner)
+    eight.train(outfits[:100_000])
+    flat = faiss.IndexFlatIP(width)
+    for index in (eight, flat):
+        index.add(outfits)
+    add(one, "faiss flat", lambda: flat.search(queries[:1], K))
+    add(one, "faiss 8 bit", lambda: eight.search(queries[:1], K))
+    add(many, "faiss 8 bit", lambda: eight.search(queries, K))
+    exact, found = (index.search(queries, K)[1] for index in (flat, eight))
+    recall = np.mean([len({*a} & {*b}) / K for a, b in zip(exact, found, strict=True)])
+    return [harness.Row(many, f"{kind}: recall of faiss 8 bit", "", (float(recall),))]
+
+
+def main() -> None:
+    """Measures what the command line asks for."""
+    parser = harness.parser(__doc__)
+    parser.add_argument(
+        "--outfits", nargs="+", choices=SIZES, default=["1M", "10M"], help="how many"
+    )
+    parser.add_argument(
+        "--kinds", nargs="+", choices=("clustered", "random"), help="both by default"
+    )
+    parser.add_argument("--codes", type=Path, help="codes.safetensors of a run")
+    arguments = parser.parse_args()
+    kinds = arguments.kinds or ["clustered", "random"]
+    if arguments.codes is not None:
+        kinds.append("learned")
+    rows: list[harness.Row] = []
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in kinds:
+            for name in arguments.outfits:
+                print(f"{time.perf_counter() - start:6.0f} s  {kind}, {name}")
+                rows += measure(
+                    kind, arguments.codes, name, arguments.repeats, Path(folder)
+                )
+    harness.report(rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

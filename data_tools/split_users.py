@@ -1,0 +1,264 @@
+"""Makes a variant with some of the users, or with a share of their training outfits.
+
+    python -m data_tools.split_users data/polyvore 630 base --random-users 500
+    python -m data_tools.split_users data/polyvore 630 new --random-users 500 --rest
+    python -m data_tools.split_users data/polyvore 630 few --share 0.05 --negatives 2
+
+The first two make the sets of a cold-start study: known users, and new ones. Users are
+numbered anew without gaps, in their old order; `users` in the folder says who they
+were. Items keep their ids, and the image lists are copied, so that the items of a model
+of the one set are those of the other.
+
+The third keeps a share of each user's training outfits, a positive with all its
+negatives or the first few of them; validation, test and questions stay whole. Which
+outfits are kept depends on the seed and the user alone, and those of a smaller share
+are among those of a larger one.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from data_tools.tuples import parse_users, read_table, write_table
+from fhn_jax.data.schema import NEGATIVES, SPLITS, Catalogue, name_fault, read_catalogue
+from fhn_jax.files import new_folder
+
+
+def split_users(
+    root: str | Path,
+    variant: str,
+    new_variant: str,
+    *,
+    users: str | None = None,
+    random_users: int | None = None,
+    rest: bool = False,
+    share: float = 1.0,
+    at_most: int | None = None,
+    negatives: int | None = None,
+    seed: int = 0,
+) -> Catalogue:
+    """Writes `tuples_<new_variant>` beside the variant that it is made of.
+
+    Args:
+      root: the data root.
+      variant: reads `tuples_<variant>`, which must be right.
+      new_variant: writes `tuples_<new_variant>`, which must not exist.
+      users: the users to take, such as "0-31,40". None: all.
+      random_users: the number of users to draw, in place of `users`.
+      rest: take the users that would not have been taken.
+      share: of each user's training positives that is kept, rounded, at least one.
+      at_most: of each user's training positives, no more than this are kept.
+      negatives: the first so many of each positive are kept, in all splits. None: all.
+      seed: of the users and positives that are drawn.
+    Returns:
+      the new variant, as read back.
+    Raises:
+      FileNotFoundError: there is no such variant.
+      FileExistsError: there is something where the new one should be.
+      ValueError: the variant is not right, no or unknown users, a share that is not in
+        (0, 1], a limit below one, more negatives than there are, or no test outfit of
+        the users taken.
+    """
+    root = Path(root)
+    fault = name_fault(new_variant)
+    if fault:
+        raise ValueError(
+            f"new variant {new_variant!r} {fault}; expected VARIANT of a folder "
+            "tuples_VARIANT, such as 'base'"
+        )
+    if not 0 < share <= 1:
+        raise ValueError(f"share={share}; expected more than 0, and at most 1")
+    for name, value in (("at_most", at_most), ("negatives", negatives)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value}; expected at least 1")
+    if seed < 0:
+        raise ValueError(f"seed={seed}; expected a number from 0")
+    source, target = root / f"tuples_{variant}", root / f"tuples_{new_variant}"
+    with new_folder(target) as folder:
+        catalogue = read_catalogue(root, variant)
+        _check_negatives(catalogue, negatives)
+        taken = _choose(catalogue.num_users, users, random_users, rest, seed)
+        for category in catalogue.categories:
+            shutil.copyfile(
+                source / f"image_list_{category}", folder / f"image_list_{category}"
+            )
+        write_table(
+            folder / "users",
+            "user,original_user",
+            np.column_stack([np.arange(len(taken)), taken]),
+        )
+        for split in SPLITS:
+            if split not in catalogue.splits:
+                continue
+            owners = catalogue.splits[split].positives.users
+            rows = np.flatnonzero(np.isin(owners, taken))
+            if split == "train":
+                rows = _share(owners, taken, share, at_most, seed)
+            if not len(rows):
+                # A split of nobody is one that the new variant does not have.
+                if split == "test":
+                    raise ValueError(
+                        f"none of the {len(taken):,} users has an outfit in {source}/"
+                        "tuples_test_posi; take others"
+                    )
+                continue
+            _copy_split(catalogue, split, source, folder, rows, taken, negatives)
+        for split in catalogue.fitb:
+            _copy_questions(source, folder, f"fill_in_blank_{split}", taken)
+    return read_catalogue(root, new_variant)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.split_users", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("root", metavar="ROOT", help="data root, with tuples_VARIANT")
+    parser.add_argument("variant", metavar="VARIANT", help="that is read")
+    parser.add_argument("new_variant", metavar="NEW", help="that is written")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--users", help="take these, such as 0-31,40; default: all")
+    who.add_argument("--random-users", type=int, metavar="N", help="take so many")
+    parser.add_argument(
+        "--rest", action="store_true", help="take the users that are not among these"
+    )
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        help="of each user's training outfits to keep, at least one; default: all",
+    )
+    parser.add_argument(
+        "--at-most", type=int, metavar="N", help="training outfits of a user to keep"
+    )
+    parser.add_argument(
+        "--negatives", type=int, metavar="K", help="to keep of each outfit"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        made = split_users(**vars(options))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    counts = ", ".join(
+        f"{len(split.positives):,} {name}" for name, split in made.splits.items()
+    )
+    print(
+        f"{made.root}/tuples_{made.variant} has {made.num_users:,} users; positives: "
+        f"{counts}"
+    )
+    return 0
+
+
+def _check_negatives(catalogue: Catalogue, negatives: int | None) -> None:
+    for name, split in catalogue.splits.items():
+        for kind in split.negatives:
+            if negatives is not None and negatives > split.ratio(kind):
+                raise ValueError(
+                    f"negatives={negatives}; tuples_{name}_{NEGATIVES[kind]} of "
+                    f"{catalogue.root}/tuples_{catalogue.variant} holds "
+                    f"{split.ratio(kind)} of each positive; expected at most as many"
+                )
+
+
+def _choose(
+    num_users: int,
+    users: str | None,
+    random_users: int | None,
+    rest: bool,
+    seed: int,
+) -> Int[np.ndarray, " u"]:
+    """Ids of the users to take, sorted."""
+    every = np.arange(num_users)
+    if users is not None and random_users is not None:
+        raise ValueError("users and random_users are both given; expected one of them")
+    taken = every
+    if users is not None:
+        taken = np.array(parse_users(users, num_users))
+    elif random_users is not None:
+        if not 1 <= random_users <= num_users:
+            raise ValueError(
+                f"random_users={random_users}; expected 1 to {num_users}, the number of "
+                "users that there are"
+            )
+        draws = np.random.default_rng(seed)
+        taken = np.sort(draws.choice(every, random_users, replace=False))
+    if rest:
+        taken = np.setdiff1d(every, taken)
+        if not len(taken):
+            raise ValueError(
+                f"the rest of all {num_users} users is nobody; take fewer users"
+            )
+    return taken
+
+
+def _share(
+    owners: Int[np.ndarray, " n"],
+    taken: Int[np.ndarray, " u"],
+    share: float,
+    at_most: int | None,
+    seed: int,
+) -> Int[np.ndarray, " m"]:
+    """Rows of the training positives to keep, sorted."""
+    kept = []
+    for user in taken:
+        rows = np.flatnonzero(owners == user)
+        count = max(1, round(share * len(rows)))
+        if at_most is not None:
+            count = min(count, at_most)
+        kept.append(np.random.default_rng((seed, user)).permutation(rows)[:count])
+    return np.sort(np.concatenate(kept))
+
+
+def _copy_split(
+    catalogue: Catalogue,
+    split: str,
+    source: Path,
+    folder: Path,
+    rows: Int[np.ndarray, " m"],
+    taken: Int[np.ndarray, " u"],
+    negatives: int | None,
+) -> None:
+    """Writes the positives in `rows`, and the negatives that belong to them."""
+    _copy_rows(source, folder, f"tuples_{split}_posi", rows, taken)
+    for kind in catalogue.splits[split].negatives:
+        ratio = catalogue.splits[split].ratio(kind)
+        theirs = rows[:, None] * ratio + np.arange(negatives or ratio)
+        name = f"tuples_{split}_{NEGATIVES[kind]}"
+        _copy_rows(source, folder, name, theirs.reshape(-1), taken)
+
+
+def _copy_rows(
+    source: Path,
+    folder: Path,
+    name: str,
+    rows: Int[np.ndarray, " m"],
+    taken: Int[np.ndarray, " u"],
+) -> None:
+    """Writes some rows of a table, with the users' new numbers."""
+    header, table = read_table(source / name)
+    table = table[rows]
+    # A header repeats `user` for each candidate of a question.
+    columns = [i for i, field in enumerate(header.split(",")) if field == "user"]
+    table[:, columns] = np.searchsorted(taken, table[:, columns])
+    write_table(folder / name, header, table)
+
+
+def _copy_questions(
+    source: Path, folder: Path, name: str, taken: Int[np.ndarray, " u"]
+) -> None:
+    """Writes the questions of the users taken; without any there is no file."""
+    _, table = read_table(source / name)
+    rows = np.flatnonzero(np.isin(table[:, 0], taken))
+    if len(rows):
+        _copy_rows(source, folder, name, rows, taken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

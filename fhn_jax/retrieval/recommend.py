@@ -1,0 +1,202 @@
+"""What the command line shows of outfits: a table, a JSON file and a contact sheet."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from fhn_jax import contact_sheet, files
+from fhn_jax.codes import Codes
+from fhn_jax.data.images import ImageStore, thumbnail
+from fhn_jax.data.schema import Catalogue
+from fhn_jax.retrieval.engine import Hits
+
+# Cards side by side in a contact sheet.
+_CARDS = 5
+
+
+def stored_outfits(catalogue: Catalogue) -> Int[np.ndarray, "n s"]:
+    """All positives of a data set, each outfit once, by its items; the row is its id."""
+    return np.unique(
+        np.concatenate([part.positives.items for part in catalogue.splits.values()]),
+        axis=0,
+    )
+
+
+def read_outfits(path: Path, codes: Codes) -> Int[np.ndarray, "n s"]:
+    """Reads outfits from a CSV file whose header names the slots.
+
+    Args:
+      path: a header such as `top,bottom,shoe` and a line for each outfit: its items by
+        id, or by name where the codes keep names. The id of an outfit is the number of
+        its line, from 0 below the header.
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: another header, no outfits, or an unknown item; names the line.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected a CSV file of outfits")
+    slots = [codes.categories[category] for category in codes.slots]
+    numbers = [_numbers(codes, category) for category in codes.slots]
+    outfits = []
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        if header != slots:
+            raise ValueError(
+                f"{path}, line 1: header is {','.join(header)!r}, expected "
+                f"{','.join(slots)!r}"
+            )
+        for row in rows:
+            if len(row) != len(slots):
+                raise ValueError(
+                    f"{path}, line {rows.line_num}: {len(row)} cells, expected "
+                    f"{len(slots)}"
+                )
+            for cell, slot, known in zip(row, slots, numbers, strict=True):
+                if cell not in known:
+                    raise ValueError(
+                        f"{path}, line {rows.line_num}: {slot} {cell!r} is unknown; "
+                        f"{_known_items(codes, slot)}"
+                    )
+            outfits.append([known[c] for c, known in zip(row, numbers, strict=True)])
+    if not outfits:
+        raise ValueError(f"{path} holds no outfits, expected a line for each")
+    return np.array(outfits)
+
+
+def parse_items(text: str, codes: Codes, flag: str) -> dict[str, list[int]]:
+    """Items as the command line has them: `shoe:4`, `top:shirt.jpg`, with commas.
+
+    Args:
+      flag: names the flag in errors.
+    Returns:
+      category -> item ids.
+    Raises:
+      ValueError: an unknown category or item.
+    """
+    items: dict[str, list[int]] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, colon, item = part.partition(":")
+        if not colon or name not in codes.categories:
+            raise ValueError(
+                f"{flag}: {part!r} is no item; expected a category of "
+                f"{codes.categories} and an item of it, such as "
+                f"'{codes.categories[0]}:4'"
+            )
+        known = _numbers(codes, codes.categories.index(name))
+        if item not in known:
+            raise ValueError(
+                f"{flag}: {name} {item!r} is unknown; {_known_items(codes, name)}"
+            )
+        items.setdefault(name, []).append(known[item])
+    return items
+
+
+def _numbers(codes: Codes, category: int) -> dict[str, int]:
+    """The id of each item of a category, by its id and its name as text.
+
+    Names win: an item may be called "7".
+    """
+    numbers = {str(number): number for number in range(codes.num_items[category])}
+    if codes.names is not None:
+        numbers |= {name: number for number, name in enumerate(codes.names[category])}
+    return numbers
+
+
+def _known_items(codes: Codes, name: str) -> str:
+    count = codes.num_items[codes.categories.index(name)]
+    return f"expected an id of 0 to {count - 1}, or the name of an item"
+
+
+def write_outfits(
+    folder: Path,
+    name: str,
+    about: Mapping[str, Any],
+    codes: Codes,
+    hits: Hits,
+    images: ImageStore | None,
+) -> dict[str, Any]:
+    """Prints outfits as a table; writes NAME.json and, with images, NAME.png.
+
+    Args:
+      folder: gets the files.
+      about: what was asked, goes into the file.
+      images: of the items, by the names in the codes.
+    Returns:
+      what NAME.json holds: `about`, and "outfits": for each, from the best, {"id",
+      "score", "items", "names"}.
+    """
+    slots = codes.slots
+    rows = [
+        {
+            "id": int(outfit),
+            "score": float(score),
+            "items": items.tolist(),
+            "names": [
+                codes.names[c][i] if codes.names is not None else str(i)
+                for c, i in zip(slots, items.tolist(), strict=True)
+            ],
+        }
+        for outfit, score, items in zip(
+            hits.outfits, hits.scores, hits.items, strict=True
+        )
+    ]
+    result = dict(about) | {"outfits": rows}
+    files.write_json(folder / f"{name}.json", result)
+    sheet = folder / f"{name}.png"
+    if images is not None and rows and codes.names is not None:
+        _write_sheet(sheet, name, about, codes, rows, images)
+    else:
+        sheet.unlink(missing_ok=True)  # pictures of an earlier answer
+    print(format_table([codes.categories[c] for c in slots], rows))
+    return result
+
+
+def format_table(slots: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Outfits as lines of text, from the best.
+
+    >>> print(format_table(["top"], [{"id": 7, "score": 1.5, "names": ["shirt"]}]))
+    rank  outfit     score  top
+       1       7    1.5000  shirt
+    """
+    widths = [
+        max([len(slot), *(len(row["names"][i]) for row in rows)])
+        for i, slot in enumerate(slots)
+    ]
+    cells = [("rank", "outfit", "score", list(slots))]
+    cells += [
+        (str(rank), str(row["id"]), f"{row['score']:.4f}", row["names"])
+        for rank, row in enumerate(rows, 1)
+    ]
+    return "\n".join(
+        f"{rank:>4}  {outfit:>6}  {score:>8}  "
+        + "  ".join(f"{n:{w}}" for n, w in zip(names, widths, strict=True)).rstrip()
+        for rank, outfit, score, names in cells
+    )
+
+
+def _write_sheet(path, name, about, codes, rows, images) -> None:
+    pictures = [
+        contact_sheet.OutfitPicture(
+            [
+                [
+                    thumbnail(images, codes.names[c][i], contact_sheet.ITEM_PX)
+                    for c, i in line
+                ]
+                for line in contact_sheet.as_worn(codes.slots, row["items"])
+            ],
+            caption=f"{rank} · {row['score']:.2f}",
+        )
+        for rank, row in enumerate(rows, 1)
+    ]
+    sheet = contact_sheet.contact_sheet(
+        [pictures[i : i + _CARDS] for i in range(0, len(pictures), _CARDS)],
+        heading=f"{name.capitalize()} for user {about['user']}",
+        note=f"The best outfits of {codes.dataset}, by the codes",
+    )
+    with files.atomic_path(path) as temporary:
+        sheet.save(temporary, "PNG")

@@ -1,0 +1,135 @@
+"""The search action of the command line, on codes of a small data set."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from polyvore_u import write_polyvore_u
+from random_codes import codes_of
+from runs import run
+
+from fhn_jax import actions, files
+from fhn_jax.data.schema import read_catalogue
+from fhn_jax.retrieval import recommend
+from fhn_jax.retrieval.search import OutfitIndex
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_polyvore_u(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture
+def codes(root):
+    return codes_of(read_catalogue(root, "8"))
+
+
+@pytest.fixture
+def workdir(tmp_path, root, codes):
+    """What training leaves for a search."""
+    codes.save(tmp_path / "run" / "codes.safetensors")
+    config = {"data": {"root": str(root), "variant": "8"}}
+    files.write_json(tmp_path / "run" / "config.json", config)
+    return tmp_path / "run"
+
+
+def search(workdir, *, user=0, k=10, outfits="", fixed=""):
+    """What the command line does after it has read its flags."""
+    config, workdir = actions.prepare(None, {}, None, workdir)
+    options = {"user": user, "k": k, "outfits": str(outfits), "fixed": fixed}
+    assert options.keys() == set(actions.TAKES["search"])
+    actions.ACTIONS["search"](config, workdir, "test", **options)
+    return json.loads((workdir / "search.json").read_text(encoding="utf-8"))
+
+
+def test_search_writes_a_table_json_and_pictures(workdir, root, codes, tmp_path):
+    code, out, err = run(["search", "--workdir", workdir, "--user", 3, "--k", 4])
+    assert code == 0, err
+    found = json.loads((workdir / "search.json").read_text(encoding="utf-8"))
+    outfits = recommend.stored_outfits(read_catalogue(root, "8"))
+    index = OutfitIndex.build(tmp_path / "index", codes, outfits)
+    hits = index.search(3, 4)
+    assert [row["id"] for row in found["outfits"]] == hits.outfits.tolist()
+    assert [row["score"] for row in found["outfits"]] == hits.scores.tolist()
+    assert [row["items"] for row in found["outfits"]] == hits.items.tolist()
+    lines = out.splitlines()
+    assert lines[0].split() == ["rank", "outfit", "score", "top", "bottom", "shoe"]
+    best = found["outfits"][0]
+    assert lines[1].split() == [
+        "1",
+        str(best["id"]),
+        f"{best['score']:.4f}",
+        *best["names"],
+    ]
+    assert len(lines) == 5
+    with Image.open(workdir / "search.png") as sheet:
+        assert sheet.width > sheet.height > 100
+
+
+def test_search_of_outfits_in_a_file_with_fixed_items(workdir, codes, tmp_path, capsys):
+    names = codes.names
+    table = tmp_path / "outfits.csv"
+    table.write_text(f"top,bottom,shoe\n0,1,2\n{names[0][1]},0,{names[2][2]}\n2,2,1\n")
+    found = search(workdir, outfits=table, fixed=f"shoe:{names[2][2]}")
+    assert {row["id"] for row in found["outfits"]} == {0, 1}
+    assert {row["items"][2] for row in found["outfits"]} == {2}
+    assert (workdir / "search.png").exists()
+    capsys.readouterr()
+    # Nothing found is an answer, without the pictures of another one.
+    assert search(workdir, outfits=table, fixed="shoe:0")["outfits"] == []
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert not (workdir / "search.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"user": 8}, "user 8 is not among the codes; expected 0 to 7"),
+        ({"k": 0}, "k is 0, expected a whole number of at least 1"),
+        ({"fixed": "hat:1"}, "--fixed: 'hat:1' is no item; expected a category"),
+        ({"fixed": "shoe:x"}, "--fixed: shoe 'x' is unknown; expected an id of 0"),
+        ({"outfits": "none.csv"}, "none.csv: no such file; expected a CSV file"),
+    ],
+)
+def test_bad_arguments_are_named(workdir, arguments, message):
+    with pytest.raises(actions.ERRORS, match=message):
+        search(workdir, **arguments)
+    assert not (workdir / "search.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: header is '', expected 'top,bottom,shoe'"),
+        ("shoe,top,bottom\n", "line 1: header is 'shoe,top,bottom'"),
+        ("top,bottom,shoe\n", "holds no outfits"),
+        ("top,bottom,shoe\n1,1\n", "line 2: 2 cells, expected 3"),
+        ("top,bottom,shoe\n1,1,1\n1,99,1\n", "line 3: bottom '99' is unknown; .* 0 to"),
+    ],
+)
+def test_bad_files_of_outfits_are_named(tmp_path, codes, text, message):
+    path = tmp_path / "outfits.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        recommend.read_outfits(path, codes)
+
+
+def test_items_are_given_by_id_or_name(codes):
+    name = codes.names[0][3]
+    items = recommend.parse_items(f"top:{name}, shoe:0,top:1", codes, "--fixed")
+    assert items == {"top": [3, 1], "shoe": [0]}
+    assert recommend.parse_items("", codes, "--fixed") == {}
+
+
+def test_stored_outfits_are_all_positives_once(root):
+    catalogue = read_catalogue(root, "8")
+    outfits = recommend.stored_outfits(catalogue)
+    rows = {tuple(row) for row in outfits.tolist()}
+    assert len(rows) == len(outfits)
+    assert rows == {
+        tuple(row)
+        for part in catalogue.splits.values()
+        for row in part.positives.items.tolist()
+    }
+    assert outfits.dtype.kind == "i" and np.all(outfits >= 0)
