@@ -241,6 +241,27 @@ def search(
     recommend.write_outfits(workdir, "search", about, codes, hits, _images(config))
 
 
+def compose(
+    config: ConfigDict, workdir: Path, split: str, *, user: int, k: int, fixed: str
+) -> None:
+    """The best outfits of any items for a user: a table, compose.json and compose.png.
+
+    Args:
+      user: id.
+      k: how many.
+      fixed: items that each outfit has, see `recommend.parse_items`.
+    """
+    from fhn_jax.retrieval import recommend
+    from fhn_jax.retrieval.compose import Composer
+    from fhn_jax.retrieval.items import ItemTables
+
+    codes = Codes.load(workdir / "codes.safetensors")
+    items = recommend.parse_items(fixed, codes, "--fixed")
+    hits = Composer(ItemTables.from_codes(codes)).compose(user, k, fixed=items)
+    about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
+    recommend.write_outfits(workdir, "compose", about, codes, hits, _images(config))
+
+
 def _images(config: ConfigDict):
     root = Path(config.data.root)
     return open_images(root) if (root / "images").is_dir() else None
@@ -253,7 +274,10 @@ FLAGS = {
     "outfits": ("", "CSV file of the outfits to search; those of the data if empty"),
     "fixed": ("", "Items that an outfit must have, such as shoe:4,top:shirt.jpg"),
 }
-TAKES = {"search": ("user", "k", "outfits", "fixed")}
+TAKES = {
+    "search": ("user", "k", "outfits", "fixed"),
+    "compose": ("user", "k", "fixed"),
+}
 ACTIONS = {
     "all": run_all,
     "train": train,
@@ -263,4 +287,5 @@ ACTIONS = {
     "fitb": run_evaluation("fitb"),
     "report": report,
     "search": search,
+    "compose": compose,
 }

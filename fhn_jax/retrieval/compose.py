@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, Int64, Shaped
+from jaxtyping import Bool, Int, Int32, Int64, Shaped
 
 from fhn_jax.retrieval import compose_kernels, kernels
 from fhn_jax.retrieval.compose_kernels import NONE
@@ -114,11 +114,9 @@ class Composer:
             )
         vectors = self._tables.user_vectors(np.asarray(user)[None], score)
         slots_fixed = self._check_fixed(fixed or {})
-        affinities = kernels.affinities(
-            self._codes, self._scales, self._tables.byte_tables(vectors)
-        )
-        affinities = affinities[: len(self._codes), 0].astype(np.int64)
-        total = self._add_fixed(affinities, slots_fixed)
+        weights = self._tables.byte_tables(vectors)
+        affinities = np.full(len(self._codes), NONE)
+        total = self._add_fixed(affinities, weights, slots_fixed)
         self._restrict(affinities, slots_fixed, candidates, wardrobe)
         search = _Search(self, affinities, slots_fixed)
         excluded = self._check_excluded(exclude)
@@ -182,10 +180,16 @@ class Composer:
         return np.unique(_in_order(codes.slots, outfits.astype(np.int64)), axis=0)
 
     def _add_fixed(
-        self, affinities: Int64[np.ndarray, " n"], fixed: Int64[np.ndarray, " s"]
+        self,
+        affinities: Int64[np.ndarray, " n"],
+        weights: Int32[np.ndarray, "1 w 256"],
+        fixed: Int64[np.ndarray, " s"],
     ) -> int:
-        """Adds the pair terms with fixed items to the affinities of the others.
+        """Fills in the affinities, pair terms with fixed items included.
 
+        Args:
+          affinities: is filled in where a slot is free.
+          weights: of the user.
         Returns:
           what the fixed items give by themselves.
         """
@@ -196,7 +200,10 @@ class Composer:
             for slot, item in enumerate(fixed)
             if item >= 0
         }
-        total = sum(int(affinities[place]) for place in places.values())
+        total = sum(
+            int(self._affinities(place, place + 1, weights)[0])
+            for place in places.values()
+        )
         for slot, other in self._tables.pair_slots:
             if slot in places and other in places:
                 pair = self._pairs(np.array([places[slot]]), np.array([places[other]]))
@@ -204,12 +211,18 @@ class Composer:
         open_categories = {c for c, item in zip(slots, fixed, strict=True) if item < 0}
         for category in open_categories:
             first, last = starts[category : category + 2]
+            affinities[first:last] = self._affinities(first, last, weights)
             for slot, place in places.items():
                 if slots[slot] != category:
                     affinities[first:last] += self._pairs(
                         np.full(last - first, place), np.arange(first, last)
                     )
         return total
+
+    def _affinities(self, first, last, weights) -> Int32[np.ndarray, " n"]:
+        """What the items at some positions add for a user."""
+        scales = None if self._scales is None else self._scales[first:last]
+        return kernels.affinities(self._codes[first:last], scales, weights)[0]
 
     def _pairs(self, a: Int64[np.ndarray, " n"], b: Int64[np.ndarray, " n"]):
         """Pair terms of items by position."""
@@ -347,21 +360,22 @@ class _Search:
     def _problem(self):
         composer = self._composer
         bounds, tables = composer._bounds, composer._tables
-        ids = bounds.layout.order
-        clusters = bounds.clusters
-        best = np.maximum.reduceat(self._affinities, clusters[:-1])
-        lowest = np.where(self._affinities > NONE, ids, np.iinfo(np.int32).max)
-        lowest = np.minimum.reduceat(lowest, clusters[:-1]).astype(np.int64)
+        ids, affinities = bounds.layout.order, self._affinities
+        starts = bounds.clusters[:-1]
+        lowest = ids[starts]
+        if affinities.min() <= NONE:
+            lowest = np.where(affinities > NONE, ids, np.iinfo(np.int32).max)
+            lowest = np.minimum.reduceat(lowest, starts)
         return compose_kernels.Problem(
-            affinities=self._affinities,
-            best=best,
-            lowest=lowest,
+            affinities=affinities,
+            best=np.maximum.reduceat(affinities, starts),
+            lowest=lowest.astype(np.int64),
             codes=composer._codes,
             scales=kernels._factors(composer._scales),
             table=tables.pair_table,
             differing=tables.codes.alphabet == "pm1",
             ids=ids,
-            clusters=clusters,
+            clusters=bounds.clusters,
             first_cluster=bounds.first_cluster,
             cluster_of=bounds.cluster_of,
             items=bounds.items,

@@ -427,6 +427,35 @@ def _rest_bound(problem, rest, category_a, cluster_a, category_b, cluster_b):
 
 @_jit
 @typing.no_type_check
+def _rest_bound_of_item(problem, rest, category_a, i, category_b, cluster_b):
+    """As `_rest_bound`, for an item and a cluster."""
+    total = np.int64(0)
+    for slot in rest:
+        category = problem.slots[slot]
+        first = problem.first_cluster[category]
+        count = problem.first_cluster[category + 1] - first
+        best = problem.best[first : first + count]
+        pairs = problem.pairs[cluster_b, first : first + count]
+        near_b = np.int64(category != category_b)
+        largest = np.int64(4 * NONE)
+        if category != category_a:
+            begin = problem.rows[i] + problem.columns[category_a, category] + first
+            bounds = problem.items[begin : begin + count]
+            for q in range(count):
+                largest = max(largest, best[q] + bounds[q] + near_b * pairs[q])
+        else:
+            for q in range(count):
+                largest = max(largest, best[q] + near_b * pairs[q])
+        total += largest
+    if len(rest) == 2:
+        one, two = problem.slots[rest[0]], problem.slots[rest[1]]
+        if one != two:
+            total += _largest_pair(problem, one, two)
+    return total
+
+
+@_jit
+@typing.no_type_check
 def _largest_pair(problem, one, two):
     largest = np.int32(-(2**31))
     for p in range(problem.first_cluster[one], problem.first_cluster[one + 1]):
@@ -582,35 +611,51 @@ def _block(problem, state, pair_of_slots, clusters, shares, threshold, rest, mor
     p, q = clusters
     share_a, share_b, whole = shares
     a, b = problem.slots[slot_a], problem.slots[slot_b]
+    affinities, best = problem.affinities, problem.best
+    first = problem.clusters[q]
+    others = np.empty(problem.clusters[q + 1] - first, np.int64)
+    bounds = np.empty(len(others), np.int64)
+    count = 0
+    for j in range(first, problem.clusters[q + 1]):
+        bound = problem.items[problem.rows[j] + problem.columns[b, a] + p]
+        edge = share_a * best[p] + share_b * affinities[j] + whole * bound
+        limit = best[p] + affinities[j] + bound + more
+        if affinities[j] > NONE and edge >= threshold and limit >= state.scores[-1]:
+            others[count], bounds[count] = j, bound
+            count += 1
+    if count == 0:
+        return
     for i in range(problem.clusters[p], problem.clusters[p + 1]):
-        affinity = problem.affinities[i]
+        affinity = affinities[i]
         if affinity <= NONE:
             continue
         bound = problem.items[problem.rows[i] + problem.columns[a, b] + q]
-        edge = share_a * affinity + share_b * problem.best[q] + whole * bound
+        edge = share_a * affinity + share_b * best[q] + whole * bound
         if edge < threshold:
             continue
         state.low[slot_a] = problem.ids[i]
         state.low[slot_b] = problem.lowest[q]
-        if not _hopeful(problem, state, affinity + problem.best[q] + bound + more):
+        if not _hopeful(problem, state, affinity + best[q] + bound + more):
+            continue
+        more_i = min(more, _rest_bound_of_item(problem, rest, a, i, b, q))
+        if not _hopeful(problem, state, affinity + best[q] + bound + more_i):
             continue
         state.chosen[slot_a] = i
-        for j in range(problem.clusters[q], problem.clusters[q + 1]):
-            other = problem.affinities[j]
-            if other <= NONE:
+        for number in range(count):
+            j = others[number]
+            edge = share_a * affinity + share_b * affinities[j]
+            least = min(bound, bounds[number])
+            if edge + whole * least < threshold:
                 continue
-            edge = share_a * affinity + share_b * other
-            if edge + whole * bound < threshold:
-                continue
+            total = affinity + affinities[j]
             state.low[slot_b] = problem.ids[j]
-            if not _hopeful(problem, state, affinity + other + bound + more):
+            if not _hopeful(problem, state, total + least + more_i):
                 continue
             term = _pair(problem, i, j)
             if edge + whole * term < threshold:
                 continue
-            total = affinity + other + term
-            if _hopeful(problem, state, total + more):
+            if _hopeful(problem, state, total + term + more_i):
                 state.chosen[slot_b] = j
-                _complete(problem, state, rest, total)
+                _complete(problem, state, rest, total + term)
         state.chosen[slot_b] = -1
     state.chosen[slot_a] = -1
