@@ -16,6 +16,7 @@ when the machine has other work; CPU times stand beside them.
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +43,23 @@ FAISS_OUTFITS = 10**6
 LOOP_SHARE = 10
 
 
-def make_codes(kind: str, path: Path | None) -> Codes:
+def make_codes(kind: str, path: Path | None, counts: Sequence[int] = ITEMS) -> Codes:
     """The codes of a benchmark; see the docstring of this file.
 
     Args:
       kind: "clustered", "random" or "learned".
       path: of the learned codes.
+      counts: items of each category; learned codes share them out evenly.
     """
     if kind == "learned":
-        return _repeated(Codes.load(path))
+        return _repeated(Codes.load(path), sum(counts))
     rng = np.random.default_rng(0)
     modalities = ("visual", "text")
     items = {}
     for modality in modalities:
         styles = rng.integers(0, 2, (STYLES, BITS), dtype=np.uint8)
         per_category = []
-        for number, count in enumerate(ITEMS):
+        for number, count in enumerate(counts):
             # An item has one style, whatever the modality.
             style = np.random.default_rng(number).integers(0, STYLES, count)
             codes = styles[style] ^ (rng.random((count, BITS)) < STYLE_NOISE)
@@ -87,11 +89,11 @@ def make_codes(kind: str, path: Path | None) -> Codes:
     )
 
 
-def _repeated(codes: Codes) -> Codes:
+def _repeated(codes: Codes, total: int) -> Codes:
     """Codes of as many items as the benchmark wants, by copies with noise."""
     rng = np.random.default_rng(0)
     fields = {name: getattr(codes, name) for name in codes.__dataclass_fields__}
-    counts = [sum(ITEMS) // len(codes.categories)] * len(codes.categories)
+    counts = [total // len(codes.categories)] * len(codes.categories)
     sources = [
         np.arange(n) % own for n, own in zip(counts, codes.num_items, strict=True)
     ]

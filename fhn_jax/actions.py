@@ -252,6 +252,27 @@ def search(
     recommend.write_outfits(workdir, "search", about, codes, hits, _images(config))
 
 
+def compose(
+    config: ConfigDict, workdir: Path, split: str, *, user: int, k: int, fixed: str
+) -> None:
+    """The best outfits of any items for a user: a table, compose.json and compose.png.
+
+    Args:
+      user: id.
+      k: how many.
+      fixed: items that each outfit has, see `recommend.parse_items`.
+    """
+    from fhn_jax.retrieval import recommend
+    from fhn_jax.retrieval.compose import Composer
+    from fhn_jax.retrieval.items import ItemTables
+
+    codes = Codes.load(workdir / "codes.safetensors")
+    items = recommend.parse_items(fixed, codes, "--fixed")
+    hits = Composer(ItemTables.from_codes(codes)).compose(user, k, fixed=items)
+    about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
+    recommend.write_outfits(workdir, "compose", about, codes, hits, _images(config))
+
+
 def _images(config: ConfigDict):
     root = Path(config.data.root)
     return open_images(root) if (root / "images").is_dir() else None
@@ -347,6 +368,7 @@ FLAGS = {
 }
 TAKES = {
     "search": ("user", "k", "outfits", "fixed"),
+    "compose": ("user", "k", "fixed"),
     "cold-start": ("fit", "likes", "dislikes", "k"),
 }
 ACTIONS = {
@@ -359,4 +381,5 @@ ACTIONS = {
     "report": report,
     "search": search,
     "cold-start": cold_start,
+    "compose": compose,
 }

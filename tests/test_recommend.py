@@ -1,4 +1,4 @@
-"""The search action of the command line, on codes of a small data set."""
+"""The search and compose actions of the command line, on codes of a small data set."""
 
 import json
 
@@ -12,6 +12,8 @@ from runs import run
 from fhn_jax import actions, files
 from fhn_jax.data.schema import read_catalogue
 from fhn_jax.retrieval import recommend
+from fhn_jax.retrieval.compose import Composer
+from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.search import OutfitIndex
 
 
@@ -133,3 +135,38 @@ def test_stored_outfits_are_all_positives_once(root):
         for row in part.positives.items.tolist()
     }
     assert outfits.dtype.kind == "i" and np.all(outfits >= 0)
+
+
+def test_compose_writes_a_table_json_and_pictures(workdir, codes):
+    command = ["compose", "--workdir", workdir, "--user", 3, "--k", 4]
+    code, out, err = run([*command, "--fixed", "shoe:1"])
+    assert code == 0, err
+    found = json.loads((workdir / "compose.json").read_text(encoding="utf-8"))
+    composer = Composer(ItemTables.from_codes(codes))
+    expected = composer.compose(3, 4, fixed={"shoe": 1})
+    assert [row["items"] for row in found["outfits"]] == expected.items.tolist()
+    assert [row["score"] for row in found["outfits"]] == expected.scores.tolist()
+    assert {row["items"][2] for row in found["outfits"]} == {1}
+    best = found["outfits"][0]
+    names = [codes.names[c][i] for c, i in enumerate(best["items"])]
+    assert best["names"] == names
+    lines = out.splitlines()
+    assert lines[0].split() == ["rank", "outfit", "score", "top", "bottom", "shoe"]
+    assert lines[1].split() == ["1", "new", f"{best['score']:.4f}", *names]
+    with Image.open(workdir / "compose.png") as picture:
+        assert picture.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--user", 99], "user 99 is not among the codes; expected 0 to"),
+        (["--k", 0], "k is 0, expected a whole number of at least 1"),
+        (["--fixed", "shoe:999"], "--fixed: shoe '999' is unknown"),
+    ],
+)
+def test_compose_says_what_is_wrong_and_writes_nothing(workdir, flags, message):
+    code, _, err = run(["compose", "--workdir", workdir, *flags])
+    assert code == 1
+    assert message in err
+    assert not (workdir / "compose.json").exists()

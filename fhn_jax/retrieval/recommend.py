@@ -12,6 +12,7 @@ from fhn_jax import contact_sheet, files
 from fhn_jax.codes import Codes
 from fhn_jax.data.images import ImageStore, thumbnail
 from fhn_jax.data.schema import Catalogue
+from fhn_jax.retrieval.compose import Compositions
 from fhn_jax.retrieval.engine import Hits
 
 # Cards side by side in a contact sheet.
@@ -117,7 +118,7 @@ def write_outfits(
     name: str,
     about: Mapping[str, Any],
     codes: Codes,
-    hits: Hits,
+    hits: Hits | Compositions,
     images: ImageStore | None,
 ) -> dict[str, Any]:
     """Prints outfits as a table; writes NAME.json and, with images, NAME.png.
@@ -127,13 +128,12 @@ def write_outfits(
       about: what was asked, goes into the file.
       images: of the items, by the names in the codes.
     Returns:
-      what NAME.json holds: `about`, and "outfits": for each, from the best, {"id",
-      "score", "items", "names"}.
+      what NAME.json holds: `about`, and "outfits": for each, from the best, {"id" of
+      a stored outfit, "score", "items", "names"}.
     """
     slots = codes.slots
     rows = [
         {
-            "id": int(outfit),
             "score": float(score),
             "items": items.tolist(),
             "names": [
@@ -141,10 +141,11 @@ def write_outfits(
                 for c, i in zip(slots, items.tolist(), strict=True)
             ],
         }
-        for outfit, score, items in zip(
-            hits.outfits, hits.scores, hits.items, strict=True
-        )
+        for score, items in zip(hits.scores, hits.items, strict=True)
     ]
+    if isinstance(hits, Hits):
+        ids = hits.outfits.tolist()
+        rows = [{"id": n} | row for n, row in zip(ids, rows, strict=True)]
     result = dict(about) | {"outfits": rows}
     files.write_json(folder / f"{name}.json", result)
     sheet = folder / f"{name}.png"
@@ -169,7 +170,7 @@ def format_table(slots: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str
     ]
     cells = [("rank", "outfit", "score", list(slots))]
     cells += [
-        (str(rank), str(row["id"]), f"{row['score']:.4f}", row["names"])
+        (str(rank), str(row.get("id", "new")), f"{row['score']:.4f}", row["names"])
         for rank, row in enumerate(rows, 1)
     ]
     return "\n".join(

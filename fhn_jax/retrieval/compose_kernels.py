@@ -1,0 +1,661 @@
+"""The inner loops of composing outfits, compiled by numba.
+
+Why few outfits need a look: split each affinity evenly over the pairs its item is in.
+A score is then a sum of one value a pair of slots, its *edges*. An outfit among the k
+best so far or better has at least one edge that reaches its threshold; the thresholds
+add up to the k-th best score. So all edges above their threshold are found (by bounds
+of pairs of clusters, then of an item and a cluster, then one by one), and each is
+completed to outfits, where bounds of clusters leave few items to try.
+"""
+
+import typing
+
+import numpy as np
+
+from fhn_jax.retrieval.kernels import _jit, pair
+
+# Below any score: an item that may not be used, or a place that is not yet taken.
+NONE = -(2**50)
+# Clusters of the first category that a first good outfit is looked for in.
+STARTS = 8
+# Edges count affinities and pair terms so many times: all shares divide it.
+WHOLE = 12
+
+
+class Problem(typing.NamedTuple):
+    """What is searched. Items are numbered by position, clusters as in `PairBounds`.
+
+    Attributes:
+      affinities: int64 [n], what an item adds, with its pair terms with fixed items;
+        NONE if it may not be used.
+      best: int64 [clusters], the largest affinity of each cluster.
+      lowest: int64 [clusters], the lowest id in each cluster that may be used.
+      codes, scales, table, differing: as `fhn_jax.retrieval.kernels.pair` takes them.
+      ids: int32 [n], the id of each position within its category.
+      clusters, first_cluster, cluster_of, items, rows, columns, pairs: as in
+        `PairBounds`.
+      slots: int64 [s], the category of each slot.
+      free: int64 [f], the slots to fill, at least two of different categories.
+      fixed: int64 [s], the id in each slot that is not free.
+    """
+
+    affinities: np.ndarray
+    best: np.ndarray
+    lowest: np.ndarray
+    codes: np.ndarray
+    scales: np.ndarray
+    table: np.ndarray
+    differing: bool
+    ids: np.ndarray
+    clusters: np.ndarray
+    first_cluster: np.ndarray
+    cluster_of: np.ndarray
+    items: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    pairs: np.ndarray
+    slots: np.ndarray
+    free: np.ndarray
+    fixed: np.ndarray
+
+
+class State(typing.NamedTuple):
+    """What changes during a search.
+
+    Attributes:
+      scores: int64 [k], the best found, falling; NONE where there are fewer.
+      outfits: int64 [k, s], their ids; those of one category rise from slot to slot.
+      chosen: int64 [s], the position in each slot; -1 while it is open.
+      low: int64 [s], the lowest id that each slot may get.
+      row: int64 [s], for passing an outfit on.
+      reach: int64 [s, clusters], bounds by cluster for each open slot.
+      found: int64 [2], score and position of the best that `_complete_one` saw.
+    """
+
+    scores: np.ndarray
+    outfits: np.ndarray
+    chosen: np.ndarray
+    low: np.ndarray
+    row: np.ndarray
+    reach: np.ndarray
+    found: np.ndarray
+
+
+@_jit
+@typing.no_type_check
+def _sorted_row(problem, state):
+    """Puts `low` into `row`, items of one category in rising order."""
+    slots, row = problem.slots, state.row
+    s = len(slots)
+    for slot in range(s):
+        row[slot] = state.low[slot]
+    for _ in range(s - 1):
+        for slot in range(s):
+            for other in range(slot + 1, s):
+                if slots[slot] == slots[other] and row[slot] > row[other]:
+                    row[slot], row[other] = row[other], row[slot]
+
+
+@_jit
+@typing.no_type_check
+def _before(state, place):
+    """Whether `row` comes before the outfit at a place, among equal scores."""
+    for slot in range(len(state.row)):
+        if state.row[slot] != state.outfits[place, slot]:
+            return state.row[slot] < state.outfits[place, slot]
+    return False
+
+
+@_jit
+@typing.no_type_check
+def _hopeful(problem, state, bound):
+    """Whether an outfit of score `bound` and ids `low` would be among the best."""
+    last = len(state.scores) - 1
+    if bound != state.scores[last]:
+        return bound > state.scores[last]
+    _sorted_row(problem, state)
+    return _before(state, last)
+
+
+@_jit
+@typing.no_type_check
+def _insert(problem, state, score):
+    """Takes the outfit `low` into the best, unless it is there already."""
+    _sorted_row(problem, state)
+    scores, outfits = state.scores, state.outfits
+    first, last = 0, len(scores)
+    while first < last:
+        middle = (first + last) // 2
+        worse = scores[middle] < score
+        if scores[middle] == score:
+            worse = _before(state, middle)
+        if worse:
+            last = middle
+        else:
+            first = middle + 1
+    if first == len(scores):
+        return
+    if first > 0 and scores[first - 1] == score:
+        same = True
+        for slot in range(len(state.row)):
+            same &= outfits[first - 1, slot] == state.row[slot]
+        if same:
+            return
+    for place in range(len(scores) - 1, first, -1):
+        scores[place] = scores[place - 1]
+        for slot in range(len(state.row)):
+            outfits[place, slot] = outfits[place - 1, slot]
+    scores[first] = score
+    for slot in range(len(state.row)):
+        outfits[first, slot] = state.row[slot]
+
+
+@_jit
+@typing.no_type_check
+def _pair(problem, a, b):
+    return pair(
+        problem.codes,
+        problem.codes,
+        problem.scales,
+        problem.scales,
+        a,
+        b,
+        problem.table,
+        problem.differing,
+    )
+
+
+@_jit
+@typing.no_type_check
+def _set_reach(problem, state, slot):
+    """Bounds what each cluster adds in `slot` to the chosen; returns the best one."""
+    category = problem.slots[slot]
+    first = problem.first_cluster[category]
+    count = problem.first_cluster[category + 1] - first
+    reach = state.reach[slot]
+    for q in range(count):
+        reach[q] = problem.best[first + q]
+    for other in problem.free:
+        position = state.chosen[other]
+        if position >= 0 and problem.slots[other] != category:
+            begin = problem.rows[position]
+            begin += problem.columns[problem.slots[other], category] + first
+            bounds = problem.items[begin : begin + count]
+            for q in range(count):
+                reach[q] += bounds[q]
+    top = 0
+    for q in range(count):
+        if reach[q] > reach[top]:
+            top = q
+    return top
+
+
+@_jit
+@typing.no_type_check
+def _bound_of(problem, state, other, category, cluster):
+    """The bound of the pair of what is chosen in `other` with a cluster."""
+    begin = problem.rows[state.chosen[other]]
+    return problem.items[
+        begin + problem.columns[problem.slots[other], category] + cluster
+    ]
+
+
+@_jit
+@typing.no_type_check
+def _exactly(problem, state, slot, position, cluster, value, more):
+    """Adds up the pairs of an item with the chosen, while it is hopeful.
+
+    Args:
+      value: the score so far, the affinity of the item included.
+      more: a bound of what slots still open can add.
+    Returns:
+      (whether it is hopeful, its score).
+    """
+    category = problem.slots[slot]
+    rest = more
+    for other in problem.free:
+        if state.chosen[other] >= 0 and problem.slots[other] != category:
+            rest += _bound_of(problem, state, other, category, cluster)
+    if not _hopeful(problem, state, value + rest):
+        return False, value
+    for other in problem.free:
+        if state.chosen[other] >= 0 and problem.slots[other] != category:
+            rest -= _bound_of(problem, state, other, category, cluster)
+            value += _pair(problem, state.chosen[other], position)
+            if not _hopeful(problem, state, value + rest):
+                return False, value
+    return True, value
+
+
+@_jit
+@typing.no_type_check
+def _complete_one(problem, state, slot, total):
+    """Takes the best outfits of the chosen items and any item in `slot`.
+
+    Args:
+      total: the score of the chosen items.
+    """
+    category = problem.slots[slot]
+    first = problem.first_cluster[category]
+    count = problem.first_cluster[category + 1] - first
+    top = _set_reach(problem, state, slot)
+    reach = state.reach[slot]
+    state.found[0] = NONE
+    for number in range(-1, count):
+        # The best cluster first, since what it holds spares looks at others.
+        if number == top:
+            continue
+        q = top if number < 0 else number
+        if total + reach[q] < state.scores[-1]:
+            continue
+        cluster = first + q
+        state.low[slot] = problem.lowest[cluster]
+        if problem.best[cluster] <= NONE or not _hopeful(
+            problem, state, total + reach[q]
+        ):
+            continue
+        for position in range(problem.clusters[cluster], problem.clusters[cluster + 1]):
+            if problem.affinities[position] <= NONE:
+                continue
+            state.low[slot] = problem.ids[position]
+            good, value = _exactly(
+                problem,
+                state,
+                slot,
+                position,
+                cluster,
+                total + problem.affinities[position],
+                0,
+            )
+            if good:
+                _insert(problem, state, value)
+                if value > state.found[0]:
+                    state.found[0] = value
+                    state.found[1] = position
+    state.low[slot] = 0
+
+
+@_jit
+@typing.no_type_check
+def _complete_two(problem, state, slot, other, total):
+    """As `_complete_one`, for two open slots."""
+    category, second = problem.slots[slot], problem.slots[other]
+    first = problem.first_cluster[category]
+    count = problem.first_cluster[category + 1] - first
+    first_other = problem.first_cluster[second]
+    count_other = problem.first_cluster[second + 1] - first_other
+    top = _set_reach(problem, state, slot)
+    top_other = _set_reach(problem, state, other)
+    reach, reach_other = state.reach[slot], state.reach[other]
+    for number in range(-1, count):
+        if number == top:
+            continue
+        q = top if number < 0 else number
+        cluster = first + q
+        if problem.best[cluster] <= NONE:
+            continue
+        more = reach_other[top_other]
+        if category != second:
+            more = np.int64(4 * NONE)
+            for r in range(count_other):
+                more = max(
+                    more, reach_other[r] + problem.pairs[cluster, first_other + r]
+                )
+        state.low[slot] = problem.lowest[cluster]
+        if not _hopeful(problem, state, total + reach[q] + more):
+            continue
+        for position in range(problem.clusters[cluster], problem.clusters[cluster + 1]):
+            if problem.affinities[position] <= NONE:
+                continue
+            state.low[slot] = problem.ids[position]
+            good, value = _exactly(
+                problem,
+                state,
+                slot,
+                position,
+                cluster,
+                total + problem.affinities[position],
+                more,
+            )
+            if good:
+                state.chosen[slot] = position
+                _complete_one(problem, state, other, value)
+                state.chosen[slot] = -1
+                _set_reach(problem, state, other)
+    state.low[slot] = 0
+
+
+@_jit
+@typing.no_type_check
+def _complete(problem, state, rest, total):
+    """Takes the best outfits with the chosen items; `rest` are the open slots."""
+    if len(rest) == 0:
+        if _hopeful(problem, state, total):
+            _insert(problem, state, total)
+    elif len(rest) == 1:
+        _complete_one(problem, state, rest[0], total)
+    else:
+        _complete_two(problem, state, rest[0], rest[1], total)
+
+
+@_jit
+@typing.no_type_check
+def _start(problem, state, cluster):
+    """Looks for a good outfit, with an item of `cluster` in the first free slot.
+
+    Takes the most promising cluster and item slot by slot, then exchanges one item at
+    a time while that helps.
+    """
+    free = problem.free
+    for slot in free:
+        state.chosen[slot] = -1
+        state.low[slot] = 0
+    for number, slot in enumerate(free):
+        if number > 0:
+            top = _set_reach(problem, state, slot)
+            cluster = problem.first_cluster[problem.slots[slot]] + top
+        best, best_value = -1, np.int64(4 * NONE)
+        for position in range(problem.clusters[cluster], problem.clusters[cluster + 1]):
+            value = problem.affinities[position]
+            for other in free[:number]:
+                if problem.slots[other] != problem.slots[slot]:
+                    value += _pair(problem, state.chosen[other], position)
+            if value > best_value:
+                best, best_value = position, value
+        state.chosen[slot] = best
+        state.low[slot] = problem.ids[best]
+    total = _score(problem, state)
+    if total <= NONE:
+        return
+    idle, number = 0, 0
+    while idle < len(free):
+        slot = free[number % len(free)]
+        number += 1
+        before = state.chosen[slot]
+        state.chosen[slot] = -1
+        rest = _score(problem, state)
+        _complete_one(problem, state, slot, rest)
+        if state.found[0] > total:
+            total, before, idle = state.found[0], state.found[1], 0
+        else:
+            idle += 1
+        state.chosen[slot] = before
+        state.low[slot] = problem.ids[before]
+
+
+@_jit
+@typing.no_type_check
+def _score(problem, state):
+    """The score of the chosen items."""
+    total = np.int64(0)
+    for number, slot in enumerate(problem.free):
+        position = state.chosen[slot]
+        if position < 0:
+            continue
+        total += problem.affinities[position]
+        for other in problem.free[:number]:
+            there = state.chosen[other] >= 0
+            if there and problem.slots[other] != problem.slots[slot]:
+                total += _pair(problem, state.chosen[other], position)
+    return total
+
+
+@_jit
+@typing.no_type_check
+def _rest_bound(problem, rest, category_a, cluster_a, category_b, cluster_b):
+    """Bounds what open slots can add to items of two clusters."""
+    total = np.int64(0)
+    for slot in rest:
+        category = problem.slots[slot]
+        first = problem.first_cluster[category]
+        largest = np.int64(4 * NONE)
+        near_a, near_b = category != category_a, category != category_b
+        for q in range(first, problem.first_cluster[category + 1]):
+            value = problem.best[q]
+            if near_a:
+                value += problem.pairs[cluster_a, q]
+            if near_b:
+                value += problem.pairs[cluster_b, q]
+            largest = max(largest, value)
+        total += largest
+    if len(rest) == 2:
+        one, two = problem.slots[rest[0]], problem.slots[rest[1]]
+        if one != two:
+            total += _largest_pair(problem, one, two)
+    return total
+
+
+@_jit
+@typing.no_type_check
+def _rest_bound_of_item(problem, rest, category_a, i, category_b, cluster_b):
+    """As `_rest_bound`, for an item and a cluster."""
+    total = np.int64(0)
+    for slot in rest:
+        category = problem.slots[slot]
+        first = problem.first_cluster[category]
+        count = problem.first_cluster[category + 1] - first
+        best = problem.best[first : first + count]
+        pairs = problem.pairs[cluster_b, first : first + count]
+        near_b = np.int64(category != category_b)
+        largest = np.int64(4 * NONE)
+        if category != category_a:
+            begin = problem.rows[i] + problem.columns[category_a, category] + first
+            bounds = problem.items[begin : begin + count]
+            for q in range(count):
+                largest = max(largest, best[q] + bounds[q] + near_b * pairs[q])
+        else:
+            for q in range(count):
+                largest = max(largest, best[q] + near_b * pairs[q])
+        total += largest
+    if len(rest) == 2:
+        one, two = problem.slots[rest[0]], problem.slots[rest[1]]
+        if one != two:
+            total += _largest_pair(problem, one, two)
+    return total
+
+
+@_jit
+@typing.no_type_check
+def _largest_pair(problem, one, two):
+    largest = np.int32(-(2**31))
+    for p in range(problem.first_cluster[one], problem.first_cluster[one + 1]):
+        for q in range(problem.first_cluster[two], problem.first_cluster[two + 1]):
+            largest = max(largest, problem.pairs[p, q])
+    return largest
+
+
+@_jit
+@typing.no_type_check
+def compose(problem, scores, outfits, rounds):
+    """Finds the best outfits.
+
+    Args:
+      scores: int64 [k], all NONE; filled with the best scores, falling.
+      outfits: int64 [k, s], filled with their ids.
+      rounds: float64, thresholds are approached in these steps up to 1, so that the
+        k-th best score is nearly final before most edges are looked for.
+    """
+    slots, free = problem.slots, problem.free
+    s, c = len(slots), len(problem.first_cluster) - 1
+    num_clusters = len(problem.clusters) - 1
+    state = State(
+        scores,
+        outfits,
+        np.full(s, -1),
+        problem.fixed.copy(),
+        np.empty(s, np.int64),
+        np.empty((s, num_clusters), np.int64),
+        np.empty(2, np.int64),
+    )
+    for slot in free:
+        state.low[slot] = 0
+    amount = np.zeros(c, np.int64)
+    for slot in free:
+        amount[slots[slot]] += 1
+    whole, num_edges = np.int64(WHOLE), np.int64(0)
+    share = np.zeros(c, np.int64)
+    for category in range(c):
+        if 0 < amount[category] < len(free):
+            share[category] = whole // (len(free) - amount[category])
+            num_edges += amount[category] * (len(free) - amount[category])
+    num_edges //= 2
+    # The best edge of each cluster with any of another category.
+    peaks = np.full((c, c, num_clusters), 64 * NONE)
+    tops = np.full((c, c), 64 * NONE)
+    reached = np.int64(0)
+    for a in range(c):
+        for b in range(a + 1, c):
+            if amount[a] == 0 or amount[b] == 0:
+                continue
+            for p in range(problem.first_cluster[a], problem.first_cluster[a + 1]):
+                peak = np.int64(64 * NONE)
+                for q in range(problem.first_cluster[b], problem.first_cluster[b + 1]):
+                    value = share[b] * problem.best[q] + whole * problem.pairs[p, q]
+                    peak = max(peak, value)
+                peaks[a, b, p] = peak + share[a] * problem.best[p]
+                tops[a, b] = max(tops[a, b], peaks[a, b, p])
+            reached += amount[a] * amount[b] * tops[a, b]
+    _start_all(problem, state, peaks)
+    for part in rounds:
+        for a in range(c):
+            for b in range(a + 1, c):
+                if amount[a] == 0 or amount[b] == 0:
+                    continue
+                threshold = np.int64(64 * NONE)
+                if scores[-1] > NONE:
+                    gap = reached - whole * scores[-1]
+                    threshold = tops[a, b] - np.int64(np.ceil(gap / num_edges * part))
+                    threshold -= 1  # the division may round
+                elif part < 1:
+                    continue
+                _edges(problem, state, a, b, share, whole, threshold, peaks[a, b])
+
+
+@_jit
+@typing.no_type_check
+def _start_all(problem, state, peaks):
+    """Starts from the clusters with the best bounds."""
+    category = problem.slots[problem.free[0]]
+    first = problem.first_cluster[category]
+    count = problem.first_cluster[category + 1] - first
+    bounds = np.zeros(count, np.int64)
+    for p in range(count):
+        if problem.best[first + p] <= NONE:
+            bounds[p] = 64 * NONE
+            continue
+        bounds[p] = problem.best[first + p]
+        for slot in problem.free[1:]:
+            other = problem.slots[slot]
+            if other == category:
+                continue
+            largest = np.int64(4 * NONE)
+            for q in range(
+                problem.first_cluster[other], problem.first_cluster[other + 1]
+            ):
+                largest = max(largest, problem.best[q] + problem.pairs[first + p, q])
+            bounds[p] += largest
+    for _ in range(min(STARTS, count)):
+        top = np.argmax(bounds)
+        if bounds[top] <= NONE:
+            break
+        bounds[top] = 64 * NONE
+        _start(problem, state, first + top)
+
+
+@_jit
+@typing.no_type_check
+def _edges(problem, state, a, b, share, whole, threshold, peaks):
+    """Completes all edges of two categories that reach a threshold."""
+    slots, free = problem.slots, problem.free
+    slot_a, slot_b = -1, -1
+    for slot in free:
+        state.chosen[slot] = -1
+        state.low[slot] = 0
+        if slot_a < 0 and slots[slot] == a:
+            slot_a = slot
+        if slot_b < 0 and slots[slot] == b:
+            slot_b = slot
+    rest = free[(free != slot_a) & (free != slot_b)]
+    for p in range(problem.first_cluster[a], problem.first_cluster[a + 1]):
+        if problem.best[p] <= NONE or peaks[p] < threshold:
+            continue
+        base = share[a] * problem.best[p]
+        for q in range(problem.first_cluster[b], problem.first_cluster[b + 1]):
+            edge = base + share[b] * problem.best[q] + whole * problem.pairs[p, q]
+            if edge < threshold or problem.best[q] <= NONE:
+                continue
+            more = _rest_bound(problem, rest, a, p, b, q)
+            bound = problem.best[p] + problem.best[q] + problem.pairs[p, q] + more
+            state.low[slot_a] = problem.lowest[p]
+            state.low[slot_b] = problem.lowest[q]
+            if _hopeful(problem, state, bound):
+                _block(
+                    problem,
+                    state,
+                    (slot_a, slot_b),
+                    (p, q),
+                    (share[a], share[b], whole),
+                    threshold,
+                    rest,
+                    more,
+                )
+    state.chosen[slot_a] = state.chosen[slot_b] = -1
+    state.low[slot_a] = state.low[slot_b] = 0
+
+
+@_jit
+@typing.no_type_check
+def _block(problem, state, pair_of_slots, clusters, shares, threshold, rest, more):
+    """Completes the edges between two clusters; `more` bounds what the rest adds."""
+    slot_a, slot_b = pair_of_slots
+    p, q = clusters
+    share_a, share_b, whole = shares
+    a, b = problem.slots[slot_a], problem.slots[slot_b]
+    affinities, best = problem.affinities, problem.best
+    first = problem.clusters[q]
+    others = np.empty(problem.clusters[q + 1] - first, np.int64)
+    bounds = np.empty(len(others), np.int64)
+    count = 0
+    for j in range(first, problem.clusters[q + 1]):
+        bound = problem.items[problem.rows[j] + problem.columns[b, a] + p]
+        edge = share_a * best[p] + share_b * affinities[j] + whole * bound
+        limit = best[p] + affinities[j] + bound + more
+        if affinities[j] > NONE and edge >= threshold and limit >= state.scores[-1]:
+            others[count], bounds[count] = j, bound
+            count += 1
+    if count == 0:
+        return
+    for i in range(problem.clusters[p], problem.clusters[p + 1]):
+        affinity = affinities[i]
+        if affinity <= NONE:
+            continue
+        bound = problem.items[problem.rows[i] + problem.columns[a, b] + q]
+        edge = share_a * affinity + share_b * best[q] + whole * bound
+        if edge < threshold:
+            continue
+        state.low[slot_a] = problem.ids[i]
+        state.low[slot_b] = problem.lowest[q]
+        if not _hopeful(problem, state, affinity + best[q] + bound + more):
+            continue
+        more_i = min(more, _rest_bound_of_item(problem, rest, a, i, b, q))
+        if not _hopeful(problem, state, affinity + best[q] + bound + more_i):
+            continue
+        state.chosen[slot_a] = i
+        for number in range(count):
+            j = others[number]
+            edge = share_a * affinity + share_b * affinities[j]
+            least = min(bound, bounds[number])
+            if edge + whole * least < threshold:
+                continue
+            total = affinity + affinities[j]
+            state.low[slot_b] = problem.ids[j]
+            if not _hopeful(problem, state, total + least + more_i):
+                continue
+            term = _pair(problem, i, j)
+            if edge + whole * term < threshold:
+                continue
+            if _hopeful(problem, state, total + term + more_i):
+                state.chosen[slot_b] = j
+                _complete(problem, state, rest, total + term)
+        state.chosen[slot_b] = -1
+    state.chosen[slot_a] = -1

@@ -1,0 +1,159 @@
+"""How well an item can go with a cluster of items: bounds for composing outfits.
+
+Pair terms do not depend on the user. So the best pair term of each item with each
+cluster of the other categories is found once, and serves every user.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from fhn_jax.retrieval.blocks import Layout
+from fhn_jax.retrieval.items import ItemTables
+
+_NUM_CLUSTERS = 256
+# Rows of a matrix of pair terms that are computed at a time.
+_ROWS = 512
+
+
+@dataclass(frozen=True, eq=False)
+class PairBounds:
+    """Upper bounds of pair terms, in units of `ItemTables`.
+
+    Items are numbered by position as in `layout`, clusters by their order in it.
+
+    Attributes:
+      layout: the order of the items.
+      clusters: int64 [clusters + 1], the first position of each cluster; last the
+        number of items.
+      first_cluster: int64 [c + 1], the first cluster of each category.
+      cluster_of: int32 [n], the cluster of each position.
+      items: int32 [*], the best pair term of each item with each cluster of the other
+        categories, item by item.
+      rows: int64 [n], where the numbers of an item start in `items`.
+      columns: int64 [c, c]: the pair term of position i of category a with cluster q of
+        category b is at most items[rows[i] + columns[a, b] + q].
+      pairs: int32 [clusters, clusters], the largest of them for each two clusters of
+        different categories.
+    """
+
+    layout: Layout
+    clusters: np.ndarray
+    first_cluster: np.ndarray
+    cluster_of: np.ndarray
+    items: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    pairs: np.ndarray
+
+    @classmethod
+    def build(cls, tables: ItemTables, seed: int = 0) -> "PairBounds":
+        """Clusters the items and bounds their pair terms.
+
+        Args:
+          seed: of the clusters, which decide how long a search takes, not what it
+            finds.
+        """
+        layout = Layout.make(tables.packed, _NUM_CLUSTERS, seed)
+        starts = layout.category_starts
+        clusters = layout.range_starts[layout.num_coarse :]
+        first = np.searchsorted(clusters[:-1], starts)
+        num = np.diff(first)
+        c = len(num)
+        # Each row leaves out the clusters of the item's own category.
+        widths = first[-1] - num
+        columns = np.array(
+            [[-(num[a] if b > a else 0) for b in range(c)] for a in range(c)], np.int64
+        )
+        lengths = np.repeat(widths, np.diff(starts))
+        bounds = cls(
+            layout=layout,
+            clusters=clusters,
+            first_cluster=first,
+            cluster_of=np.repeat(
+                np.arange(first[-1], dtype=np.int32), np.diff(clusters)
+            ),
+            items=np.empty(lengths.sum(), np.int32),
+            rows=np.cumsum(lengths) - lengths,
+            columns=columns,
+            pairs=np.full((first[-1], first[-1]), np.iinfo(np.int32).min, np.int32),
+        )
+        vectors = _vectors(tables, layout)
+        # Without the common factor of the weights many sums are exact in float32.
+        factor = max(int(np.gcd.reduce(tables.item_weights)), 1)
+        weights = tables.item_weights // factor
+        largest = np.abs(weights.astype(np.int64)).sum() * len(tables.codes.modalities)
+        margin = 0.0
+        if tables.scales is not None or largest >= 2**24:
+            # Each float32 sum is off by less than one rounding a term; and units of
+            # scaled codes are rounded once a modality.
+            terms = vectors[0].shape[1] + 4
+            margin = largest * terms * 2.0**-23 + len(tables.codes.modalities) / factor
+        weighted = [v * np.tile(weights, _modalities(tables)) for v in vectors]
+        for a in range(c):
+            for b in range(a + 1, c):
+                if num[a] and num[b]:
+                    bounds._fill(a, b, vectors[a], weighted[b], factor, margin)
+        return bounds
+
+    def _fill(self, a, b, vectors_a, weighted_b, factor, margin) -> None:
+        """Fills in what categories a and b have to do with each other."""
+
+        def units(sums):
+            return np.ceil((sums.astype(np.float64) + margin) * factor).astype(np.int32)
+
+        of_a, of_b = self._rows_of(a, b), self._rows_of(b, a)
+        starts = self.layout.category_starts
+        first_a, last_a = self.first_cluster[a : a + 2]
+        first_b, last_b = self.first_cluster[b : b + 2]
+        edges_a = self.clusters[first_a : last_a + 1] - starts[a]
+        edges_b = self.clusters[first_b:last_b] - starts[b]
+        begin = 0
+        while begin < len(edges_a) - 1:
+            end = int(np.searchsorted(edges_a, edges_a[begin] + _ROWS, "right")) - 1
+            end = max(end, begin + 1)
+            rows = slice(edges_a[begin], edges_a[end])
+            sums = vectors_a[rows] @ weighted_b.T
+            of_a[rows] = units(np.maximum.reduceat(sums, edges_b, axis=1))
+            by_cluster = edges_a[begin:end] - edges_a[begin]
+            of_b[:, begin:end] = units(np.maximum.reduceat(sums, by_cluster, axis=0)).T
+            begin = end
+        pairs = np.maximum.reduceat(of_a, edges_a[:-1], axis=0)
+        self.pairs[first_a:last_a, first_b:last_b] = pairs
+        self.pairs[first_b:last_b, first_a:last_a] = pairs.T
+
+    def _rows_of(self, a: int, b: int) -> np.ndarray:
+        """The bounds of items of category a with clusters of category b, a view."""
+        starts, num = self.layout.category_starts, np.diff(self.first_cluster)
+        begin = self.rows[starts[a]]
+        rows = starts[a + 1] - starts[a]
+        width = num.sum() - num[a]
+        matrix = self.items[begin : begin + rows * width].reshape(rows, width)
+        column = self.first_cluster[b] + self.columns[a, b]
+        return matrix[:, column : column + num[b]]
+
+    @property
+    def num_bytes(self) -> int:
+        """What the bounds take in memory."""
+        arrays = (self.items, self.rows, self.pairs, self.cluster_of, self.clusters)
+        return sum(array.nbytes for array in arrays)
+
+
+def _modalities(tables: ItemTables) -> int:
+    return len(tables.codes.modalities)
+
+
+def _vectors(tables: ItemTables, layout: Layout) -> list[Float32[np.ndarray, "n md"]]:
+    """Codes times scales by position, the modalities side by side."""
+    low = -1 if tables.codes.alphabet == "pm1" else 0
+    found = []
+    for category, packed in enumerate(tables.packed):
+        first, last = layout.category_starts[category : category + 2]
+        order = layout.order[first:last]
+        bits = np.unpackbits(packed[order], axis=1, bitorder="little")
+        vectors = np.where(bits, np.float32(1), np.float32(low))
+        if tables.scales is not None:
+            vectors *= np.repeat(tables.scales[category][order], tables.codes.bits, 1)
+        found.append(vectors)
+    return found

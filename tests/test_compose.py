@@ -1,0 +1,271 @@
+"""Composed outfits against all outfits, scored and sorted one by one."""
+
+import itertools
+
+import numpy as np
+import pytest
+from random_codes import random_codes
+
+from fhn_jax.retrieval import kernels
+from fhn_jax.retrieval.compose import Composer
+from fhn_jax.retrieval.items import ItemTables
+
+
+def all_outfits(tables, user, score="asymmetric"):
+    """Every outfit and its score in units, best first, ties by ids."""
+    codes = tables.codes
+    ranges = [range(codes.num_items[c]) for c in codes.slots]
+    outfits = np.array(list(itertools.product(*ranges)), np.int64)
+    outfits = outfits.reshape(-1, len(codes.slots))
+    for j, k in itertools.combinations(range(len(codes.slots)), 2):
+        if codes.slots[j] == codes.slots[k]:
+            outfits = outfits[outfits[:, j] <= outfits[:, k]]
+    units = tables.compatibilities(outfits).astype(np.int64)
+    affinities = tables.affinities(tables.user_vectors(user, score))
+    for slot, category in enumerate(codes.slots):
+        units += affinities[category][0, outfits[:, slot]]
+    order = np.lexsort((*outfits.T[::-1], -units))
+    return outfits[order], units[order]
+
+
+def check(composer, tables, user, k, keep=None, score="asymmetric", **options):
+    """Asserts that the k best are those of all outfits for which `keep` holds."""
+    outfits, units = all_outfits(tables, user, score)
+    if keep is not None:
+        kept = np.array([keep(outfit) for outfit in outfits.tolist()], bool)
+        outfits, units = outfits[kept], units[kept]
+    got = composer.compose(user, k, score=score, **options)
+    np.testing.assert_array_equal(got.items, outfits[:k])
+    np.testing.assert_array_equal(got.scores, tables.to_scores(units[:k]))
+    assert not got.is_greedy
+
+
+SLOTS = [(0, 1, 2), (0, 1), (0, 0, 1, 2), (0, 1, 2, 3), (0, 1, 0), (0, 0, 1, 1)]
+
+
+def some_codes(rng):
+    """A small catalogue, most often one with many ties."""
+    slots = SLOTS[rng.choice(len(SLOTS), p=[0.5, 0.1, 0.1, 0.1, 0.1, 0.1])]
+    names = ("top", "bottom", "shoe", "bag")[: max(slots) + 1]
+    most = 9 if len(slots) < 4 else 6
+    counts = rng.integers(1, most, len(names))
+    if rng.random() < 0.05:
+        counts[rng.integers(len(names))] = 0
+    return made_codes(rng, slots, names, counts)
+
+
+def made_codes(rng, slots, names, counts, bits=8):
+    kinds = [
+        rng.integers(-1, 2, (2, bits)),
+        np.zeros((2, bits)),
+        rng.integers(-4, 5, (2, bits)) / 4,
+        rng.normal(0.2, 0.5, (2, bits)),
+    ]
+    weights = kinds[rng.integers(len(kinds))].astype(np.float32)
+    modalities = (("visual", "text"), ("text",))[rng.integers(2)]
+    scaled = rng.random() < 0.3
+    # Few different codes, so that many outfits tie.
+    few = rng.integers(0, 256, (rng.integers(1, 6), bits // 8), dtype=np.uint8)
+
+    def items(n):
+        if rng.random() < 0.5:
+            return few[rng.integers(len(few), size=n)]
+        return rng.integers(0, 256, (n, bits // 8), dtype=np.uint8)
+
+    def scales(n):
+        return rng.choice([0.0, 0.5, 0.75, 3.0], n).astype(np.float16)
+
+    latents = rng.integers(-2, 3, (2, bits)) / 2
+    if rng.random() < 0.3:
+        latents = rng.uniform(-1, 1, (2, bits))
+    return random_codes(
+        bits=bits,
+        num_users=2,
+        alphabet=("pm1", "01")[rng.integers(2)],
+        modalities=modalities,
+        categories=names,
+        slots=slots,
+        zero_item_term=bool(rng.random() < 0.1),
+        zero_user_term=bool(rng.random() < 0.1),
+        items={m: tuple(items(n) for n in counts) for m in modalities},
+        item_scales={m: tuple(scales(n) for n in counts) for m in modalities}
+        if scaled
+        else None,
+        user_latents=latents.astype(np.float32),
+        lambda_user=weights[0],
+        lambda_item=weights[1],
+        names=None,
+    )
+
+
+def some_options(rng, codes):
+    """A restriction of outfits: (options, whether an outfit meets it)."""
+    options, tests = {}, []
+    of_slot = [codes.categories[c] for c in codes.slots]
+    for number, name in enumerate(codes.categories):
+        count = codes.num_items[number]
+        if count == 0:
+            continue
+        slots = [slot for slot, other in enumerate(of_slot) if other == name]
+        if rng.random() < 0.3:
+            size = rng.integers(1, len(slots) + 1)
+            ids = sorted(rng.integers(0, count, size).tolist())
+            options.setdefault("fixed", {})[name] = ids
+
+            def has(outfit, slots=slots, ids=ids):
+                left = [outfit[slot] for slot in slots]
+                return all(i in left and left.remove(i) is None for i in ids)
+
+            tests.append(has)
+        elif rng.random() < 0.3:
+            ids = np.flatnonzero(rng.random(count) < 0.6)
+            if len(ids):
+                options.setdefault("candidates", {})[name] = ids
+
+                def within(outfit, slots=slots, ids=ids):
+                    return np.isin([outfit[slot] for slot in slots], ids).all()
+
+                tests.append(within)
+    if rng.random() < 0.2 and min(codes.num_items[c] for c in codes.slots):
+        rows = np.array(
+            [[rng.integers(codes.num_items[c]) for c in codes.slots] for _ in range(5)]
+        )
+        options["exclude"] = rows
+        out = {in_order(codes.slots, row) for row in rows.tolist()}
+        tests.append(lambda outfit: tuple(outfit) not in out)
+    return options, lambda outfit: all(test(outfit) for test in tests)
+
+
+def in_order(slots, outfit):
+    left = {
+        c: sorted(i for s, i in zip(slots, outfit, strict=True) if s == c)
+        for c in slots
+    }
+    return tuple(left[c].pop(0) for c in slots)
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def way(request, monkeypatch):
+    """Runs a test both ways that composing has."""
+    if request.param == "compiled" and kernels.numba is None:
+        pytest.skip("numba is not installed")
+    monkeypatch.setattr(kernels, "COMPILED", request.param == "compiled")
+    return request.param
+
+
+def test_two_thousand_small_catalogues_are_composed_exactly(way):
+    rng = np.random.default_rng(0)
+    for number in range(2000 if way == "compiled" else 60):
+        tables = ItemTables.from_codes(some_codes(rng))
+        options, keep = some_options(rng, tables.codes)
+        k = int(rng.choice([1, 3, 10, 2000]))
+        score = ("asymmetric", "binary")[rng.integers(2)]
+        check(Composer(tables), tables, number % 2, k, keep, score=score, **options)
+
+
+def catalogue(seed=0, counts=(30, 20, 25), **changes):
+    """A catalogue and its composer."""
+    tables = ItemTables.from_codes(random_codes(seed, counts=counts, **changes))
+    return tables, Composer(tables)
+
+
+def test_many_items_in_few_clusters_are_composed_exactly(way, monkeypatch):
+    monkeypatch.setattr("fhn_jax.retrieval.pair_bounds._NUM_CLUSTERS", 4)
+    for scaled in (False, True):
+        tables, composer = catalogue(scaled=scaled, bits=128)
+        check(composer, tables, 1, 10)
+        check(composer, tables, 2, 5, lambda o: o[2] == 7, fixed={"shoe": 7})
+
+
+def test_outfits_that_all_tie_come_in_the_order_of_their_ids(way):
+    counts = (300, 300, 300)
+    tables, composer = catalogue(
+        counts=counts,
+        bits=8,
+        lambda_user=np.zeros(8, np.float32),
+        lambda_item=np.zeros(8, np.float32),
+    )
+    got = composer.compose(0, 4)
+    assert got.items.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 0, 3]]
+    assert not got.scores.any()
+
+
+def test_a_user_given_as_a_vector_is_the_stored_user(way):
+    tables, composer = catalogue()
+    one = composer.compose(3, 5)
+    other = composer.compose(tables.codes.user_latents[3], 5)
+    np.testing.assert_array_equal(one.items, other.items)
+
+
+def test_a_wardrobe_is_all_there_is_to_choose_from(way):
+    tables, composer = catalogue()
+    wardrobe = {"top": [3, 5, 9], "bottom": [0, 7], "shoe": [4, 11]}
+
+    def within(outfit):
+        return all(i in ids for i, ids in zip(outfit, wardrobe.values(), strict=True))
+
+    check(composer, tables, 0, 20, within, wardrobe=wardrobe)
+    part = {name: wardrobe[name] for name in ("top", "bottom")}
+    got = composer.compose(0, 3, wardrobe=part, fixed={"shoe": 2})
+    assert set(got.items[:, 2]) == {2}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4])
+def test_diversity_takes_the_best_that_the_limit_allows_one_by_one(way, limit):
+    tables, composer = catalogue(counts=(6, 5, 4))
+    uses, expected = {}, []
+    for outfit in all_outfits(tables, 2)[0].tolist():
+        keys = list(enumerate(outfit))
+        if len(expected) < 12 and all(uses.get(key, 0) < limit for key in keys):
+            expected.append(outfit)
+            uses |= {key: uses.get(key, 0) + 1 for key in keys}
+    got = composer.compose(2, 12, diversity=limit)
+    assert got.items.tolist() == expected
+    assert got.is_greedy
+
+
+def test_diversity_does_not_count_fixed_items(way):
+    _, composer = catalogue(counts=(6, 5, 4))
+    got = composer.compose(0, 4, fixed={"shoe": 1}, diversity=1)
+    assert set(got.items[:, 2]) == {1}
+    assert len(set(got.items[:, 0])) == len(set(got.items[:, 1])) == len(got) == 4
+
+
+def test_all_items_fixed_leave_one_outfit():
+    tables, composer = catalogue()
+    fixed = {"top": 3, "bottom": 2, "shoe": 1}
+    check(composer, tables, 0, 10, lambda o: o == [3, 2, 1], fixed=fixed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "k is 0, expected a whole number of at least 1"),
+        ({"diversity": 0}, "diversity is 0, expected"),
+        ({"user": 99}, "user 99 is not among the codes; expected 0 to 5"),
+        ({"user": -1}, "user -1 is not among"),
+        ({"user": np.array([0, 1])}, "user is an array of shape"),
+        ({"user": np.full(16, np.nan)}, "user vectors hold nan at"),
+        ({"user": np.zeros(8)}, r"expected floats \[16\]"),
+        ({"score": "relaxed"}, "score is 'relaxed'"),
+        ({"fixed": {"hat": 0}}, "category 'hat' is unknown; expected one of"),
+        ({"fixed": {"shoe": 25}}, "shoe 25 is not among the codes; expected 0 to 24"),
+        ({"fixed": {"shoe": -1}}, "shoe -1 is not among"),
+        ({"fixed": {"shoe": [1, 2]}}, "2 items are fixed in shoe, expected at most 1"),
+        ({"candidates": {"top": [30]}}, "top 30 is not among"),
+        ({"candidates": {"top": []}}, "there is no top to choose from"),
+        ({"wardrobe": {"top": [1], "shoe": [1]}}, "the wardrobe has no bottom"),
+        (
+            {"wardrobe": {"top": [1], "bottom": [1], "shoe": []}},
+            "there is no shoe to choose from",
+        ),
+        ({"wardrobe": {}, "candidates": {}}, "both candidates and a wardrobe"),
+        ({"exclude": [[0, 0]]}, r"expected outfits \[n, 3\]"),
+        ({"exclude": [[0, 20, 0]]}, "bottom 20 is not among"),
+    ],
+    ids=str,
+)
+def test_bad_requests_are_rejected(options, message):
+    _, composer = catalogue()
+    with pytest.raises(ValueError, match=message):
+        composer.compose(**({"user": 0, "k": 3} | options))
