@@ -141,9 +141,7 @@ def report(
     lines = [("case", "metric", "median", "min", "max", "unit", "n")]
     for row in result["rows"]:
         numbers = [f"{row[key]:,.4g}" for key in ("value", "min", "max")]
-        lines.append(
-            (row["case"], row["metric"], *numbers, row["unit"], str(row["n"]))
-        )
+        lines.append((row["case"], row["metric"], *numbers, row["unit"], str(row["n"])))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(map(str.ljust, line, widths)).rstrip())

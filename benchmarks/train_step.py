@@ -94,8 +94,8 @@ class Measured:
     accelerator: str | None = None
 
 
-def measure_jax(case: Case, repeats: int) -> Measured:
-    """The step of fhn_jax."""
+def measure_jax(case: Case, repeats: int, profile: str | None) -> Measured:
+    """The step of fhn_jax; a trace of one more goes to the folder `profile`."""
     import jax
     import jax.numpy as jnp
     import synthetic
@@ -105,8 +105,7 @@ def measure_jax(case: Case, repeats: int) -> Measured:
     per_category = case.batch * ITEMS_A_PAIR // CATEGORIES
     segments = (per_category,) * CATEGORIES
     network = synthetic.model(case.modalities, case.backbone, case.image_size, USERS)
-    options = {} if case.dtype == "float32" else {"compute_dtype": case.dtype}
-    trainer = synthetic.trainer(network, segments, **options)
+    trainer = synthetic.trainer(network, segments, compute_dtype=case.dtype)
     rows = np.arange(per_category, dtype=np.int32).reshape(case.batch, 2, 1)
     batch = Batch(
         users=np.arange(case.batch, dtype=np.int32) % USERS,
@@ -133,6 +132,9 @@ def measure_jax(case: Case, repeats: int) -> Measured:
     first = time.perf_counter() - start
     timing = harness.timed(step, repeats)
     memory = harness.peak_mebibytes()
+    if profile is not None:
+        with jax.profiler.trace(profile):
+            step()
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
     size = 2048 if jax.default_backend() == "cpu" else 8192
@@ -150,8 +152,8 @@ def measure_jax(case: Case, repeats: int) -> Measured:
     )
 
 
-def measure_torch(case: Case, repeats: int) -> Measured:
-    """The same step in PyTorch."""
+def measure_torch(case: Case, repeats: int, profile: str | None) -> Measured:
+    """The same step in PyTorch; never traced."""
     import plain_torch
 
     step = plain_torch.make_step(
@@ -188,9 +190,7 @@ def rows_of(case: Case, side: str, measured: list[Measured]) -> list[harness.Row
         rows.append(("peak device memory", "MiB", peaks))
     if measured[0].flops:
         rates = tuple(m.flops / s for m in measured for s in m.timing.wall)
-        shares = tuple(
-            m.flops / s / m.matmul for m in measured for s in m.timing.wall
-        )
+        shares = tuple(m.flops / s / m.matmul for m in measured for s in m.timing.wall)
         rows.append(("arithmetic", "FLOP/s", rates))
         rows.append(("share of a matrix product's FLOP/s", "1", shares))
     return [harness.Row(name, metric, unit, values) for metric, unit, values in rows]
@@ -204,12 +204,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="pairs")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
     parser.add_argument("--baseline", choices=("torch",))
+    parser.add_argument("--profile", help="folder for a jax.profiler trace of a step")
     parser.add_argument(
         "--processes", type=int, default=2, help="of each side, taking turns"
     )
     options = vars(parser.parse_args())
     repeats, processes = options.pop("repeats"), options.pop("processes")
     json_path, baseline = options.pop("json"), options.pop("baseline")
+    profile = options.pop("profile")
     given = {key: value for key, value in options.items() if value is not None}
     cases = CASES
     if given:
@@ -222,7 +224,7 @@ def main() -> None:
         found = {side: [] for side in sides}
         for _ in range(processes):
             for side, measure in sides.items():
-                found[side].append(harness.apart(measure, case, repeats))
+                found[side].append(harness.apart(measure, case, repeats, profile))
         for side, measured in found.items():
             rows += rows_of(case, side, measured)
         accelerator = found[""][0].accelerator

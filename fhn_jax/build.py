@@ -2,21 +2,29 @@
 
 import hashlib
 import json
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from fhn_jax import sharding
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.images import load_table, open_images, verify_images
-from fhn_jax.data.items import ItemInputs, choose_cache
+from fhn_jax.data.items import Free, ItemInputs, choose_cache
 from fhn_jax.data.negatives import NegativeSampler
+from fhn_jax.data.pixels import host_table
 from fhn_jax.data.schema import Catalogue, read_text_vectors
+from fhn_jax.epochs import DeviceEpochs, HostEpochs
 from fhn_jax.export import ItemEncoder
 from fhn_jax.models.augment import Augmentation
 from fhn_jax.models.fashion_hash_net import (
@@ -66,21 +74,56 @@ def load_inputs(
     tables, text, images = {}, None, None
     if "text" in modalities:
         text = read_text_vectors(Path(config.data.root), catalogue)
-    text_dim = 0 if text is None else text.shape[1]
-    pixels = size if "visual" in modalities else 0
-    cache = choose_cache(config.data.cache, catalogue, pixels, text_dim)
-    if "visual" in modalities:
+    visual = "visual" in modalities
+    image_bytes = len(names) * 3 * size**2 if visual else 0
+    text_bytes = 0 if text is None else text.nbytes
+    free = free_bytes(Path(config.data.root))
+    cache, choice = choose_cache(config.data.cache, image_bytes, text_bytes, free)
+    if config.data.cache == "auto":
+        print(choice, file=sys.stderr)
+    pixels = None
+    if visual:
         images = open_images(Path(config.data.root))
         if cache == "device":
             decoded = load_table(
                 images, names, size, progress=progress("decoding images")
             )
             tables["visual"], images = jnp.asarray(decoded), None
+        elif cache == "host":
+            pixels = host_table(
+                Path(config.data.root) / "images" / f"decoded_{size}.npy",
+                images,
+                names,
+                size,
+                progress=progress("decoding images"),
+                notice=lambda text: print(text, file=sys.stderr),
+            )
+            images = None
         else:
             verify_images(images, names, progress=progress("checking images"))
     if text is not None and cache == "device":
         tables["text"], text = jnp.asarray(text), None
-    return ItemInputs(tables, text, images, names, size)
+    return ItemInputs(tables, text, images, names, size, pixels)
+
+
+def free_bytes(root: Path) -> Free:
+    """Memory of the first device and disk of the data root that are free now."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    disk = shutil.disk_usage(root).free
+    if "bytes_limit" in stats:
+        return Free(stats["bytes_limit"] - stats["bytes_in_use"], disk, is_cpu=False)
+    return Free(_available_memory(), disk, is_cpu=device.platform == "cpu")
+
+
+def _available_memory() -> int:
+    """Memory of the host that programs could still get, caches of files included."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def make_model(
@@ -139,7 +182,13 @@ def make_batches(config: ConfigDict, catalogue: Catalogue) -> TrainBatches:
         hard_share=config.train.hard_share,
         seed=config.seed,
     )
-    return TrainBatches(catalogue, sampler, config.train.batch_size, config.seed)
+    return TrainBatches(
+        catalogue,
+        sampler,
+        config.train.batch_size,
+        config.seed,
+        multiple=config.mesh.data,
+    )
 
 
 def make_schedule(config: ConfigDict, steps_per_epoch: int) -> Schedule:
@@ -170,7 +219,40 @@ def make_trainer(
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
         average_decay=config.train.average_decay,
+        compute_dtype=compute_dtype(config),
+        mesh=make_mesh(config),
     )
+
+
+def compute_dtype(config: ConfigDict) -> str:
+    """The type of the encoders' arithmetic in training; "auto" is the device's."""
+    dtype = config.train.compute_dtype
+    if dtype != "auto":
+        return dtype
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def make_mesh(config: ConfigDict) -> Mesh | None:
+    """The mesh of devices; None for one.
+
+    Raises:
+      ValueError: not so many devices, or a batch that they cannot share.
+    """
+    if config.mesh.data * config.mesh.model == 1:
+        return None
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.model)
+    sharding.check_batch_size(config.train.batch_size, mesh)
+    return mesh
+
+
+def make_epochs(
+    config: ConfigDict, trainer: Trainer, batches: TrainBatches, inputs: ItemInputs
+) -> HostEpochs | DeviceEpochs:
+    """What runs the steps, led by the host or by the device."""
+    key = jax.random.key(config.seed)
+    if config.train.sampler == "host":
+        return HostEpochs(trainer, batches, inputs.stream, inputs.tables, key)
+    return DeviceEpochs(trainer, batches, inputs.tables, key, config.train.log_steps)
 
 
 def make_encoder(
@@ -202,6 +284,7 @@ def check_config(config: ConfigDict) -> None:
     counts = {
         "data": ("image_size", "encode_batch"),
         "train": ("epochs", "batch_size", "log_steps", "val_epochs"),
+        "mesh": ("data", "model"),
     }
     for section, keys in counts.items():
         for key in keys:
@@ -213,6 +296,21 @@ def check_config(config: ConfigDict) -> None:
         raise ValueError(
             f"train.select={config.train.select!r}: expected one of {', '.join(SCORES)}"
         )
+    if config.train.sampler not in ("host", "device"):
+        raise ValueError(
+            f"train.sampler={config.train.sampler!r}: expected 'host' or 'device'"
+        )
+    if config.train.sampler == "device" and config.mesh.data * config.mesh.model > 1:
+        raise ValueError(
+            "train.sampler='device' is for one device; use --config.train.sampler=host "
+            "with a mesh of several"
+        )
+    if config.train.compute_dtype not in ("auto", "float32", "bfloat16"):
+        raise ValueError(
+            f"train.compute_dtype={config.train.compute_dtype!r}: expected 'auto', "
+            "'float32' or 'bfloat16'"
+        )
+    make_mesh(config)
     if not 0 <= config.train.average_decay < 1:
         raise ValueError(
             f"train.average_decay={config.train.average_decay}: expected 0 to below 1"
