@@ -224,7 +224,15 @@ def main() -> None:
         found = {side: [] for side in sides}
         for _ in range(processes):
             for side, measure in sides.items():
-                found[side].append(harness.apart(measure, case, repeats, profile))
+                measured = harness.apart(measure, case, repeats, profile)
+                found[side].append(measured)
+                # A run may take long, or be stopped before the table.
+                print(
+                    f"{case.name} {side or 'fhn_jax'}: "
+                    f"{np.median(measured.timing.cpu):.3f} CPU-s a step, "
+                    f"{measured.memory:,.0f} MiB, first step {measured.first:.1f} s",
+                    file=sys.stderr,
+                )
         for side, measured in found.items():
             rows += rows_of(case, side, measured)
         accelerator = found[""][0].accelerator

@@ -88,7 +88,7 @@ def load_inputs(
             decoded = load_table(
                 images, names, size, progress=progress("decoding images")
             )
-            tables["visual"], images = jnp.asarray(decoded), None
+            tables["visual"], images = _resident(config, decoded), None
         elif cache == "host":
             pixels = host_table(
                 Path(config.data.root) / "images" / f"decoded_{size}.npy",
@@ -102,8 +102,16 @@ def load_inputs(
         else:
             verify_images(images, names, progress=progress("checking images"))
     if text is not None and cache == "device":
-        tables["text"], text = jnp.asarray(text), None
+        tables["text"], text = _resident(config, text), None
     return ItemInputs(tables, text, images, names, size, pixels)
+
+
+def _resident(config: ConfigDict, table: np.ndarray) -> jax.Array:
+    """A table on the device, or on every device of the mesh."""
+    mesh = make_mesh(config)
+    if mesh is None:
+        return jnp.asarray(table)
+    return jax.device_put(table, sharding.everywhere(mesh))
 
 
 def free_bytes(root: Path) -> Free:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA, MODEL = "data", "model"
 
@@ -39,7 +39,7 @@ def make_mesh(
     )
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+def check_batch_size(batch_size: int, mesh: Mesh | AbstractMesh) -> None:
     """Raises ValueError unless the data axis divides the positives of a batch."""
     parts = mesh.shape[DATA]
     if batch_size % parts:
@@ -60,7 +60,7 @@ def everywhere(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def of_state(mesh: Mesh, state: Any) -> Any:
+def of_state(mesh: Mesh | AbstractMesh, state: Any) -> Any:
     """The sharding of each array of a training state, or of its shapes.
 
     The user table is cut along the bits: they are a multiple of 8 whatever the number
