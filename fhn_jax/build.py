@@ -118,7 +118,9 @@ def free_bytes(root: Path) -> Free:
     """Memory of the first device and disk of the data root that are free now."""
     device = jax.local_devices()[0]
     stats = device.memory_stats() or {}
-    disk = shutil.disk_usage(root).free
+    # Data that may not be written to have no room for a file of decoded images.
+    writable = os.access(root / "images", os.W_OK)
+    disk = shutil.disk_usage(root).free if writable else 0
     if "bytes_limit" in stats:
         return Free(stats["bytes_limit"] - stats["bytes_in_use"], disk, is_cpu=False)
     return Free(_available_memory(), disk, is_cpu=device.platform == "cpu")

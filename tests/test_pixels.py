@@ -122,7 +122,7 @@ def test_auto_picks_by_what_is_free_and_says_so(free, choice):
 
 
 def test_device_asked_for_without_the_memory_names_both_sizes():
-    with pytest.raises(ValueError, match="take 54.00 GiB, and 40.00 GiB .* cache=host"):
+    with pytest.raises(ValueError, match="take 54.00 GiB, and 40.00 GiB .*cache=host"):
         choose_cache("device", 52 * GIB, 2 * GIB, Free(40 * GIB, 9 * GIB, False))
 
 
