@@ -148,6 +148,8 @@ def fashion_hash_net(modalities, arg):
         dict(
             epochs=100,
             batch_size=64,
+            compute_dtype="auto",  # bfloat16 on accelerators, float32 on a CPU
+            sampler="host",  # or "device": whole epochs on the accelerator
             negatives="random_online",
             ratio=1,
             hard_share=0.8,
@@ -159,6 +161,8 @@ def fashion_hash_net(modalities, arg):
             select="val/auc_binary",
         )
     )
+    # Devices that share the rows of a batch, and the user table.
+    config.mesh = ConfigDict(dict(data=1, model=1))
     config.wandb = ConfigDict(dict(mode="offline", project="fhn_jax"))
     if arg.clothing:
         clothing(config)

@@ -103,8 +103,9 @@ def _catalogue(config: ConfigDict) -> Catalogue:
 
 def _inputs(config: ConfigDict, workdir: Path):
     """Catalogue and item inputs, after all that can be checked without them."""
-    from fhn_jax import build
+    from fhn_jax import build, compile_cache
 
+    compile_cache.enable()
     build.check_config(config)
     check_workdir(build.config_values(config), workdir)
     catalogue = _catalogue(config)

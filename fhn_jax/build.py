@@ -2,22 +2,30 @@
 
 import hashlib
 import json
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from fhn_jax import sharding
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.features import read_features
 from fhn_jax.data.images import load_table, open_images, verify_images
-from fhn_jax.data.items import ItemInputs, choose_cache
+from fhn_jax.data.items import Free, ItemInputs, choose_cache
 from fhn_jax.data.negatives import NegativeSampler
+from fhn_jax.data.pixels import host_table
 from fhn_jax.data.schema import Catalogue, read_text_vectors
+from fhn_jax.epochs import DeviceEpochs, HostEpochs
 from fhn_jax.export import ItemEncoder
 from fhn_jax.files import sha256_file
 from fhn_jax.models.augment import Augmentation
@@ -73,26 +81,71 @@ def load_inputs(
     tables, text, images = {}, None, None
     if "text" in modalities:
         text = read_text_vectors(Path(config.data.root), catalogue)
-    text_dim = 0 if text is None else text.shape[1]
     features = config.data.features
-    pixels = size if "visual" in modalities and not features else 0
-    cache = choose_cache(config.data.cache, catalogue, pixels, text_dim)
+    visual = "visual" in modalities and not features
+    image_bytes = len(names) * 3 * size**2 if visual else 0
+    text_bytes = 0 if text is None else text.nbytes
+    free = free_bytes(Path(config.data.root))
+    cache, choice = choose_cache(config.data.cache, image_bytes, text_bytes, free)
+    if config.data.cache == "auto":
+        print(choice, file=sys.stderr)
+    pixels = None
     if features:
         reading = progress("reading features")
         found = read_features(config.data.root, features, catalogue, progress=reading)
-        tables["visual"] = jnp.asarray(found)
-    elif "visual" in modalities:
+        tables["visual"] = _resident(config, found)
+    elif visual:
         images = open_images(Path(config.data.root))
         if cache == "device":
             decoded = load_table(
                 images, names, size, progress=progress("decoding images")
             )
-            tables["visual"], images = jnp.asarray(decoded), None
+            tables["visual"], images = _resident(config, decoded), None
+        elif cache == "host":
+            pixels = host_table(
+                Path(config.data.root) / "images" / f"decoded_{size}.npy",
+                images,
+                names,
+                size,
+                progress=progress("decoding images"),
+                notice=lambda text: print(text, file=sys.stderr),
+            )
+            images = None
         else:
             verify_images(images, names, progress=progress("checking images"))
     if text is not None and cache == "device":
-        tables["text"], text = jnp.asarray(text), None
-    return ItemInputs(tables, text, images, names, size)
+        tables["text"], text = _resident(config, text), None
+    return ItemInputs(tables, text, images, names, size, pixels)
+
+
+def _resident(config: ConfigDict, table: np.ndarray) -> jax.Array:
+    """A table on the device, or on every device of the mesh."""
+    mesh = make_mesh(config)
+    if mesh is None:
+        return jnp.asarray(table)
+    return jax.device_put(table, sharding.everywhere(mesh))
+
+
+def free_bytes(root: Path) -> Free:
+    """Memory of the first device and disk of the data root that are free now."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    # Data that may not be written to have no room for a file of decoded images.
+    writable = os.access(root / "images", os.W_OK)
+    disk = shutil.disk_usage(root).free if writable else 0
+    if "bytes_limit" in stats:
+        return Free(stats["bytes_limit"] - stats["bytes_in_use"], disk, is_cpu=False)
+    return Free(_available_memory(), disk, is_cpu=device.platform == "cpu")
+
+
+def _available_memory() -> int:
+    """Memory of the host that programs could still get, caches of files included."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def make_model(
@@ -237,7 +290,13 @@ def make_batches(config: ConfigDict, catalogue: Catalogue) -> TrainBatches:
         epochs=config.train.epochs,
         seed=config.seed,
     )
-    return TrainBatches(catalogue, sampler, config.train.batch_size, config.seed)
+    return TrainBatches(
+        catalogue,
+        sampler,
+        config.train.batch_size,
+        config.seed,
+        multiple=config.mesh.data,
+    )
 
 
 def make_schedule(config: ConfigDict, steps_per_epoch: int) -> Schedule:
@@ -271,7 +330,40 @@ def make_trainer(
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
         average_decay=config.train.average_decay,
+        compute_dtype=compute_dtype(config),
+        mesh=make_mesh(config),
     )
+
+
+def compute_dtype(config: ConfigDict) -> str:
+    """The type of the encoders' arithmetic in training; "auto" is the device's."""
+    dtype = config.train.compute_dtype
+    if dtype != "auto":
+        return dtype
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def make_mesh(config: ConfigDict) -> Mesh | None:
+    """The mesh of devices; None for one.
+
+    Raises:
+      ValueError: not so many devices, or a batch that they cannot share.
+    """
+    if config.mesh.data * config.mesh.model == 1:
+        return None
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.model)
+    sharding.check_batch_size(config.train.batch_size, mesh)
+    return mesh
+
+
+def make_epochs(
+    config: ConfigDict, trainer: Trainer, batches: TrainBatches, inputs: ItemInputs
+) -> HostEpochs | DeviceEpochs:
+    """What runs the steps, led by the host or by the device."""
+    key = jax.random.key(config.seed)
+    if config.train.sampler == "host":
+        return HostEpochs(trainer, batches, inputs.stream, inputs.tables, key)
+    return DeviceEpochs(trainer, batches, inputs.tables, key, config.train.log_steps)
 
 
 def make_encoder(
@@ -312,6 +404,7 @@ def check_config(config: ConfigDict) -> None:
     counts = {
         "data": ("image_size", "encode_batch"),
         "train": ("epochs", "batch_size", "log_steps", "val_epochs"),
+        "mesh": ("data", "model"),
     }
     for section, keys in counts.items():
         for key in keys:
@@ -323,6 +416,21 @@ def check_config(config: ConfigDict) -> None:
         raise ValueError(
             f"train.select={config.train.select!r}: expected one of {', '.join(SCORES)}"
         )
+    if config.train.sampler not in ("host", "device"):
+        raise ValueError(
+            f"train.sampler={config.train.sampler!r}: expected 'host' or 'device'"
+        )
+    if config.train.sampler == "device" and config.mesh.data * config.mesh.model > 1:
+        raise ValueError(
+            "train.sampler='device' is for one device; use --config.train.sampler=host "
+            "with a mesh of several"
+        )
+    if config.train.compute_dtype not in ("auto", "float32", "bfloat16"):
+        raise ValueError(
+            f"train.compute_dtype={config.train.compute_dtype!r}: expected 'auto', "
+            "'float32' or 'bfloat16'"
+        )
+    make_mesh(config)
     if not 0 <= config.train.average_decay < 1:
         raise ValueError(
             f"train.average_decay={config.train.average_decay}: expected 0 to below 1"

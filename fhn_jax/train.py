@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -170,9 +169,9 @@ class _Loop:
     ):
         self.config, self.checksum = config, checksum
         self.trainer, self.batches = trainer, batches
-        self.inputs, self.schedule, self.validation = inputs, schedule, validation
+        self.schedule, self.validation = schedule, validation
         self.writer, self.checkpoints = writer, checkpoints
-        self.key = jax.random.key(config.seed)
+        self.epochs = build.make_epochs(config, trainer, batches, inputs)
         self.total_steps = config.train.epochs * batches.steps
         self.started = time.monotonic()
         self.images = 0
@@ -193,19 +192,12 @@ class _Loop:
 
     def _epoch(self, state, epoch, skip, bar, stop):
         beta = tanh_scale(epoch, self.config.model.tanh_gamma)
-        step = epoch * self.batches.steps + skip
-        batches = ((b.items, b) for b in self.batches.epoch(epoch, skip))
-        for batch, streamed in self.inputs.stream(batches):
-            rate = np.float32(self.schedule.rate(step))
-            state = self.trainer.step(
-                state, self.key, np.float32(beta), rate, batch, streamed,
-                self.inputs.tables,
-            )  # fmt: skip
-            step += 1
-            self.images += int((batch.items >= 0).sum())
-            bar.update()
+        for advance, step in self.epochs.advances(self.schedule, epoch, skip, beta):
+            state, images = advance(state)
+            self.images += images
+            bar.update(step - bar.n)
             if due(step, self.config.train.log_steps, self.total_steps):
-                state = self._log(state, step, rate)
+                state = self._log(state, step)
             if stop.asked and step % self.batches.steps:
                 self._save(state)
                 raise Interrupted(f"stopped after step {step}; run again to go on")
@@ -216,13 +208,13 @@ class _Loop:
             raise Interrupted(f"stopped after epoch {epoch + 1}; run again to go on")
         return state, step
 
-    def _log(self, state, step, rate) -> TrainState:
+    def _log(self, state, step) -> TrainState:
         state, means = take_means(state)
         seconds = time.monotonic() - self.started
         line = {"epoch": step / self.batches.steps}
         line |= {f"train/{name}": value for name, value in means.items()}
         line |= {
-            "train/rate": float(rate),
+            "train/rate": float(np.float32(self.schedule.rate(step - 1))),
             "train/seconds": round(seconds, 3),
             "train/images_per_second": round(self.images / max(seconds, 1e-9), 1),
         }

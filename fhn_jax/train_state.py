@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from fhn_jax import sharding
 from fhn_jax.data.batches import Batch
 from fhn_jax.losses import bpr_loss, softmax_loss, vse_loss
 from fhn_jax.models.augment import Augmentation, normalise
@@ -161,6 +163,9 @@ class Trainer:
       augmentation: of training images.
       mean, std: of pixels, for normalisation.
       average_decay: of the moving average of variables, 0 for none.
+      compute_dtype: of the encoders' arithmetic, "float32" or "bfloat16"; variables,
+        codes, scores and losses are float32 in any case.
+      mesh: of devices that share the work, see `sharding`; None for one device.
     """
 
     def __init__(
@@ -175,6 +180,8 @@ class Trainer:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         average_decay: float = 0.0,
+        compute_dtype: str = "float32",
+        mesh: Mesh | None = None,
     ):
         self.graphdef, self._params, self.constants = nnx.split(model, nnx.Param, ...)
         self.optimizer, self.objective = optimizer, objective
@@ -183,10 +190,18 @@ class Trainer:
         self.average_decay = average_decay
         self.modalities = model.modalities
         self.takes_images = model.backbone is not None
-        self.step = jax.jit(self._step, donate_argnums=0)
+        self.compute_dtype = jnp.dtype(compute_dtype)
+        self.mesh = mesh
+        self.step = self._jit_step()
 
     def init(self) -> TrainState:
         """The state before the first step."""
+        state = self._start()
+        if self.mesh is None:
+            return state
+        return jax.device_put(state, sharding.of_state(self.mesh, state))
+
+    def _start(self) -> TrainState:
         params = jax.tree.map(jnp.array, self._params)
         average = jax.tree.map(jnp.array, params) if self.average_decay else None
         return TrainState(
@@ -196,6 +211,18 @@ class Trainer:
             average=average,
             sums=zero_sums(),
             bad_steps={name: jnp.full((), -1, jnp.int32) for name in METRICS},
+        )
+
+    def _jit_step(self):
+        if self.mesh is None:
+            return jax.jit(self._step, donate_argnums=0)
+        rows, copies = sharding.by_rows(self.mesh), sharding.everywhere(self.mesh)
+        state = sharding.of_state(self.mesh, jax.eval_shape(self._start))
+        return jax.jit(
+            self._step,
+            donate_argnums=0,
+            in_shardings=(state, copies, copies, copies, rows, rows, copies),
+            out_shardings=state,
         )
 
     def model(self, state: TrainState) -> FashionHashNet:
@@ -256,9 +283,7 @@ class Trainer:
 
     def _loss(self, dropout_key, beta, batch, inputs, params):
         model = nnx.merge(self.graphdef, params, self.constants, copy=True)
-        latents = model.item_latents(
-            inputs, self.segments, nnx.Rngs(dropout=dropout_key)
-        )
+        latents = self._latents(model, params, inputs, nnx.Rngs(dropout=dropout_key))
         relaxed, binary = model.scores(
             batch.users, latents, batch.outfits, self.slots, beta
         )
@@ -289,6 +314,17 @@ class Trainer:
             "rows": rows,
         }
         return loss, sums
+
+    def _latents(self, model, params, inputs, rngs):
+        """Latents of items, float32."""
+        if self.compute_dtype == jnp.float32:
+            return model.item_latents(inputs, self.segments, rngs)
+        params, inputs = jax.tree.map(
+            lambda x: x.astype(self.compute_dtype), (params, inputs)
+        )
+        model = nnx.merge(self.graphdef, params, self.constants, copy=True)
+        latents = model.item_latents(inputs, self.segments, rngs)
+        return jax.tree.map(lambda z: z.astype(jnp.float32), latents)
 
 
 def zero_sums() -> dict[str, Float[Array, ""]]:

@@ -91,6 +91,7 @@ def compiled_once(folder):
     }
     before = {name: getattr(jax.config, name) for name in options}
     variables = {name.upper(): str(value) for name, value in options.items()}
+    environment = {name: os.environ.get(name) for name in variables}
     for name, value in options.items():
         jax.config.update(name, value)
     os.environ.update(variables)
@@ -98,8 +99,10 @@ def compiled_once(folder):
     try:
         yield
     finally:
-        for name in variables:
+        for name, value in environment.items():
             del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
         for name, value in before.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()

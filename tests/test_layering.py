@@ -225,6 +225,15 @@ def test_no_file_is_called_utils():
     ]
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["fhn_jax.train_state", "fhn_jax.epochs", "fhn_jax.schedule", "fhn_jax.sharding"],
+)
+def test_the_step_can_be_measured_with_jax_alone(module):
+    absent = {"tensorflow", "lmdb", "ml_collections", "wandb", "orbax", "PIL"}
+    assert not {name.partition(".")[0] for name in at_start(module)} & absent
+
+
 def test_starting_the_command_line_loads_nothing_slow():
     program = "import sys, fhn_jax.main; print(*sys.modules)"
     done = subprocess.run(

@@ -418,7 +418,7 @@ def test_data_polyvore_is_taken_if_it_is_there(at_home, no_demo):
         ),
         (
             {"data.cache": "disk"},
-            "data.cache='disk': expected one of auto, device, none",
+            "data.cache='disk': expected one of auto, device, host, none",
         ),
         ({"data.variant": "9"}, r"tuples_9 is missing: .* has the variants \['8'\]"),
         ({"wandb.mode": "onlin"}, "config.wandb.mode='onlin': expected one of offline"),

@@ -162,10 +162,12 @@ class Setting:
         ratio=2,
         batch_size=8,
         augmentation=None,
+        multiple=1,
+        compute_dtype="float32",
     ):
         self.data = catalogue(random_positives(4, 5, SIZES), SIZES)
         sampler = NegativeSampler(self.data, "random_online", ratio=ratio)
-        self.batches = TrainBatches(self.data, sampler, batch_size, 0)
+        self.batches = TrainBatches(self.data, sampler, batch_size, 0, multiple)
         head = dict(hidden=5, input_dropout=0.0, dropout=dropout, stddev=0.5)
         shape = Shape(
             num_users=4,
@@ -201,6 +203,7 @@ class Setting:
             mean=MEAN,
             std=STD,
             average_decay=average_decay,
+            compute_dtype=compute_dtype,
         )
         rng = np.random.default_rng(0)
         n = self.data.num_items
@@ -486,3 +489,17 @@ def test_the_metric_that_broke_first_is_named(setting):
     state = setting.trainer.init()._replace(bad_steps=steps)
     with pytest.raises(FloatingPointError, match="train/vse_loss is not .* step 5"):
         take_means(state)
+
+
+def test_bfloat16_computes_nearly_the_same_and_keeps_float32_variables():
+    exact, rounded = (
+        Setting(modalities=("visual", "text"), compute_dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+    )
+    means = []
+    for setting in (exact, rounded):
+        state = setting.step(setting.trainer.init(), setting.batch())
+        assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.float32}
+        means.append(take_means(state)[1])
+    assert means[0]["loss"] != means[1]["loss"]
+    assert means[1]["loss"] == pytest.approx(means[0]["loss"], rel=0.02)

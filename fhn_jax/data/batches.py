@@ -39,6 +39,7 @@ class TrainBatches:
       sampler: of negatives.
       batch_size: positives in a batch; the last batch of an epoch is padded.
       seed: of the order.
+      multiple: segments are padded to a multiple of it, to be shared by devices.
     Attributes:
       segments: rows of each category in `Batch.items`, the same for every batch: as
         many as a batch can hold, or all items in use if they are fewer.
@@ -48,7 +49,12 @@ class TrainBatches:
     """
 
     def __init__(
-        self, catalogue: Catalogue, sampler: NegativeSampler, batch_size: int, seed: int
+        self,
+        catalogue: Catalogue,
+        sampler: NegativeSampler,
+        batch_size: int,
+        seed: int,
+        multiple: int = 1,
     ):
         self.positives = catalogue.splits["train"].positives
         if not 1 <= batch_size <= len(self.positives):
@@ -60,29 +66,39 @@ class TrainBatches:
         self.sampler, self.batch_size, self.seed = sampler, batch_size, seed
         self.slots = catalogue.slots
         self.offsets = catalogue.offsets
-        self.segments = tuple(
+        largest = (
             min(
                 batch_size * (1 + sampler.ratio) * self.slots.count(category),
                 len(ids),
             )
             for category, ids in enumerate(sampler.used_items)
         )
+        self.segments = tuple(-(-size // multiple) * multiple for size in largest)
         self.steps = math.ceil(len(self.positives) / batch_size)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Batches of an epoch; the first `skip` are left out (to resume within it)."""
+        rows, weights = self.order(epoch)
+        negatives = self.sampler.draw(epoch)
+        for step in range(skip, self.steps):
+            yield self._batch(rows[step], weights[step], negatives)
+
+    def order(
+        self, epoch: int
+    ) -> tuple[Int32[np.ndarray, "steps b"], Float32[np.ndarray, "steps b"]]:
+        """Which positives are in each batch of an epoch, and 1, or 0 for padding."""
         order = np.random.default_rng((self.seed, 1, epoch)).permutation(
             len(self.positives)
         )
-        negatives = self.sampler.draw(epoch)
-        for step in range(skip, self.steps):
-            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield self._batch(rows, negatives)
+        rows = np.empty((self.steps, self.batch_size), np.int32)
+        weights = np.zeros(rows.shape, np.float32)
+        for step in range(self.steps):
+            some = order[step * self.batch_size : (step + 1) * self.batch_size]
+            weights[step, : len(some)] = 1
+            rows[step] = np.resize(some, self.batch_size)
+        return rows, weights
 
-    def _batch(self, rows, negatives) -> Batch:
-        weights = np.zeros(self.batch_size, np.float32)
-        weights[: len(rows)] = 1
-        rows = np.resize(rows, self.batch_size)
+    def _batch(self, rows, weights, negatives) -> Batch:
         outfits = np.concatenate(
             [self.positives.items[rows, None], negatives[rows]], axis=1
         )

@@ -296,6 +296,7 @@ def load_table(
     names: Sequence[str],
     size: int | None,
     *,
+    table: UInt8[np.ndarray, "n h w 3"] | None = None,
     progress: Progress | None = None,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Decodes all images into one array.
@@ -304,6 +305,7 @@ def load_table(
       store: to read from.
       names: of the images.
       size: height and width in pixels, see `decode`. None: as they are, all equal.
+      table: to decode into; a new one if None.
       progress: called with the number of images done, and of all.
     Raises:
       KeyError: an image is missing.
@@ -311,13 +313,12 @@ def load_table(
     """
     if not names:
         raise ValueError("no image names: expected at least one")
-    table = np.empty(0, np.uint8)
 
     def sized(data: bytes, name: str) -> np.ndarray:
         return decode(data, name, size)
 
     for row, image in enumerate(_decoded(store, names, sized, progress)):
-        if not row:
+        if table is None:
             table = np.empty((len(names), *image.shape), np.uint8)
         if image.shape != table.shape[1:]:
             height, width = image.shape[:2]

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, UInt8
 
 from fhn_jax.data.images import ImageStore
-from fhn_jax.data.schema import Catalogue
 
 T = TypeVar("T")
-CACHES = ("auto", "device", "none")
-_AUTO_BYTES = 2**30
+CACHES = ("auto", "device", "host", "none")
+# What "auto" leaves of the free memory: to weights, gradients and activations on an
+# accelerator, and to everybody else on a CPU, where it is the host's own.
+_AUTO_SHARE = {"accelerator": 0.75, "cpu": 0.25}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class ItemInputs:
       images: the store, where images are streamed.
       names: item names by global id.
       image_size: pixels of a side.
+      pixels: decoded images in a memory-mapped file, where streamed from there.
     """
 
     tables: dict[str, Any]
@@ -36,6 +38,7 @@ class ItemInputs:
     images: ImageStore | None
     names: tuple[str, ...]
     image_size: int
+    pixels: UInt8[np.ndarray, "n h w 3"] | None = None
 
     def stream(
         self, batches: Iterable[tuple[Int32[np.ndarray, " n"], T]]
@@ -50,7 +53,7 @@ class ItemInputs:
         """
         if self.images is None:
             for ids, batch in batches:
-                yield batch, self._text_of(ids)
+                yield batch, self._pixels_of(ids) | self._text_of(ids)
             return
         from fhn_jax.data.pipeline import image_batches
 
@@ -68,23 +71,81 @@ class ItemInputs:
             ids, batch = ahead.popleft()
             yield batch, {"visual": images} | self._text_of(ids)
 
+    def _pixels_of(self, ids) -> dict[str, np.ndarray]:
+        if self.pixels is None:
+            return {}
+        # In the order of the file, which is kinder to a disk, then back.
+        wanted, where = np.unique(np.maximum(ids, 0), return_inverse=True)
+        return {"visual": np.asarray(self.pixels[wanted])[where]}
+
     def _text_of(self, ids) -> dict[str, np.ndarray]:
         return {} if self.text is None else {"text": self.text[np.maximum(ids, 0)]}
 
 
+@dataclasses.dataclass(frozen=True)
+class Free:
+    """Bytes that are free.
+
+    Attributes:
+      device: of the first device's memory, the host's where that is a CPU.
+      disk: where the file of decoded images would be.
+      is_cpu: whether the device is a CPU.
+    """
+
+    device: int
+    disk: int
+    is_cpu: bool
+
+
 def choose_cache(
-    cache: str, catalogue: Catalogue, image_size: int, text_dim: int
-) -> str:
-    """Where item inputs live: "device" or "none" (streamed).
+    cache: str, image_bytes: int, text_bytes: int, free: Free
+) -> tuple[str, str]:
+    """Where item inputs live, and why.
+
+    | cache  | images and text                                                      |
+    |--------|----------------------------------------------------------------------|
+    | device | decoded, on the device, gathered inside the step                     |
+    | host   | decoded once into a memory-mapped file, read batch by batch          |
+    | none   | read from the store and decoded batch by batch                       |
+    | auto   | device if the tables fit its free memory well, else host if the file |
+    |        | fits the disk, else none                                             |
 
     Args:
-      cache: one of `CACHES`; "auto" takes the device for tables of up to 1 GiB.
+      cache: one of `CACHES`.
+      image_bytes, text_bytes: size of the tables of all items; 0 without.
+      free: what is free.
+    Returns:
+      one of "device", "host" and "none", and a line for the user.
     Raises:
-      ValueError: unknown.
+      ValueError: unknown, or "device" was asked for and the tables do not fit.
     """
     if cache not in CACHES:
         raise ValueError(f"data.cache={cache!r}: expected one of {', '.join(CACHES)}")
+    size = image_bytes + text_bytes
+    what = f"decoded items of {_gib(size)}, {_gib(free.device)} of memory free"
+    if cache == "device" and size > free.device:
+        raise ValueError(
+            f"data.cache='device': the tables of all items take {_gib(size)}, and "
+            f"{_gib(free.device)} of the device's memory are free; use "
+            "--config.data.cache=host, or a smaller data.image_size"
+        )
     if cache != "auto":
-        return cache
-    size = catalogue.num_items * (3 * image_size**2 + 4 * text_dim)
-    return "device" if size <= _AUTO_BYTES else "none"
+        return cache, f"data.cache={cache}: {what}"
+    share = _AUTO_SHARE["cpu" if free.is_cpu else "accelerator"]
+    if size <= share * free.device:
+        return "device", f"data.cache=auto takes device: {what}"
+    if not image_bytes:
+        return "none", f"data.cache=auto takes none, text is streamed: {what}"
+    if image_bytes <= 0.9 * free.disk:
+        return "host", (
+            f"data.cache=auto falls back to host, a file on disk: {what}, of which it "
+            f"takes at most {share:.0%}"
+        )
+    return "none", (
+        f"data.cache=auto falls back to none, decoding in every epoch: {what}, and "
+        f"{_gib(free.disk)} of disk"
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.2f} GiB"

@@ -7,7 +7,7 @@ from fhn_jax.data.schema import Catalogue
 
 NEGATIVES = ("random_online", "random_fixed", "hard_online", "hard_fixed")
 HARD_SCHEDULES = ("constant", "sqrt")
-_MAX_REDRAWS = 100
+MAX_REDRAWS = 100
 # Redraws after which a positive whose neighbours are all positives is given up.
 _MAX_SWAPS = 50
 
@@ -171,7 +171,7 @@ class NegativeSampler:
         todo = np.ones(shape, bool)
         one_top = self._repeated_slots()
         swap = rng.random(shape) < self.swap_share if self.swap_share else ~todo
-        for redraws in range(_MAX_REDRAWS):
+        for redraws in range(MAX_REDRAWS):
             rows = np.nonzero(todo)
             drawn = np.stack(
                 [
@@ -192,17 +192,14 @@ class NegativeSampler:
             todo[rows] = np.isin(outfit_keys(drawn, self.sizes), self.keys)
             if not todo.any():
                 return items
-        raise ValueError(
-            f"no random negative found in {_MAX_REDRAWS} draws: nearly all combinations "
-            "of the training items are positives; use train.negatives='random_fixed'"
-        )
+        raise no_negative_error()
 
     def _hard(self, rng, shape):
         """Positives of anybody, and whether each is a valid hard negative."""
         users = np.broadcast_to(self.positives.users[:, None], shape)
         items = np.empty((*shape, len(self.slots)), np.int64)
         valid = np.zeros(shape, bool)
-        for _ in range(_MAX_REDRAWS):
+        for _ in range(MAX_REDRAWS):
             rows = np.nonzero(~valid)
             drawn = self.positives.items[
                 rng.integers(len(self.positives), size=len(rows[0]))
@@ -225,6 +222,14 @@ class NegativeSampler:
             for slot in range(1, len(self.slots))
             if self.slots[slot] == self.slots[slot - 1]
         }
+
+
+def no_negative_error() -> ValueError:
+    """The error for data that leave nearly nothing to draw."""
+    return ValueError(
+        f"no random negative found in {MAX_REDRAWS} draws: nearly all combinations of "
+        "the training items are positives; use train.negatives='random_fixed'"
+    )
 
 
 def _items_by_category(items, slots) -> tuple[Int32[np.ndarray, " _n"], ...]:

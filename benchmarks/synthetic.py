@@ -1,0 +1,93 @@
+"""Networks and data of the true sizes, without files, for benchmarks.
+
+Nothing here needs tensorflow, lmdb, ml_collections or wandb: a machine with jax, flax
+and optax can measure.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+
+from fhn_jax.data.schema import Catalogue, Outfits, Split
+from fhn_jax.models.augment import Augmentation
+from fhn_jax.models.fashion_hash_net import FashionHashNet, Shape
+from fhn_jax.models.hashing import Hash
+from fhn_jax.train_state import Objective, Trainer, make_optimizer
+
+SLOTS = (0, 1, 2)
+CATEGORIES = ("top", "bottom", "shoe")
+TEXT_DIM = 2400
+BITS = 128
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The sizes of Polyvore-630: 205,234 items, and its users and training outfits.
+POLYVORE_630 = dict(items=(68_412, 68_411, 68_411), users=630, outfits=127_326)
+
+
+def model(
+    modalities: tuple[str, ...], backbone: str, image_size: int, users: int
+) -> FashionHashNet:
+    """The network with the reference's settings, on start weights."""
+    shape = Shape(users, SLOTS, text_dim=TEXT_DIM, image_size=image_size)
+    visual = dict(hidden=0, input_dropout=0.5, dropout=0.5, stddev=0.01)
+    text = dict(hidden=1024, input_dropout=0.0, dropout=0.5, stddev=0.01)
+    return FashionHashNet(
+        shape,
+        modalities=modalities,
+        bits=BITS,
+        hash=Hash("ste"),
+        backbone=dict(name=backbone),
+        visual_head=visual,
+        text_head=text,
+        single=False,
+        user=dict(share_user=False, stddev=0.01),
+        matching=dict(hash_types=3),
+        rngs=nnx.Rngs(0),
+    )
+
+
+def trainer(network: FashionHashNet, segments: tuple[int, ...], **options) -> Trainer:
+    """The training step with the reference's settings.
+
+    Args:
+      network: from `model`.
+      segments: rows of each category in a batch's items.
+      options: of `Trainer`.
+    """
+    rates = dict(user=10.0, backbone=0.001, visual=0.01, text=0.01, matching=0.1)
+    return Trainer(
+        network,
+        make_optimizer("sgd", rates, weight_decay=1e-6, momentum=0.9),
+        Objective("bpr", binary_share=0.5, vse_weight=0.1, margin=0.1),
+        segments=segments,
+        slots=SLOTS,
+        augmentation=Augmentation(flip=True),
+        mean=MEAN,
+        std=STD,
+        **options,
+    )
+
+
+def catalogue(
+    items: tuple[int, ...], users: int, outfits: int, seed: int = 0
+) -> Catalogue:
+    """A catalogue with a train split of random outfits, every user with some."""
+    rng = np.random.default_rng(seed)
+    owners = np.sort(np.resize(np.arange(users, dtype=np.int32), outfits))
+    table = np.stack([rng.integers(n, size=outfits) for n in items], axis=1)
+    positives = Outfits(owners, table.astype(np.int32))
+    return Catalogue(
+        root=Path("synthetic"),
+        variant="synthetic",
+        dataset="synthetic",
+        num_users=users,
+        categories=CATEGORIES,
+        slots=SLOTS,
+        names=tuple(
+            tuple(f"{category}_{i}.jpg" for i in range(n))
+            for category, n in zip(CATEGORIES, items, strict=True)
+        ),
+        splits={"train": Split("train", positives, {})},
+        fitb={},
+        checksum="0" * 64,
+    )

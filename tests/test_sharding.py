@@ -1,0 +1,139 @@
+"""One step, on one device and on several virtual ones."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from polyvore_u import write_polyvore_u
+from runs import flags, run, settings
+from runs import steps as steps_of
+
+from fhn_jax import build, sharding
+
+REPOSITORY = Path(__file__).parents[1]
+
+# Trains a few steps on a data x model mesh and prints the loss, a checksum of each
+# variable, and how many columns of the user table and its moments each device holds.
+STEPS = """
+import json, sys
+import jax
+data, model = map(int, sys.argv[1:])
+jax.config.update("jax_num_cpu_devices", 8)
+import numpy as np
+from tests.test_train_state import Setting, RATES
+from fhn_jax import sharding
+from fhn_jax.train_state import Objective, Trainer, make_optimizer, take_means
+
+setting = Setting(
+    modalities=("visual", "text"), optimizer=make_optimizer("adam", RATES),
+    objective=Objective(binary_share=0.5, vse_weight=0.3), ratio=1, multiple=8,
+    average_decay=0.9,
+)
+mesh = sharding.make_mesh(data, model) if data * model > 1 else None
+one = setting.trainer
+trainer = Trainer(
+    setting.model, one.optimizer, one.objective, segments=one.segments,
+    slots=one.slots, augmentation=one.augmentation, mean=one.mean, std=one.std,
+    average_decay=one.average_decay, mesh=mesh,
+)
+state = trainer.init()
+for batch in setting.batches.epoch(0):
+    rows = {m: np.asarray(t)[np.maximum(batch.items, 0)]
+            for m, t in setting.tables.items()}
+    state = trainer.step(state, jax.random.key(0), np.float32(1), np.float32(1),
+                         batch, rows, {})
+shards = {}
+for path, x in jax.tree_util.tree_flatten_with_path(state)[0]:
+    if sharding._is_user_table(path):
+        shards[jax.tree_util.keystr(path)] = x.addressable_shards[0].data.shape
+_, means = take_means(state)
+params = [np.asarray(x).ravel()[:4096].tolist() for x in jax.tree.leaves(state.params)]
+print(json.dumps({"means": means, "params": params, "shards": shards}))
+"""
+
+
+def steps(data, model):
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment.pop("XLA_FLAGS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS, str(data), str(model)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def on_one():
+    return steps(1, 1)
+
+
+@pytest.mark.parametrize(("data", "model"), [(8, 1), (4, 2)])
+def test_several_devices_train_as_one(on_one, data, model):
+    several = steps(data, model)
+    assert several["means"] == pytest.approx(on_one["means"], rel=1e-5, abs=1e-5)
+    for ours, theirs in zip(several["params"], on_one["params"], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    # The table itself, its average and both moments of Adam.
+    assert len(several["shards"]) == 4
+    assert {tuple(x) for x in several["shards"].values()} == {(4, 8 // model)}
+
+
+def test_a_batch_that_does_not_divide_names_the_next_size():
+    mesh = jax.sharding.AbstractMesh((8, 1), (sharding.DATA, sharding.MODEL))
+    sharding.check_batch_size(104, mesh)
+    text = r"batch_size=100 must be divisible by the 8 devices .*batch_size=104"
+    with pytest.raises(ValueError, match=text):
+        sharding.check_batch_size(100, mesh)
+
+
+@pytest.mark.parametrize(("data", "model"), [(64, 1), (0, 1)])
+def test_a_mesh_of_more_devices_than_there_are_is_refused(data, model):
+    with pytest.raises(ValueError, match=f"mesh.data={data} x mesh.model=1: expected"):
+        sharding.make_mesh(data, model)
+
+
+def test_a_model_axis_that_does_not_divide_the_bits_is_refused():
+    mesh = jax.sharding.AbstractMesh((1, 3), (sharding.DATA, sharding.MODEL))
+    table = {"user": {"embedding": np.zeros((5, 8))}}
+    with pytest.raises(ValueError, match="mesh.model=3 does not divide the 8 columns"):
+        sharding.of_state(mesh, table)
+
+
+def test_a_run_on_a_mesh_is_saved_and_restored(tmp_path):
+    root = write_polyvore_u(tmp_path / "data", image_size=None)
+    values = {"mesh.data": 2, "mesh.model": 2, "train.epochs": 1}
+    program = "import jax; jax.config.update('jax_num_cpu_devices', 4)"
+    arguments = ["train", *flags(root, values), f"--workdir={tmp_path / 'run'}"]
+    code, _, err = run(arguments, patch=program)
+    assert code == 0, err
+    assert steps_of(tmp_path / "run") == [6]
+    code, _, err = run(arguments, patch=program)
+    assert code == 0, err
+    assert "is trained to the end already" in err
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (
+            {"mesh.data": 2, "train.sampler": "device"},
+            "'device' is for one device; use",
+        ),
+        ({"mesh.data": 0}, "mesh.data=0: expected at least 1"),
+        ({"mesh.data": 512}, "mesh.data=512 x mesh.model=1: expected"),
+        ({"train.sampler": "tpu"}, "'tpu': expected 'host' or 'device'"),
+        ({"train.compute_dtype": "half"}, "'half': expected 'auto', 'float32' or"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path, values, text):
+    with pytest.raises(ValueError, match=text):
+        build.check_config(settings(tmp_path, values))
