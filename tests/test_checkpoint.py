@@ -149,7 +149,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, params, fault):
         with pytest.raises(ValueError, match=re.escape(fault)) as caught:
             checkpoints.restore(state_of(0, **params), 1)
     assert str(folder / "1") in str(caught.value)
-    assert "use that one, or another --workdir" in str(caught.value)
+    assert "use those, or another --workdir" in str(caught.value)
 
 
 def test_a_restored_state_may_be_donated(tmp_path):

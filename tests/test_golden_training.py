@@ -24,7 +24,7 @@ def text_network():
         modalities=("text",),
         bits=16,
         hash=Hash("tanh"),
-        backbone={},
+        backbone=dict(name="tiny"),  # not there, without images
         visual_head={},
         text_head=head,
         single=False,

@@ -225,7 +225,9 @@ def test_a_ranking_gives_ties_to_the_wrong_outfit(catalogue):
         "liked": np.zeros(len(part.positives), np.float32),
         "random": np.zeros(len(part.negatives["random"]), np.float32),
     }
-    items, liked, values = report._ranking(part, scores, 3)
+    items, liked, _ = evaluate.ranked_outfits(
+        3, part.positives, part.negatives["random"], *scores.values()
+    )
     assert liked.tolist() == [False] * 6 + [True] * 2
     np.testing.assert_array_equal(
         items[-2:], part.positives.items[part.positives.users == 3]
