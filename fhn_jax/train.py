@@ -227,6 +227,7 @@ class _Loop:
         if not due(epoch, self.config.train.val_epochs, last):
             return state
         paused = time.monotonic()
+        take_means(state)  # Names what is not finite, before validation trips over it.
         score, measured = None, {}
         if self.validation is not None:
             beta = _beta(self.config, step, self.batches.steps)

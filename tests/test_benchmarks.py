@@ -15,9 +15,10 @@ def harness():
     sys.path.insert(0, str(FOLDER))
     try:
         import harness
+
+        yield harness  # The processes that it starts look for it there too.
     finally:
         sys.path.remove(str(FOLDER))
-    return harness
 
 
 def test_a_report_is_a_table_and_a_file_of_medians(harness, tmp_path, capsys):

@@ -174,7 +174,9 @@ def test_a_run_on_the_device_resumes_bit_for_bit(root, tmp_path, monkeypatch):
 
 def test_a_loss_that_is_not_finite_is_named_with_its_step(root, tmp_path):
     config = settings(root, DEVICE | {"optimizer.rates.user": 1e38})
-    with pytest.raises(FloatingPointError, match="not finite since step 2"):
+    with pytest.raises(
+        FloatingPointError, match=r"^train/\w+ is not finite since step [1-9]"
+    ):
         train(config, tmp_path / "run")
 
 

@@ -499,7 +499,9 @@ def test_bfloat16_computes_nearly_the_same_and_keeps_float32_variables():
     means = []
     for setting in (exact, rounded):
         state = setting.step(setting.trainer.init(), setting.batch())
-        assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.float32}
+        assert {x.dtype for x in jax.tree.leaves(state.params)} == {
+            jnp.dtype("float32")
+        }
         means.append(take_means(state)[1])
     assert means[0]["loss"] != means[1]["loss"]
     assert means[1]["loss"] == pytest.approx(means[0]["loss"], rel=0.02)

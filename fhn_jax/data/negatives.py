@@ -160,8 +160,8 @@ class NegativeSampler:
             items = np.where((hard & valid)[..., None], others, items)
         return items.astype(np.int32)
 
-    def hard_share_of(self, epoch: int) -> float:
-        """Share of hard negatives in an epoch, from 0."""
+    def hard_share_of(self, epoch):
+        """Share of hard negatives in an epoch from 0, a number or, in jit, an array."""
         if self.hard_schedule == "sqrt":
             return self.hard_share * (epoch / self.epochs) ** 0.5
         return self.hard_share
