@@ -147,7 +147,12 @@ def test_metrics_have_the_promised_names(main_job):
 @pytest.mark.slow
 def test_the_main_job_says_what_it_does_and_no_more(main_job):
     _, out, err = main_job
-    starts = ("decoding images: ", "epoch ", "encoding items: ")
+    starts = (
+        "data.cache=auto takes ",
+        "decoding images: ",
+        "epoch ",
+        "encoding items: ",
+    )
     assert [line for line in err.splitlines() if not line.startswith(starts)] == []
     lines = out.splitlines()
     assert lines[0] == "tiny, test split: 8 users, 16 positives"
