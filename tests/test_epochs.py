@@ -1,6 +1,7 @@
 """Epochs on the device: the same batches as the host's, and negatives drawn alike."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -172,12 +173,16 @@ def test_a_run_on_the_device_resumes_bit_for_bit(root, tmp_path, monkeypatch):
     assert_equal_runs(config, tmp_path / "stopped", tmp_path / "whole")
 
 
-def test_a_loss_that_is_not_finite_is_named_with_its_step(root, tmp_path):
-    config = settings(root, DEVICE | {"optimizer.rates.user": 1e38})
-    with pytest.raises(
-        FloatingPointError, match=r"^train/\w+ is not finite since step [1-9]"
-    ):
-        train(config, tmp_path / "run")
+def test_a_loss_that_is_not_finite_is_named_with_the_step_of_the_host(root, tmp_path):
+    texts = []
+    for sampler in ("host", "device"):
+        changes = {"train.sampler": sampler, "train.negatives": "random_fixed"}
+        changes["optimizer.rates.user"] = 1e38
+        with pytest.raises(FloatingPointError) as caught:
+            train(settings(root, DEVICE | changes), tmp_path / sampler)
+        texts.append(str(caught.value))
+    assert texts[0] == texts[1]
+    assert re.match(r"train/\w+ is not finite since step [1-9]", texts[0])
 
 
 def test_items_that_are_not_on_the_device_are_refused(root, tmp_path):
