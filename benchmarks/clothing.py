@@ -53,15 +53,28 @@ def run(case: str, seed: int, root: Path, variant: str) -> None:
             f"--workdir={workdir}",
         ]
         subprocess.run(command, cwd=REPOSITORY, check=True)
-        config = json.loads((workdir / "config.json").read_text())
-        config["data"]["root"] = root.name  # Not where it lies on this machine.
-        (workdir / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        LOGS.mkdir(exist_ok=True)
-        partial = LOGS / f".{case}-{seed}.{os.getpid()}"
-        partial.mkdir()
-        for name in KEPT:
+        keep(workdir, kept)
+
+
+def keep(workdir: Path, kept: Path, **replaced: str) -> None:
+    """Copies the logs of a run to a new folder, all or none of them.
+
+    Args:
+      replaced: sections of the settings with a path → the setting that holds it, of
+        which the last part is kept: not where it lies on this machine.
+    """
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_name(f".{kept.name}.{os.getpid()}")
+    partial.mkdir()
+    for name in KEPT:
+        if (workdir / name).is_file():
             shutil.copy(workdir / name, partial / name)
-        partial.rename(kept)
+    if (partial / "config.json").is_file():
+        config = json.loads((partial / "config.json").read_text())
+        for section, key in ({"data": "root"} | replaced).items():
+            config[section][key] = Path(config[section][key]).name
+        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    partial.rename(kept)
 
 
 def table() -> str:
@@ -84,19 +97,20 @@ def table() -> str:
                 for r in runs
             ]
             cells = [
-                _cell([s["auc"] for s in scores]),
-                _cell([r["hard"][which]["auc"] for r in runs]),
+                cell([s["auc"] for s in scores]),
+                cell([r["hard"][which]["auc"] for r in runs]),
                 *(
-                    _cell([s[name] for s in scores])
+                    cell([s[name] for s in scores])
                     for name in ("ndcg", "ndcg_parity", "fitb", "fitb_parity")
                 ),
-                _cell(gaps) if which == "binary" else "",
+                cell(gaps) if which == "binary" else "",
             ]
             lines.append(f"| {case} | {which} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cell(values: Sequence[float]) -> str:
+def cell(values: Sequence[float]) -> str:
+    """The median and the range."""
     ends = f"{min(values):.3f}–{max(values):.3f}"
     return f"{statistics.median(values):.3f} ({ends})"
 

@@ -3,6 +3,7 @@ r"""New users on a trained run: only they are learned, all else is frozen.
 python -m fhn_jax.main cold-start --config configs/cold_start.py:data=53,base=runs/vse_t3
 python -m fhn_jax.main cold-start --config configs/cold_start.py:data=53,method=similarity
 python -m fhn_jax.main cold-start --config configs/cold_start.py:data=53,method=fit
+python -m fhn_jax.main cold-start --config configs/cold_start.py:data=53,method=random
 python -m fhn_jax.main cold-start --config configs/cold_start.py:data=53,method=study
 """
 
@@ -18,7 +19,7 @@ def get_config(arg=None):
 
     Args:
       arg: base=…, the workdir of the base run; of=…, the name of its config; method=…,
-        one of retrain, similarity, fit, study; and the arguments of the base run.
+        one of retrain, similarity, fit, random, study; and the arguments of the base run.
     """
     parts = (arg or "").split(",")
     own = [part for part in parts if part.partition("=")[0] in OWN]

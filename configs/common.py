@@ -154,7 +154,6 @@ def fashion_hash_net(modalities, arg):
             ratio=1,
             hard_share=0.8,
             hard_schedule="constant",
-            swap_share=0.0,
             average_decay=0.0,
             log_steps=50,
             val_epochs=1,

@@ -3,14 +3,17 @@
     python -m data_tools.split_users data/polyvore 630 base --random-users 500
     python -m data_tools.split_users data/polyvore 630 new --random-users 500 --rest
     python -m data_tools.split_users data/polyvore 630 few --share 0.05 --negatives 2
+    python -m data_tools.split_users data/polyvore 630 guests --users 500-629 --at-most 10
 
 The first two make the sets of a cold-start study: known users, and new ones. Users are
 numbered anew without gaps, in their old order; `users` in the folder says who they
 were. Items keep their ids, and the image lists are copied, so that the items of a model
-of the one set are those of the other.
+of the one set are those of the other. The hard negatives of the known users may be
+outfits of new ones; train.negatives="hard_online" draws from the known users alone.
 
 The third keeps a share of each user's training outfits, a positive with all its
-negatives or the first few of them; validation, test and questions stay whole. Which
+negatives or the first few of them; validation, test and questions stay whole. The fourth
+takes new users with ten outfits each, as a cold start has them. Which
 outfits are kept depends on the seed and the user alone, and those of a smaller share
 are among those of a larger one.
 """
@@ -53,7 +56,7 @@ def split_users(
       rest: take the users that would not have been taken.
       share: of each user's training positives that is kept, rounded, at least one.
       at_most: of each user's training positives, no more than this are kept.
-      negatives: the first so many of each positive are kept, in all splits. None: all.
+      negatives: the first so many of each training positive are kept. None: all.
       seed: of the users and positives that are drawn.
     Returns:
       the new variant, as read back.
@@ -107,7 +110,8 @@ def split_users(
                         "tuples_test_posi; take others"
                     )
                 continue
-            _copy_split(catalogue, split, source, folder, rows, taken, negatives)
+            kept = negatives if split == "train" else None
+            _copy_split(catalogue, split, source, folder, rows, taken, kept)
         for split in catalogue.fitb:
             _copy_questions(source, folder, f"fill_in_blank_{split}", taken)
     return read_catalogue(root, new_variant)
@@ -137,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--at-most", type=int, metavar="N", help="training outfits of a user to keep"
     )
     parser.add_argument(
-        "--negatives", type=int, metavar="K", help="to keep of each outfit"
+        "--negatives", type=int, metavar="K", help="to keep of each training outfit"
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
@@ -157,14 +161,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check_negatives(catalogue: Catalogue, negatives: int | None) -> None:
-    for name, split in catalogue.splits.items():
-        for kind in split.negatives:
-            if negatives is not None and negatives > split.ratio(kind):
-                raise ValueError(
-                    f"negatives={negatives}; tuples_{name}_{NEGATIVES[kind]} of "
-                    f"{catalogue.root}/tuples_{catalogue.variant} holds "
-                    f"{split.ratio(kind)} of each positive; expected at most as many"
-                )
+    train = catalogue.splits["train"]
+    for kind in train.negatives:
+        if negatives is not None and negatives > train.ratio(kind):
+            raise ValueError(
+                f"negatives={negatives}; tuples_train_{NEGATIVES[kind]} of "
+                f"{catalogue.root}/tuples_{catalogue.variant} holds "
+                f"{train.ratio(kind)} of each positive; expected at most as many"
+            )
 
 
 def _choose(

@@ -286,7 +286,6 @@ def make_batches(config: ConfigDict, catalogue: Catalogue) -> TrainBatches:
         ratio=config.train.ratio,
         hard_share=config.train.hard_share,
         hard_schedule=config.train.hard_schedule,
-        swap_share=config.train.swap_share,
         epochs=config.train.epochs,
         seed=config.seed,
     )

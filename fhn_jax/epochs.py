@@ -56,18 +56,11 @@ class DeviceSampler:
 
     Args:
       sampler: the host's; says what is drawn.
-    Raises:
-      ValueError: it swaps, which the device does not.
     Attributes:
       tables: arrays that `draw` reads, to be handed to it inside jit.
     """
 
     def __init__(self, sampler: NegativeSampler):
-        if sampler.swap_share:
-            raise ValueError(
-                f"train.swap_share={sampler.swap_share}: the device draws no swapped "
-                "negatives; use 0, or --config.train.sampler=host"
-            )
         self.ratio, self.slots = sampler.ratio, sampler.slots
         self.hard_share, self.hard_share_of = sampler.hard_share, sampler.hard_share_of
         self.fixed = sampler.kind.endswith("_fixed")

@@ -300,11 +300,11 @@ def test_features_are_resident_beside_text_that_is_streamed(tmp_path):
     ("slots", "options"),
     [
         (TWO_TOPS, dict(negatives="hard_online", hard_share=1.0, hard_schedule="sqrt")),
-        (TWO_TOPS, dict(negatives="random_online", swap_share=0.6, ratio=3)),
+        (TWO_TOPS, dict(negatives="random_online", ratio=3)),
         (THREE, dict(negatives="random_fixed", ratio=2)),
         (TWO_TOPS, dict(negatives="hard_fixed", ratio=2)),
     ],
-    ids=["hard_online", "swap_share", "random_fixed", "hard_fixed"],
+    ids=["hard_online", "random_online", "random_fixed", "hard_fixed"],
 )
 def test_every_kind_of_negatives_trains(tmp_path, slots, options):
     root = write_polyvore_u(tmp_path / "data", image_size=None, slots=slots)

@@ -166,74 +166,6 @@ def test_scheduled_hard_negatives_are_never_the_users_own(crowded):
         assert own.isdisjoint(zip(users, tuples(sampler.draw(epoch)), strict=True))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_swap_share_is_the_share_that_differs_in_one_slot(roomy, share):
-    sampler = NegativeSampler(roomy, "random_online", ratio=60, swap_share=share)
-    positives = roomy.splits["train"].positives.items[:, None]
-    differs = sampler.draw(0) != positives
-    once = differs.sum(axis=-1) == 1
-    # Of outfits drawn at random, these differ from a given one in one slot.
-    p = np.array([1 / (size - 1) for size in SIZES])
-    by_chance = sum((1 - p[s]) * np.prod(np.delete(p, s)) for s in range(3))
-    assert once.mean() == pytest.approx(share + (1 - share) * by_chance, abs=0.02)
-    assert differs.any(axis=-1).all()
-    if share == 1:
-        slots = differs[once].mean(axis=0)
-        np.testing.assert_allclose(slots, 1 / 3, atol=0.03)
-
-
-def test_the_item_swapped_in_is_any_of_the_training_items(roomy):
-    sampler = NegativeSampler(roomy, "random_online", ratio=200, swap_share=1.0)
-    drawn = sampler.draw(0)
-    differs = drawn != roomy.splits["train"].positives.items[:, None]
-    for slot, size in enumerate(SIZES):
-        counts = np.bincount(drawn[..., slot][differs[..., slot]], minlength=size)
-        assert counts[-1] == 0  # in no training positive
-        np.testing.assert_allclose(counts[:-1], counts.sum() / (size - 1), rtol=0.35)
-
-
-@pytest.mark.parametrize("kind", ["random_online", "hard_online"])
-def test_swapped_negatives_are_never_the_users_own(crowded, kind):
-    sampler = NegativeSampler(crowded, kind, ratio=50, swap_share=1.0, hard_share=0.5)
-    train = crowded.splits["train"].positives
-    own = {(u, o) for u, o in zip(train.users, tuples(train.items), strict=True)}
-    drawn = sampler.draw(0)
-    users = np.repeat(train.users, 50)
-    assert own.isdisjoint(zip(users, tuples(drawn), strict=True))
-    if kind == "random_online":
-        assert set(tuples(train.items)).isdisjoint(tuples(drawn))
-
-
-def test_hard_negatives_come_before_swapped_ones(roomy):
-    settings = dict(ratio=60, hard_share=0.5, swap_share=0.4)
-    drawn = NegativeSampler(roomy, "hard_online", **settings).draw(0)
-    positives = roomy.splits["train"].positives.items
-    hard = np.array([outfit in set(tuples(positives)) for outfit in tuples(drawn)])
-    assert hard.mean() == pytest.approx(0.5, abs=0.03)
-    once = ((drawn != positives[:, None]).sum(axis=-1) == 1).reshape(-1)
-    assert once[~hard].mean() == pytest.approx(0.4 + 0.6 * 0.03, abs=0.04)
-
-
-def test_positives_with_one_top_keep_one_when_a_slot_is_swapped():
-    rows = [(0, 0, 0, 1, 1), (0, 1, 2, 0, 0), (1, 3, 3, 2, 2), (1, 2, 0, 1, 2)]
-    data = catalogue(rows, (9, 3, 3), slots=TWO_TOPS)
-    drawn = NegativeSampler(data, "random_online", ratio=600, swap_share=1.0).draw(0)
-    differs = drawn != np.array(rows)[:, None, 1:]
-    np.testing.assert_array_equal(differs[[1, 3]].sum(axis=-1), 1)
-    one_top = differs[[0, 2]]
-    np.testing.assert_array_equal(one_top[..., 0], one_top[..., 1])
-    np.testing.assert_array_equal(one_top[..., 1:].sum(axis=-1), 1)
-
-
-def test_positives_between_positives_get_other_negatives():
-    # All outfits that differ from (0, 0) in one slot are positives.
-    rows = [(0, 0, 0), (0, 0, 1), (1, 0, 2), (1, 1, 0), (0, 2, 0)]
-    data = catalogue(rows, (3, 3), slots=(0, 1))
-    drawn = NegativeSampler(data, "random_online", ratio=20, swap_share=1.0).draw(0)
-    assert set(tuples(drawn[0])) == {(1, 1), (1, 2), (2, 1), (2, 2)}
-    assert set(tuples(drawn[1])) == {(1, 1), (2, 1)}
-
-
 # From the files
 
 
@@ -289,18 +221,6 @@ def test_ratio_below_one_is_refused(roomy):
 def test_share_out_of_range_is_refused(roomy, share):
     text = f"train.hard_share={share}: expected 0 to 1"
     assert_refused(roomy, "hard_online", text, hard_share=share)
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_swap_share_out_of_range_is_refused(roomy, share):
-    text = f"train.swap_share={share}: expected 0 to 1"
-    assert_refused(roomy, "random_online", text, swap_share=share)
-
-
-@pytest.mark.parametrize("kind", ["random_fixed", "hard_fixed"])
-def test_negatives_of_the_files_are_not_swapped(stored, kind):
-    text = f"train.swap_share=0.5, but train.negatives='{kind}' come from the files"
-    assert_refused(stored, kind, text, swap_share=0.5)
 
 
 def test_unknown_schedule_is_refused(roomy):

@@ -10,7 +10,7 @@ from random_codes import codes_of, random_codes
 from runs import REPOSITORY, compiled_once, quiet, run, settings
 
 from configs import cold_start
-from data_tools.hold_out_users import hold_out_users
+from data_tools.split_users import split_users
 from fhn_jax import actions, build
 from fhn_jax.checkpoint import flatten
 from fhn_jax.codes import Codes, Scorer
@@ -38,10 +38,10 @@ def compiled(tmp_path_factory):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """Five known and three new users of the same items."""
-    folder = tmp_path_factory.mktemp("data")
-    write_polyvore_u(folder / "all")
-    hold_out_users(folder / "all", "8", folder / "parted", new=3, likes=4, dislikes=8)
-    return folder / "parted"
+    root = write_polyvore_u(tmp_path_factory.mktemp("data") / "tiny")
+    split_users(root, "8", "5", users="0-4")
+    split_users(root, "8", "3", users="5-7", at_most=4, negatives=2)
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_other_items_are_encoded_by_the_base_run(root, base, tmp_path):
     [
         ("fit", {"model.bits": 32}, "has model.bits=16, this config 32; give the arg"),
         ("fit", {"model.modalities": ("visual",)}, r"has model.modalities=\('text',\)"),
-        ("dance", {}, "method='dance': expected one of retrain, similarity, fit, study"),
+        ("dance", {}, "method='dance': expected one of retrain, similarity, fit, random, st"),
         ("fit", {"cold_start.strength": -1.0}, "strength=-1.0: expected above 0"),
         ("similarity", {"cold_start.beta": 2.0}, "beta=2.0: expected 0 to 1"),
     ],

@@ -133,7 +133,7 @@ def test_a_positive_keeps_its_own_negatives(root, old, new, kind, negatives):
     for user, row, block in rows:
         want = theirs[place[user, *row]][:negatives]
         np.testing.assert_array_equal(block, want)
-    assert made.splits["test"].ratio(kind) == (negatives or 3)
+    assert made.splits["test"].ratio(kind) == 3
 
 
 def test_what_is_kept_depends_on_user_and_seed_alone_and_grows_with_the_share(

@@ -8,8 +8,6 @@ from fhn_jax.data.schema import Catalogue
 NEGATIVES = ("random_online", "random_fixed", "hard_online", "hard_fixed")
 HARD_SCHEDULES = ("constant", "sqrt")
 MAX_REDRAWS = 100
-# Redraws after which a positive whose neighbours are all positives is given up.
-_MAX_SWAPS = 50
 
 
 def outfit_keys(
@@ -47,10 +45,6 @@ class NegativeSampler:
     In epoch e (from 0) of E, the share of hard ones is `hard_share`, or with the
     schedule "sqrt" hard_share · sqrt(e / E).
 
-    Of the random ones drawn online, a share `swap_share` differs from the positive in
-    one slot alone, drawn at random: the question that fill-in-the-blank asks. Where all
-    such outfits are positives, it is random in all slots.
-
     A positive with one top (both top slots equal) has random negatives with one top;
     hard and fixed ones are as they come.
 
@@ -58,16 +52,15 @@ class NegativeSampler:
       catalogue: the data; its train split is used.
       kind: one of `NEGATIVES`.
       ratio: negatives of each positive.
-      hard_share, hard_schedule, swap_share: see above.
+      hard_share, hard_schedule: see above.
       epochs: E of the schedule.
       seed: of the draws.
     Attributes:
       used_items: sorted ids of the items that positives and negatives may hold, per
         category.
     Raises:
-      ValueError: unknown kind or schedule, a share out of range, swaps of fixed
-        negatives, files without these negatives, fewer of them than `ratio`, or
-        nothing to draw from.
+      ValueError: unknown kind or schedule, a share out of range, files without these
+        negatives, fewer of them than `ratio`, or nothing to draw from.
     """
 
     def __init__(
@@ -78,7 +71,6 @@ class NegativeSampler:
         ratio: int = 1,
         hard_share: float = 0.8,
         hard_schedule: str = "constant",
-        swap_share: float = 0.0,
         epochs: int = 1,
         seed: int = 0,
     ):
@@ -88,24 +80,17 @@ class NegativeSampler:
             )
         if ratio < 1:
             raise ValueError(f"train.ratio={ratio}: expected at least 1")
-        for name, share in (("hard_share", hard_share), ("swap_share", swap_share)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"train.{name}={share}: expected 0 to 1")
+        if not 0 <= hard_share <= 1:
+            raise ValueError(f"train.hard_share={hard_share}: expected 0 to 1")
         if hard_schedule not in HARD_SCHEDULES:
             raise ValueError(
                 f"train.hard_schedule={hard_schedule!r}: expected one of "
                 f"{', '.join(HARD_SCHEDULES)}"
             )
-        if swap_share and kind.endswith("_fixed"):
-            raise ValueError(
-                f"train.swap_share={swap_share}, but train.negatives={kind!r} come from "
-                "the files as they are; use 0, or negatives drawn online"
-            )
         split = catalogue.splits["train"]
         self.kind, self.ratio, self.seed = kind, ratio, seed
         self.hard_share = hard_share if kind == "hard_online" else 0.0
         self.hard_schedule, self.epochs = hard_schedule, epochs
-        self.swap_share = swap_share
         self.positives = split.positives
         self.slots = catalogue.slots
         if kind.endswith("_fixed"):
@@ -170,8 +155,7 @@ class NegativeSampler:
         items = np.empty((*shape, len(self.slots)), np.int64)
         todo = np.ones(shape, bool)
         one_top = self._repeated_slots()
-        swap = rng.random(shape) < self.swap_share if self.swap_share else ~todo
-        for redraws in range(MAX_REDRAWS):
+        for _ in range(MAX_REDRAWS):
             rows = np.nonzero(todo)
             drawn = np.stack(
                 [
@@ -180,11 +164,6 @@ class NegativeSampler:
                 ],
                 axis=-1,
             )
-            if redraws < _MAX_SWAPS and swap.any():
-                kept = self.positives.items[rows[0]]
-                other = rng.integers(len(self.slots), size=(len(drawn), 1))
-                swapped = np.where(np.arange(len(self.slots)) == other, drawn, kept)
-                drawn = np.where(swap[rows][:, None], swapped, drawn)
             for slot, repeats in one_top.items():
                 same = repeats[rows[0]]
                 drawn[same, slot] = drawn[same, slot - 1]

@@ -27,7 +27,7 @@ from fhn_jax.retrieval.cold_start import (
 from fhn_jax.retrieval.engine import Hits
 from fhn_jax.retrieval.recommend import stored_outfits, write_outfits
 
-METHODS = ("retrain", "similarity", "fit", "study")
+METHODS = ("retrain", "similarity", "fit", "random", "study")
 # The settings of `learners` in config.cold_start.
 OPTIONS = ("beta", "epsilon", "strength", "shrinkage")
 # The studies of the fork: weights of the similarity code, and how much of a user's
