@@ -5,7 +5,8 @@ r"""Converts a network trained with the reference to a workdir that evaluates.
         --workdir runs/reference
 
 A .net file is a state dict saved by PyTorch, read as in `convert_weights`. Afterwards
-extract-features, evaluate-rank and the other actions take the --workdir.
+extract-features, evaluate-rank and the other actions take the --workdir. A network of
+hash_types 2, which the reference scores by user terms alone, becomes one of type 1.
 """
 
 import argparse
@@ -104,6 +105,27 @@ def scale_of(weights: Mapping[str, np.ndarray]) -> float:
     return scales.pop() if scales else 1.0
 
 
+def without_type_2(
+    weights: Mapping[str, np.ndarray], config: ConfigDict
+) -> tuple[dict[str, np.ndarray], ConfigDict]:
+    """The network of hash types 1 that scores as the reference does with types 2.
+
+    DIFFERS: there the weights λ of pairs of items weigh products of user and items once
+    more, with 1 the first time. That is 20 times our user term with (1 + λ) / 2; with
+    its ablations, 20 times one of the two.
+    """
+    config = config.copy_and_resolve_references()
+    matching, name = config.model.matching, "core.weight"
+    changed = dict(weights)
+    if name in weights:
+        if matching.zero_item_term:
+            changed[name] = np.ones_like(weights[name])
+        elif not matching.zero_user_term:
+            changed[name] = (1 + weights[name]) / 2
+    matching.update(hash_types=1, zero_item_term=True, zero_user_term=False)
+    return changed, config
+
+
 def convert(
     weights: Mapping[str, np.ndarray],
     config: ConfigDict,
@@ -114,7 +136,7 @@ def convert(
 
     Args:
       weights: by the reference's names.
-      config: how the network was trained.
+      config: how the network was trained; of hash types 2, see `without_type_2`.
       workdir: without a checkpoint.
       catalogue: the data it was trained on.
     Returns:
@@ -127,6 +149,8 @@ def convert(
     if is_trained(workdir):
         raise FileExistsError(f"{workdir} holds a checkpoint; give another --workdir")
     build.check_config(config)
+    if config.model.matching.hash_types == 2:
+        weights, config = without_type_2(weights, config)
     text_dim = 0
     if "text" in config.model.modalities:
         text_dim = read_text_vectors(Path(config.data.root), catalogue).shape[1]

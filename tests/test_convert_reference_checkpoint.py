@@ -4,33 +4,65 @@ import numpy as np
 import pytest
 from polyvore_u import write_lines, write_table
 
-from data_tools.convert_reference_checkpoint import epoch_of, main, scale_of
-from fhn_jax.actions import ACTIONS, prepare
+from data_tools.convert_reference_checkpoint import (
+    convert,
+    epoch_of,
+    main,
+    read_config,
+    scale_of,
+    without_type_2,
+)
+from fhn_jax.actions import ACTIONS, _encode, prepare
 from fhn_jax.codes import Codes, Latents, Scorer
-from tests.golden_weights import SLOTS, assert_close, load, part
+from fhn_jax.data.items import ItemInputs
+from fhn_jax.data.schema import read_catalogue
+from fhn_jax.train import restore_best
+from tests.golden_weights import (
+    SLOTS,
+    assert_close,
+    load,
+    normal,
+    part,
+    recipe_weights,
+)
 from tests.torch_files import write_torch
 
-CONFIG = "configs/text_t3.py:hash={hash},hash_types={hash_types},bits=16"
+CONFIG = "configs/text_t3.py:hash={hash},hash_types={hash_types},bits={bits}"
 CASES = {
+    "ht0": dict(hash_types=0),
     "ht1": dict(hash_types=1),
+    "ht2": dict(hash_types=2),
     "ht3": dict(),
     "ht3_single": dict(values=["model.single=true"]),
     "ht3_share": dict(values=["model.user.share_user=true"]),
     "ht3_binary01": dict(hash="binary01"),
+    "ht3_nobin": dict(hash="none"),
     "ht3_zi": dict(values=["model.matching.zero_item_term=true"]),
+    "ht3_zu": dict(values=["model.matching.zero_user_term=true"]),
     "ht3_var": dict(),
 }
 
 
+def by_category(positive, negative):
+    """Inputs of all items, category by category: row, then outfit, then slot."""
+    inputs = np.stack([positive, negative], axis=1)
+    slots = np.array(SLOTS[inputs.shape[2]])
+    return np.concatenate(
+        [
+            inputs[:, :, slots == category].reshape(-1, *inputs.shape[3:])
+            for category in range(3)
+        ]
+    )
+
+
 def write_data(root, golden):
     """A data set whose outfits are those of a golden file, each item its own."""
-    inputs = np.stack([golden["pos"], golden["neg"]], axis=1)
-    rows, _, n, width = inputs.shape
+    rows, n, _ = golden["pos"].shape
     slots = SLOTS[n]
     categories = ("top", "bottom", "shoe")
     folder = root / "tuples_8"
     folder.mkdir(parents=True)
-    names, vectors = [], []
+    names = []
     outfits = np.zeros((rows, 2, n), int)
     for category, title in enumerate(categories):
         mine = [slot for slot, c in enumerate(slots) if c == category]
@@ -39,10 +71,9 @@ def write_data(root, golden):
         own = [f"{title}{i:03d}.jpg" for i in range(count)]
         write_lines(folder / f"image_list_{title}", own)
         names += own
-        vectors.append(inputs[:, :, mine].reshape(count, width))
     (root / "sentence_vector").mkdir()
     np.savez(root / "sentence_vector" / "semantic.npz", names=np.array(names),
-             vectors=np.concatenate(vectors))  # fmt: skip
+             vectors=by_category(golden["pos"], golden["neg"]))  # fmt: skip
     header = ",".join(["user", *(categories[c] for c in slots)])
     num_users = golden["num_users"]
     users = np.arange(num_users)
@@ -64,11 +95,11 @@ def golden_case(name):
     return golden, weights
 
 
-def command(tmp_path, *, hash="tanh", hash_types=3, values=()):
-    options = ["train.batch_size=4", "model.text_head.hidden=32", *values]
+def command(tmp_path, *, hash="tanh", hash_types=3, bits=16, hidden=32, values=()):
+    options = ["train.batch_size=4", f"model.text_head.hidden={hidden}", *values]
     return [
         str(tmp_path / "model.net"),
-        f"--config={CONFIG.format(hash=hash, hash_types=hash_types)}",
+        f"--config={CONFIG.format(hash=hash, hash_types=hash_types, bits=bits)}",
         f"--root={tmp_path / 'data'}",
         "--variant=8",
         f"--workdir={tmp_path / 'run'}",
@@ -91,16 +122,88 @@ def test_scores_of_the_exported_codes_are_those_of_the_reference(
     gamma = f"model.tanh_gamma={scale**2 - 1}"
     options["values"] = [*options.get("values", ()), gamma]
     assert main(command(tmp_path, **options)) == 0, capsys.readouterr().err
-    config, workdir = prepare(None, {}, None, tmp_path / "run")
+    scorer = exported(tmp_path / "run")
+    assert_scores(scorer, outfits, golden["uidx"], part(golden, f"s{scale}."))
+
+
+def exported(workdir):
+    """The scorer of a converted run."""
+    config, workdir = prepare(None, {}, None, workdir)
     ACTIONS["extract-features"](config, workdir, "test")
     codes = Codes.load(workdir / "codes.safetensors")
-    scorer = Scorer(codes, Latents.load(workdir / "latents.safetensors", codes))
-    users = golden["uidx"]
+    return Scorer(codes, Latents.load(workdir / "latents.safetensors", codes))
+
+
+def assert_scores(scorer, outfits, users, golden):
+    """Scores of both outfits of each row are those of the reference."""
     for kind, suffix in (("relaxed", ""), ("binary", "_binary")):
         for side, which in enumerate(("pos", "neg")):
             got = scorer.score(kind, users, outfits[:, side])
-            want = golden[f"s{scale}.score.{which}{suffix}"][:, 0]
-            assert_close(got, want, 1e-4)
+            assert_close(got, golden[f"score.{which}{suffix}"][:, 0], 1e-4)
+
+
+def test_scores_of_a_text_network_of_full_size_are_those_of_the_reference(
+    tmp_path, capsys
+):
+    golden = load("pairwise_full") | {"num_users": 6}
+    weights = recipe_weights("pairwise_full", golden["seed_weights"])
+    outfits = write_data(tmp_path / "data", golden)
+    scale = float(golden["scale"])
+    weights |= {f"encoder_t.{i}.scale": golden["scale"].reshape(1) for i in range(3)}
+    write_torch(tmp_path / "model.net", weights)
+    values = [f"model.tanh_gamma={scale**2 - 1}"]
+    options = dict(bits=32, hidden=1024, values=values)
+    assert main(command(tmp_path, **options)) == 0, capsys.readouterr().err
+    assert_scores(exported(tmp_path / "run"), outfits, golden["uidx"], golden)
+
+
+@pytest.mark.slow
+def test_scores_of_a_network_of_images_and_text_are_those_of_the_reference(tmp_path):
+    golden = load("vse_alexnet")
+    draws = np.random.RandomState(int(golden["seed_input"]))
+    images = [normal(draws, golden["image_shape"]) for _ in range(2)]
+    texts = [normal(draws, golden["text_shape"], 0.3) for _ in range(2)]
+    golden |= {"pos": texts[0], "neg": texts[1], "num_users": 6}
+    outfits = write_data(tmp_path / "data", golden)
+    # The golden images are normalised, and no pixels: they go past the image files.
+    values = ["data.mean=[0.0, 0.0, 0.0]", f"data.std={[1 / 255] * 3}"]
+    values += ["data.image_size=224", "train.batch_size=2", "optimizer.momentum=0.0"]
+    config = read_config(
+        "configs/vse_t3.py:hash=tanh,bits=32", str(tmp_path / "data"), "8", values
+    )
+    catalogue = read_catalogue(tmp_path / "data", "8")
+    weights = recipe_weights("vse_alexnet", golden["seed_weights"])
+    convert(weights, config, tmp_path / "run", catalogue)
+    tables = {
+        "visual": by_category(*images).transpose(0, 2, 3, 1),
+        "text": by_category(*texts),
+    }
+    inputs = ItemInputs(tables, None, None, catalogue.item_names(), 224)
+    trained = restore_best(config, tmp_path / "run", catalogue, inputs)
+    scorer = Scorer(*_encode(config, catalogue, inputs, trained))
+    assert_scores(scorer, outfits, golden["uidx"], part(golden, "s1.0."))
+
+
+@pytest.mark.parametrize(
+    ("ablation", "terms"),
+    [
+        ({}, (1, 1)),
+        ({"zero_item_term": True}, (2, 0)),
+        ({"zero_user_term": True}, (0, 2)),
+    ],
+)
+def test_hash_types_2_of_the_reference_are_two_user_terms(ablation, terms):
+    matching = [f"model.matching.{name}=true" for name in ablation]
+    config = read_config("configs/text_t3.py:hash_types=2", "", "8", matching)
+    weights = {"core.weight": np.linspace(0.5, 2, 8, dtype=np.float32)[None]}
+    converted, ours = without_type_2(weights, config)
+    # The reference: 10 · (mean of u·x + mean of λ·u·x), or twice one of the two.
+    want = 10 * (terms[0] + terms[1] * weights["core.weight"])
+    np.testing.assert_allclose(20 * converted["core.weight"], want)
+    assert ours.model.matching.to_dict() == {
+        "hash_types": 1, "zero_item_term": True, "zero_user_term": False,
+    }  # fmt: skip
+    assert config.model.matching.hash_types == 2
 
 
 def test_faults_of_the_weights_are_named_and_nothing_is_written(tmp_path, capsys):
