@@ -16,7 +16,7 @@ from fhn_jax.models.fashion_hash_net import (
 )
 from fhn_jax.models.hashing import Hash
 from fhn_jax.models.reference_names import from_reference, load_reference
-from fhn_jax.models.resnet import Block, Tiny, perceptual
+from fhn_jax.models.resnet import DEPTHS, Block, Tiny, perceptual
 
 HEAD = dict(hidden=6, input_dropout=0.0, dropout=0.0, stddev=0.5)
 
@@ -71,11 +71,12 @@ def test_alexnet_refuses_smaller_images():
         features_shape("alexnet", AlexNet.min_size - 1)
 
 
-@pytest.mark.parametrize("name, features", [("resnet18", 512), ("resnet50", 2048)])
-def test_resnets_take_images_from_32_pixels(name, features):
+@pytest.mark.parametrize("name", DEPTHS)
+def test_resnets_take_images_from_32_pixels(name):
+    _, bottleneck = DEPTHS[name]
     shape, network = features_shape(name, network_size := 32)
     assert network.min_size == network_size
-    assert shape == (2, network.num_features) == (2, features)
+    assert shape == (2, network.num_features) == (2, 2048 if bottleneck else 512)
 
 
 @pytest.mark.parametrize("bottleneck", [False, True])

@@ -10,6 +10,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from configs import t3
+from data_tools import convert_weights
 from fhn_jax import build
 from fhn_jax.models import weights
 from fhn_jax.models.alexnet import patches
@@ -23,6 +24,9 @@ from fhn_jax.models.weights import (
     set_pretrained,
 )
 from tests.catalogues import catalogue
+from tests.polyvore_u import write_polyvore_u
+from tests.runs import settings, train
+from tests.torch_files import write_torch
 
 
 def alexnet_shapes():
@@ -130,21 +134,31 @@ def max_pool(x):
     )  # fmt: skip
 
 
-def resnet18_features(x, tensors):
-    """ResNet-18 with BatchNorm, written out with the names of torchvision."""
+def resnet_features(x, tensors):
+    """A ResNet with BatchNorm, written out with the names of torchvision."""
     x = convolve(x, tensors["conv1.weight"], 2, 3)
     x = max_pool(relu(batch_norm(x, tensors, "bn1")))
-    for stage in range(1, 5):
-        for i in range(2):
-            block, stride = f"layer{stage}.{i}", 2 if stage > 1 and i == 0 else 1
-            y = convolve(x, tensors[f"{block}.conv1.weight"], stride, 1)
-            y = relu(batch_norm(y, tensors, f"{block}.bn1"))
-            y = convolve(y, tensors[f"{block}.conv2.weight"], 1, 1)
-            y = batch_norm(y, tensors, f"{block}.bn2")
-            if stride > 1:
-                x = convolve(x, tensors[f"{block}.downsample.0.weight"], 2, 0)
-                x = batch_norm(x, tensors, f"{block}.downsample.1")
-            x = relu(x + y)
+    blocks = sorted(
+        {
+            tuple(map(int, name[5:].split(".")[:2]))
+            for name in tensors
+            if "layer" in name
+        }
+    )
+    for stage, i in blocks:
+        block, stride = f"layer{stage}.{i}", 2 if stage > 1 and i == 0 else 1
+        # The stride is on the first convolution of 3x3.
+        strides = (1, stride, 1) if f"{block}.conv3.weight" in tensors else (stride, 1)
+        y = x
+        for j, step in enumerate(strides, 1):
+            kernel = tensors[f"{block}.conv{j}.weight"]
+            y = convolve(y, kernel, step, kernel.shape[-1] // 2)
+            y = batch_norm(y, tensors, f"{block}.bn{j}")
+            y = relu(y) if j < len(strides) else y
+        if f"{block}.downsample.0.weight" in tensors:
+            x = convolve(x, tensors[f"{block}.downsample.0.weight"], stride, 0)
+            x = batch_norm(x, tensors, f"{block}.downsample.1")
+        x = relu(x + y)
     return x.mean(axis=(2, 3))
 
 
@@ -154,15 +168,17 @@ def resnet18():
 
 
 @pytest.mark.slow
-def test_a_batch_norm_network_of_torchvision_gives_its_features(resnet18):
-    network = empty("resnet18", norm="frozen_batch")
-    set_pretrained(network, "resnet18", resnet18)
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_a_batch_norm_network_of_torchvision_gives_its_features(name):
+    tensors = draw(resnet_shapes(name))
+    network = empty(name, norm="frozen_batch")
+    set_pretrained(network, name, tensors)
     x = np.random.default_rng(1).standard_normal((2, 3, 40, 40), np.float32)
     graphdef, variables = nnx.split(network)
     got = jax.jit(lambda v, x: nnx.merge(graphdef, v)(x))(
         variables, jnp.asarray(x.transpose(0, 2, 3, 1))
     )
-    want = resnet18_features(x, resnet18)
+    want = resnet_features(x, tensors)
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
 
 
@@ -177,7 +193,7 @@ def test_folding_is_the_batch_norm_outside_of_training():
     np.testing.assert_allclose(norm(jnp.asarray(x)), want, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", DEPTHS)
 @pytest.mark.parametrize("norm", ["group", "frozen_batch"])
 def test_each_tensor_of_a_resnet_arrives_once(name, norm):
     shapes = resnet_shapes(name, batch_norm=norm == "frozen_batch")
@@ -199,9 +215,10 @@ def test_each_tensor_of_a_resnet_arrives_once(name, norm):
     assert network.blocks[0].convolutions[1].kernel[0, 0, 0, 0] == (
         list(shapes).index("layer1.0.conv2.weight")
     )
-    assert network.blocks[2 if name == "resnet18" else 3].shortcut.kernel[
-        0, 0, 0, 0
-    ] == list(shapes).index("layer2.0.downsample.0.weight")
+    second_stage = network.blocks[DEPTHS[name][0][0]]
+    assert second_stage.shortcut.kernel[0, 0, 0, 0] == (
+        list(shapes).index("layer2.0.downsample.0.weight")
+    )
 
 
 @pytest.mark.slow
@@ -391,3 +408,33 @@ def test_a_file_that_is_not_the_published_one_is_refused(file, resnet18):
     np.testing.assert_array_equal(
         model.backbone.stem.kernel[...], resnet18["conv1.weight"].transpose(2, 3, 1, 0)
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainable", [False, True])
+def test_a_run_starts_from_the_weights_of_a_pytorch_file(tmp_path, trainable):
+    tensors = draw(resnet_shapes("resnet34"))
+    write_torch(tmp_path / "net.pth", tensors)
+    assert convert_weights.main([str(tmp_path / "net.pth")]) == 0
+    root = write_polyvore_u(tmp_path / "data", users=2, positives=(2, 1, 1))
+    values = {
+        "data.image_size": 32,
+        "model.backbone.weights": str(tmp_path / "net.safetensors"),
+        "model.backbone.norm": "frozen_batch",
+        "model.backbone.trainable": trainable,
+        "train.epochs": 1,
+        "train.batch_size": 4,
+    }
+    config = settings(root, values, config="t3", arg="backbone=resnet34")
+    trained = train(config, tmp_path / "run").model
+    expected = empty("resnet34", norm="frozen_batch")
+    set_pretrained(expected, "resnet34", tensors)
+    got, want = (
+        {path: np.asarray(x[...]) for path, x in nnx.to_flat_state(nnx.state(network))}
+        for network in (trained.backbone, expected)
+    )
+    moved = [path for path in want if not np.array_equal(got[path], want[path])]
+    assert bool(moved) == trainable
+    for path, value in want.items():
+        # One step of the rate .001 does not take them far.
+        np.testing.assert_allclose(got[path], value, rtol=0, atol=0.05)
