@@ -85,6 +85,21 @@ class Searcher:
         segments = [arrange(tables, layout, items, ids)] if len(items) else []
         return cls(tables, layout, segments, np.empty(0, np.int64), len(items))
 
+    def part(self, number: int, count: int) -> "Searcher":
+        """One of `count` parts that share out the outfits; ids stay as they are.
+
+        Blocks stay whole, and mapped files stay mapped: of a part's outfits nothing is
+        read or copied.
+
+        Args:
+          number: 0 to count - 1.
+        """
+        parts = [_part(segment, number, count) for segment in self._segments]
+        segments = [segment for segment in parts if len(segment.outfits)]
+        return Searcher(
+            self._tables, self._layout, segments, self._removed, self._num_outfits
+        )
+
     def search(
         self,
         user: int | np.integer | Shaped[np.ndarray, "..."],
@@ -274,6 +289,20 @@ class Searcher:
         place = np.empty(count, np.int64)
         place[self._layout.order[first:last]] = np.arange(first, last)
         return place[ids]
+
+
+def _part(segment: kernels.Blocks, number: int, count: int) -> kernels.Blocks:
+    """The blocks that start within one of `count` runs of equally many outfits."""
+    ends = np.array([number, number + 1]) * len(segment.outfits) // count
+    first, last = np.searchsorted(segment.starts[:-1], ends)
+    a, b = segment.starts[[first, last]]
+    return segment._replace(
+        items=segment.items[a:b],
+        compatibilities=segment.compatibilities[a:b],
+        outfits=segment.outfits[a:b],
+        starts=segment.starts[first : last + 1] - a,
+        ranges=segment.ranges[first:last],
+    )
 
 
 def check_outfits(
