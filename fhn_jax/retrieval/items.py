@@ -12,9 +12,10 @@ import itertools
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int, Int32, Shaped
+from jaxtyping import Float64, Int, Int32, Int64, Shaped
 
 from fhn_jax.codes import Codes, unpack
 from fhn_jax.retrieval import kernels
@@ -282,6 +283,38 @@ def _given_users(codes: Codes, users, score: str) -> Float64[np.ndarray, "u d"]:
     if codes.alphabet == "pm1":
         return np.where(users >= 0, 1.0, -1.0)
     return np.where(users > 0.5, 1.0, 0.0)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1")
+
+
+def item_ids(codes: Codes, name: str, items: Any) -> Int64[np.ndarray, " n"]:
+    """Ids of items of the category `name`, from one id or several.
+
+    Raises:
+      ValueError: an unknown category or item, or no whole numbers.
+    """
+    if name not in codes.categories:
+        raise ValueError(
+            f"category {name!r} is unknown; expected one of {codes.categories}"
+        )
+    ids = np.atleast_1d(np.asarray(items))
+    if ids.size == 0:
+        return np.empty(0, np.int64)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise ValueError(
+            f"items of {name} are {ids.dtype} {list(ids.shape)}, expected a list of ids"
+        )
+    count = codes.num_items[codes.categories.index(name)]
+    wrong = ids[(ids < 0) | (ids >= count)]
+    if wrong.size:
+        raise ValueError(
+            f"{name} {wrong[0]} is not among the codes; expected 0 to {count - 1}"
+        )
+    return ids.astype(np.int64)
 
 
 def _bits_of_bytes() -> Int32[np.ndarray, "256 8"]:
