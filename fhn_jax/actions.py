@@ -1,9 +1,11 @@
 """What the command line does. Each action imports only what it needs, when it runs."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fhn_jax import evaluate
+from fhn_jax import evaluate, files
 from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.images import open_images
 from fhn_jax.data.schema import Catalogue, read_catalogue
@@ -240,17 +242,66 @@ def search(
     from fhn_jax.retrieval.engine import Searcher
 
     codes = Codes.load(workdir / "codes.safetensors")
-    if outfits:
-        stored = recommend.read_outfits(Path(outfits), codes)
-    else:
-        catalogue = _catalogue(config)
-        evaluate.check_same_data(codes, catalogue)
-        stored = recommend.stored_outfits(catalogue)
-    hits = Searcher.in_memory(codes, stored).search(
+    searcher = Searcher.in_memory(codes, _outfits(config, codes, outfits))
+    hits = searcher.search(
         user, k, must_contain=recommend.parse_items(fixed, codes, "--fixed")
     )
     about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
     recommend.write_outfits(workdir, "search", about, codes, hits, _images(config))
+
+
+def _outfits(config: ConfigDict, codes: Codes, path: str):
+    """The outfits of a CSV file; the positives of the data set if there is none."""
+    from fhn_jax.retrieval import recommend
+
+    if path:
+        return recommend.read_outfits(Path(path), codes)
+    catalogue = _catalogue(config)
+    evaluate.check_same_data(codes, catalogue)
+    return recommend.stored_outfits(catalogue)
+
+
+def recommend_all(
+    config: ConfigDict,
+    workdir: Path,
+    split: str,
+    *,
+    k: int,
+    outfits: str,
+    index: str,
+    out: str,
+    ray_address: str,
+) -> None:
+    """The best stored outfits for every user, as Parquet files, by tasks of Ray.
+
+    Args:
+      k: how many for each user.
+      outfits: as for `search`.
+      index: folder of an `OutfitIndex` to search instead.
+      out: a new folder; "recommendations" in the workdir if empty.
+      ray_address: of the head of a Ray cluster; this machine alone if empty.
+    """
+    from fhn_jax.retrieval import cluster
+    from fhn_jax.retrieval.search import OutfitIndex
+
+    if index and outfits:
+        raise ValueError(
+            f"--index={index} and --outfits={outfits}: give one of them, an index has "
+            "its own outfits"
+        )
+    path = Path(out) if out else workdir / "recommendations"
+    files.refuse_existing(path)
+    codes = Codes.load(workdir / "codes.safetensors")
+    with cluster.connect(ray_address), contextlib.ExitStack() as stack:
+        if not index:
+            # Beside the result, where all nodes can read it.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folder = tempfile.TemporaryDirectory(prefix=".outfits.", dir=path.parent)
+            index = Path(stack.enter_context(folder)) / "index"
+            OutfitIndex.build(index, codes, _outfits(config, codes, outfits))
+        bar = progress("recommending")
+        count = cluster.recommend_all(index, codes, path, k, progress=bar)
+    print(f"recommendations: {path}, {codes.num_users:,} users in {count:,} files")
 
 
 def compose(
@@ -366,10 +417,17 @@ FLAGS = {
     "likes": ("", "Outfit ids, items (shoe:4), outfits (3/14/9), or a CSV file"),
     "dislikes": ("", "As --likes"),
     "k": (10, "How many outfits to recommend"),
+    "index": ("", "Folder of an OutfitIndex to search; built of the outfits if empty"),
+    "out": (
+        "",
+        "New folder for Parquet files; recommendations in the workdir if empty",
+    ),
+    "ray_address": ("", "HOST:PORT of a Ray cluster; this machine alone if empty"),
 }
 TAKES = {
     "search": ("user", "k", "outfits", "fixed"),
     "compose": ("user", "k", "fixed"),
+    "recommend-all": ("k", "outfits", "index", "out", "ray_address"),
     "cold-start": ("fit", "likes", "dislikes", "k"),
 }
 ACTIONS = {
@@ -381,6 +439,7 @@ ACTIONS = {
     "fitb": run_evaluation("fitb"),
     "report": report,
     "search": search,
+    "recommend-all": recommend_all,
     "cold-start": cold_start,
     "compose": compose,
 }

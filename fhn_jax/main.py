@@ -20,7 +20,8 @@ _WORKDIR = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "val", "test"], "To evaluate on")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error")
 _DEFINE = {bool: flags.DEFINE_bool, str: flags.DEFINE_string, int: flags.DEFINE_integer}
-_OPTIONS = {n: _DEFINE[type(v)](n, v, text) for n, (v, text) in actions.FLAGS.items()}
+_FLAGS = actions.FLAGS.items()
+_OPTIONS = {n: _DEFINE[type(v)](n.replace("_", "-"), v, t) for n, (v, t) in _FLAGS}
 
 
 def main(argv: list[str]) -> None:
@@ -62,8 +63,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         if isinstance(error, AttributeError) and isinstance(error.args[0], KeyError):
             text = error.args[0].args[0].replace("\n", ". ")
             _fail(f"unknown config key {text}")
-        text = str(error).strip().splitlines()[-1]
-        _fail(text.strip().removeprefix("ValueError: "))
+        _fail(str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: "))
     if flags.FLAGS["verbosity"].using_default_value:
         # Warnings only: orbax has something to say about each file that it writes.
         flags.FLAGS.verbosity = -1

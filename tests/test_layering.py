@@ -92,6 +92,8 @@ def test_there_is_something_to_test():
         ("absl", {"fhn_jax.main"}),
         ("pickle", {"data_tools.restricted_pickle"}),
         ("ray", {"fhn_jax.retrieval.cluster"}),
+        ("pyarrow", {"fhn_jax.retrieval.cluster"}),
+        ("qdrant_client", {"fhn_jax.retrieval.vectors"}),
         ("numba", {"fhn_jax.retrieval.kernels"}),
     ],
 )
@@ -99,7 +101,9 @@ def test_a_package_is_imported_in_one_place(package, only):
     assert {module for module in FILES if package in packages(module)} <= only
 
 
-@pytest.mark.parametrize("package", ["tensorflow", "wandb", "ray"])
+@pytest.mark.parametrize(
+    "package", ["tensorflow", "wandb", "ray", "pyarrow", "qdrant_client"]
+)
 def test_what_is_slow_to_import_is_imported_when_used(package):
     for module in FILES:
         early = {name for name, is_early in IMPORTS[module] if is_early}

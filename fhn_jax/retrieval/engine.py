@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int, Int32, Int64, Shaped
 
 from fhn_jax.codes import Codes
 from fhn_jax.retrieval import blocks, kernels
-from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.items import ItemTables, check_count, item_ids
 
 # Users scored at a time by `search_batch`.
 _USERS_AT_ONCE = 64
@@ -85,6 +85,21 @@ class Searcher:
         segments = [arrange(tables, layout, items, ids)] if len(items) else []
         return cls(tables, layout, segments, np.empty(0, np.int64), len(items))
 
+    def part(self, number: int, count: int) -> "Searcher":
+        """One of `count` parts that share out the outfits; ids stay as they are.
+
+        Blocks stay whole, and mapped files stay mapped: of a part's outfits nothing is
+        read or copied.
+
+        Args:
+          number: 0 to count - 1.
+        """
+        parts = [_part(segment, number, count) for segment in self._segments]
+        segments = [segment for segment in parts if len(segment.outfits)]
+        return Searcher(
+            self._tables, self._layout, segments, self._removed, self._num_outfits
+        )
+
     def search(
         self,
         user: int | np.integer | Shaped[np.ndarray, "..."],
@@ -144,8 +159,7 @@ class Searcher:
         Raises:
           ValueError: as `search`.
         """
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise ValueError(f"k is {k!r}, expected a whole number of at least 1")
+        check_count("k", k)
         vectors = self._tables.user_vectors(users, score)
         excluded = self._check_excluded(exclude, len(vectors))
         admitted, wanted = self._admitted(must_contain, categories)
@@ -235,13 +249,9 @@ class Searcher:
             admitted = np.ones(starts[-1] + 2**16, bool)
         for names, only in ((categories or {}, True), (must_contain or {}, False)):
             for name, items in names.items():
-                if name not in codes.categories:
-                    raise ValueError(
-                        f"category {name!r} is unknown; expected one of "
-                        f"{codes.categories}"
-                    )
+                ids = item_ids(codes, name, items)
                 category = codes.categories.index(name)
-                positions = self._positions(category, items)
+                positions = self._positions(category, ids)
                 first, last = starts[category : category + 2]
                 if not only:
                     wanted += positions.tolist()
@@ -252,28 +262,26 @@ class Searcher:
                     admitted[first:last] &= those
         return admitted, np.array(wanted, np.int64)
 
-    def _positions(self, category, items) -> Int64[np.ndarray, " n"]:
+    def _positions(self, category, ids) -> Int64[np.ndarray, " n"]:
         """Positions of items of one category."""
-        codes = self._tables.codes
-        ids = np.atleast_1d(np.asarray(items))
-        if ids.size == 0:
-            return np.empty(0, np.int64)
-        count = codes.num_items[category]
-        if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise ValueError(
-                f"items of {codes.categories[category]} are {ids.dtype} "
-                f"{list(ids.shape)}, expected a list of ids"
-            )
-        wrong = ids[(ids < 0) | (ids >= count)]
-        if wrong.size:
-            raise ValueError(
-                f"{codes.categories[category]} {wrong[0]} is not among the codes; "
-                f"expected 0 to {count - 1}"
-            )
         first, last = self._layout.category_starts[category : category + 2]
-        place = np.empty(count, np.int64)
+        place = np.empty(last - first, np.int64)
         place[self._layout.order[first:last]] = np.arange(first, last)
         return place[ids]
+
+
+def _part(segment: kernels.Blocks, number: int, count: int) -> kernels.Blocks:
+    """The blocks that start within one of `count` runs of equally many outfits."""
+    ends = np.array([number, number + 1]) * len(segment.outfits) // count
+    first, last = np.searchsorted(segment.starts[:-1], ends)
+    a, b = segment.starts[[first, last]]
+    return segment._replace(
+        items=segment.items[a:b],
+        compatibilities=segment.compatibilities[a:b],
+        outfits=segment.outfits[a:b],
+        starts=segment.starts[first : last + 1] - a,
+        ranges=segment.ranges[first:last],
+    )
 
 
 def check_outfits(

@@ -12,9 +12,10 @@ import itertools
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int, Int32, Shaped
+from jaxtyping import Float64, Int, Int32, Int64, Shaped
 
 from fhn_jax.codes import Codes, unpack
 from fhn_jax.retrieval import kernels
@@ -134,59 +135,15 @@ class ItemTables:
         """What each bit of an item is worth to each user, in units.
 
         Args:
-          users: an id or ids [u], or user codes as floats, [d] or [u, d].
-          score: "asymmetric" (the real user code) or "binary" (its signs).
+          users, score: see `user_codes`.
         Raises:
-          ValueError: an unknown score or user, or a vector of another length, not
-            finite, or so large that scores would leave the range of 32 bits.
+          ValueError: as `user_codes`; or a vector so large that scores would leave the
+            range of 32 bits.
         """
-        if score not in SCORES:
-            raise ValueError(f"score is {score!r}, expected one of {SCORES}")
-        users = np.asarray(users)
-        if users.dtype.kind in "iu":
-            values = self._stored_users(np.atleast_1d(users), score)
-        else:
-            values = self._given_users(np.atleast_2d(users), score)
+        values = user_codes(self.codes, users, score)
         rounded = np.rint(np.ldexp(values * self.user_factor, self.shift))
         self._check_range(rounded)
         return rounded.astype(np.int32)
-
-    def _stored_users(self, users, score) -> Float64[np.ndarray, "u d"]:
-        codes = self.codes
-        if users.ndim != 1:
-            raise ValueError(f"user ids are {users.shape}, expected one id or a list")
-        wrong = users[(users < 0) | (users >= codes.num_users)]
-        if wrong.size:
-            raise ValueError(
-                f"user {wrong[0]} is not among the codes; expected 0 to "
-                f"{codes.num_users - 1}"
-            )
-        if score == "binary":
-            packed = codes.users[users]
-            return unpack(packed, codes.bits, codes.alphabet).astype(np.float64)
-        return codes.user_latents[users].astype(np.float64)
-
-    def _given_users(self, users, score) -> Float64[np.ndarray, "u d"]:
-        d = self.codes.bits
-        if users.dtype.kind != "f" or users.ndim != 2 or users.shape[1] != d:
-            raise ValueError(
-                f"user vectors are {users.dtype} {list(users.shape)}, expected floats "
-                f"[{d}] or [users, {d}], or whole numbers for ids"
-            )
-        finite = np.isfinite(users)
-        if not finite.all():
-            where = np.argwhere(~finite)[0].tolist()
-            raise ValueError(
-                f"user vectors hold {users[tuple(where)]} at {where}, expected finite "
-                "values"
-            )
-        users = users.astype(np.float64)
-        if score == "asymmetric":
-            return users
-        # As the hash layer decides: sign(0) = +1, and 1[h > .5] for 0/1 codes.
-        if self.codes.alphabet == "pm1":
-            return np.where(users >= 0, 1.0, -1.0)
-        return np.where(users > 0.5, 1.0, 0.0)
 
     def _check_range(self, weights: Float64[np.ndarray, "u d"]) -> None:
         m, s = len(self.codes.modalities), len(self.codes.slots)
@@ -269,6 +226,95 @@ class ItemTables:
     def to_scores(self, units: Int[np.ndarray, "*n"]) -> Float64[np.ndarray, "*n"]:
         """Scores of so many units."""
         return units * self.unit
+
+
+def user_codes(
+    codes: Codes, users: int | Shaped[np.ndarray, "..."], score: str = "asymmetric"
+) -> Float64[np.ndarray, "u d"]:
+    """The codes of users, real or of ±1 or 0/1, as a score takes them.
+
+    Args:
+      users: an id or ids [u], or user codes as floats, [d] or [u, d].
+      score: "asymmetric" (the real user code) or "binary" (its signs).
+    Raises:
+      ValueError: an unknown score or user, or a vector of another length or not finite.
+    """
+    if score not in SCORES:
+        raise ValueError(f"score is {score!r}, expected one of {SCORES}")
+    users = np.asarray(users)
+    if users.dtype.kind in "iu":
+        return _stored_users(codes, np.atleast_1d(users), score)
+    return _given_users(codes, np.atleast_2d(users), score)
+
+
+def _stored_users(codes: Codes, users, score: str) -> Float64[np.ndarray, "u d"]:
+    if users.ndim != 1:
+        raise ValueError(f"user ids are {users.shape}, expected one id or a list")
+    wrong = users[(users < 0) | (users >= codes.num_users)]
+    if wrong.size:
+        raise ValueError(
+            f"user {wrong[0]} is not among the codes; expected 0 to "
+            f"{codes.num_users - 1}"
+        )
+    if score == "binary":
+        packed = codes.users[users]
+        return unpack(packed, codes.bits, codes.alphabet).astype(np.float64)
+    return codes.user_latents[users].astype(np.float64)
+
+
+def _given_users(codes: Codes, users, score: str) -> Float64[np.ndarray, "u d"]:
+    d = codes.bits
+    if users.dtype.kind != "f" or users.ndim != 2 or users.shape[1] != d:
+        raise ValueError(
+            f"user vectors are {users.dtype} {list(users.shape)}, expected floats "
+            f"[{d}] or [users, {d}], or whole numbers for ids"
+        )
+    finite = np.isfinite(users)
+    if not finite.all():
+        where = np.argwhere(~finite)[0].tolist()
+        raise ValueError(
+            f"user vectors hold {users[tuple(where)]} at {where}, expected finite "
+            "values"
+        )
+    users = users.astype(np.float64)
+    if score == "asymmetric":
+        return users
+    # As the hash layer decides: sign(0) = +1, and 1[h > .5] for 0/1 codes.
+    if codes.alphabet == "pm1":
+        return np.where(users >= 0, 1.0, -1.0)
+    return np.where(users > 0.5, 1.0, 0.0)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1")
+
+
+def item_ids(codes: Codes, name: str, items: Any) -> Int64[np.ndarray, " n"]:
+    """Ids of items of the category `name`, from one id or several.
+
+    Raises:
+      ValueError: an unknown category or item, or no whole numbers.
+    """
+    if name not in codes.categories:
+        raise ValueError(
+            f"category {name!r} is unknown; expected one of {codes.categories}"
+        )
+    ids = np.atleast_1d(np.asarray(items))
+    if ids.size == 0:
+        return np.empty(0, np.int64)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise ValueError(
+            f"items of {name} are {ids.dtype} {list(ids.shape)}, expected a list of ids"
+        )
+    count = codes.num_items[codes.categories.index(name)]
+    wrong = ids[(ids < 0) | (ids >= count)]
+    if wrong.size:
+        raise ValueError(
+            f"{name} {wrong[0]} is not among the codes; expected 0 to {count - 1}"
+        )
+    return ids.astype(np.int64)
 
 
 def _bits_of_bytes() -> Int32[np.ndarray, "256 8"]:
