@@ -23,6 +23,10 @@ from fhn_jax.retrieval.search import OutfitIndex
 ray = pytest.importorskip("ray", reason="ray is not installed")
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 
+# Ray starts processes by a fork, of which JAX warns where it is loaded; they become
+# another program at once.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 # Codes of few bits and weights of 1, so that many outfits tie.
 CODES = random_codes(bits=8, counts=(30, 20, 10), num_users=40, hash_types=0, alpha=1.0)
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
