@@ -1,5 +1,6 @@
 """The cold-start action: new users by training, by formulas, and one by hand."""
 
+import dataclasses
 import json
 import shutil
 
@@ -26,7 +27,7 @@ from fhn_jax.retrieval.new_users import (
     parse_clicks,
     study,
 )
-from fhn_jax.retrieval.recommend import stored_outfits
+from fhn_jax.retrieval.recommend import parse_items, read_outfits, stored_outfits
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -318,6 +319,18 @@ def test_clicks_on_the_command_line(text, items):
     assert clicks.users.tolist() == [0] * len(items)
 
 
+def test_an_item_called_like_the_id_of_another_is_meant_wherever_it_is_named(tmp_path):
+    names = [list(each) for each in CODES.names]
+    names[2][3], names[2][7] = "7", "seven"
+    codes = dataclasses.replace(CODES, names=tuple(map(tuple, names)))
+    clicks = parse_clicks("shoe:7", codes, STORED, "--likes")
+    assert clicks.items.tolist() == [[-1, -1, 3]]
+    assert parse_items("shoe:7", codes, "--fixed") == {"shoe": [3]}
+    write_lines(path := tmp_path / "outfits.csv", ["top,bottom,shoe", "1,2,7"])
+    assert parse_clicks(str(path), codes, STORED, "").items.tolist() == [[1, 2, 3]]
+    assert read_outfits(path, codes).tolist() == [[1, 2, 3]]
+
+
 @pytest.mark.parametrize(
     ("lines", "items"),
     [
@@ -358,6 +371,7 @@ def test_wrong_clicks_on_the_command_line_are_named(text, message):
         ([], "line 1: header is ''"),
         (["top,bottom,shoe", "1,2,3", "1,2"], "line 3: 2 cells, expected 3"),
         (["top,bottom,shoe", "1,2,99"], "line 2: shoe '99' is unknown"),
+        (["top,bottom,shoe", "", "1,2,3", "1,2,99"], "line 4: shoe '99' is unknown"),
         (["outfit", "7"], "line 2: outfit 7 is unknown; expected 0 to 1"),
     ],
 )

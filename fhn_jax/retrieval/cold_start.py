@@ -15,6 +15,7 @@ Clicks are `Outfits`: users are numbered from 0, and an item may be -1 for a slo
 was not part of the click, so a single liked item is a click too.
 """
 
+import abc
 import copy
 import dataclasses
 import time
@@ -109,7 +110,7 @@ def check_same_items(codes: Codes, catalogue: Catalogue) -> None:
             )
 
 
-class Learner:
+class Learner(abc.ABC):
     """What the learners share: checks, and clicks that add up."""
 
     def __init__(self, codes: Codes):
@@ -171,10 +172,11 @@ class Learner:
         latents[changed], bits[changed] = learned.latents, learned.bits
         return NewUsers(latents, bits, *both)
 
+    @abc.abstractmethod
     def _learn(
         self, likes: Outfits, dislikes: Outfits, num_users: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        raise NotImplementedError
+        """Real and binary codes from clicks that are right."""
 
 
 class RandomCode(Learner):

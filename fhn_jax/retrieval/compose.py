@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int, Int32, Int64, Shaped
 from fhn_jax.retrieval import compose_kernels, kernels
 from fhn_jax.retrieval.compose_kernels import NONE
 from fhn_jax.retrieval.compose_numpy import Finder
-from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.items import ItemTables, check_count, item_ids
 from fhn_jax.retrieval.pair_bounds import PairBounds
 
 # Thresholds of edges are approached in these steps, see `compose_kernels`.
@@ -102,9 +102,9 @@ class Composer:
             candidates and a wardrobe, a wardrobe without a category, or a vector that
             `ItemTables.user_vectors` rejects.
         """
-        _check_count("k", k)
+        check_count("k", k)
         if diversity is not None:
-            _check_count("diversity", diversity)
+            check_count("diversity", diversity)
         if np.ndim(user) > 1 or (
             np.ndim(user) == 1 and np.asarray(user).dtype.kind != "f"
         ):
@@ -127,30 +127,12 @@ class Composer:
         scores = self._tables.to_scores(units + total)
         return Compositions(items, scores, diversity is not None)
 
-    def _check_items(self, name: str, items: Items) -> Int64[np.ndarray, " n"]:
-        """Ids of one category as an array."""
-        codes = self._tables.codes
-        if name not in codes.categories:
-            raise ValueError(
-                f"category {name!r} is unknown; expected one of {codes.categories}"
-            )
-        ids = np.atleast_1d(np.asarray(items))
-        if ids.size == 0:
-            return np.empty(0, np.int64)
-        if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise ValueError(
-                f"items of {name} are {ids.dtype} {list(ids.shape)}, expected a list "
-                "of ids"
-            )
-        _check_range(name, ids, codes.num_items[codes.categories.index(name)])
-        return ids.astype(np.int64)
-
     def _check_fixed(self, fixed: Mapping[str, Items]) -> Int64[np.ndarray, " s"]:
         """The id in each slot, -1 where it is free."""
         codes = self._tables.codes
         found = np.full(len(codes.slots), -1)
         for name, items in fixed.items():
-            ids = self._check_items(name, items)
+            ids = item_ids(codes, name, items)
             category = codes.categories.index(name)
             slots = np.flatnonzero(np.array(codes.slots) == category)
             if len(ids) > len(slots):
@@ -175,8 +157,7 @@ class Composer:
                 f"[n, {s}] of item ids"
             )
         for slot, category in enumerate(codes.slots):
-            name = codes.categories[category]
-            _check_range(name, outfits[:, slot], codes.num_items[category])
+            item_ids(codes, codes.categories[category], outfits[:, slot])
         return np.unique(_in_order(codes.slots, outfits.astype(np.int64)), axis=0)
 
     def _add_fixed(
@@ -260,7 +241,7 @@ class Composer:
                 )
             candidates = wardrobe
         for name, items in (candidates or {}).items():
-            ids = self._check_items(name, items)
+            ids = item_ids(self._tables.codes, name, items)
             if not len(ids) and name in open_names:
                 raise ValueError(
                     f"there is no {name} to choose from; expected at least one item, "
@@ -430,19 +411,6 @@ class _Search:
         count = parts.shape[1]
         rows[:, self._free[:count]] = parts
         return _in_order(self._slots, rows)
-
-
-def _check_count(name: str, value) -> None:
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1")
-
-
-def _check_range(name: str, ids: Int[np.ndarray, " n"], count: int) -> None:
-    wrong = ids[(ids < 0) | (ids >= count)]
-    if wrong.size:
-        raise ValueError(
-            f"{name} {wrong[0]} is not among the codes; expected 0 to {count - 1}"
-        )
 
 
 def _in_order(

@@ -1,7 +1,5 @@
 """What the cold-start action does with codes alone: learn users, compare, recommend."""
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +23,12 @@ from fhn_jax.retrieval.cold_start import (
     evaluate,
 )
 from fhn_jax.retrieval.engine import Hits
-from fhn_jax.retrieval.recommend import stored_outfits, write_outfits
+from fhn_jax.retrieval.recommend import (
+    ItemNumbers,
+    read_csv,
+    stored_outfits,
+    write_outfits,
+)
 
 METHODS = ("retrain", "similarity", "fit", "random", "study")
 # The settings of `learners` in config.cold_start.
@@ -289,74 +292,50 @@ def parse_clicks(
       FileNotFoundError: there is no such file.
       ValueError: a click that is none of these, an unknown id or name; says which.
     """
+    slots = [codes.categories[category] for category in codes.slots]
     if text.endswith(".csv"):
-        rows, lines = _csv_clicks(Path(text), codes, stored)
+        _, table = read_csv(Path(text), "clicks", [slots, ["outfit"]])
+        rows = [(where, [cell.strip() for cell in row]) for where, row in table]
     else:
-        rows = [part.strip() for part in text.split(",") if part.strip()]
-        lines = [f"{what}, {row!r}" for row in rows]
-    items = np.full((len(rows), len(codes.slots)), -1, np.int32)
-    for number, (row, line) in enumerate(zip(rows, lines, strict=True)):
-        items[number] = _click(row, codes, stored, line)
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        rows = [(f"{what}, {part!r}", _cells(part, slots)) for part in parts]
+    numbers = ItemNumbers(codes)
+    items = np.full((len(rows), len(slots)), -1, np.int32)
+    for number, (where, cells) in enumerate(rows):
+        items[number] = _click(cells, slots, numbers, stored, where)
     return Outfits(np.zeros(len(rows), np.int32), items)
 
 
-def _csv_clicks(path: Path, codes: Codes, stored) -> tuple[list[str], list[str]]:
-    """The rows of a file as clicks of the command line, and what to call them."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected a CSV file of clicks")
-    text = path.read_text(encoding="utf-8-sig")
-    table = [row for row in csv.reader(io.StringIO(text)) if row]
-    slots = [codes.categories[category] for category in codes.slots]
-    header = table[0] if table else []
-    if header not in (slots, ["outfit"]):
-        raise ValueError(
-            f"{path}, line 1: header is {','.join(header)!r}, expected "
-            f"{','.join(slots)!r} or 'outfit'"
-        )
-    lines = [f"{path}, line {number}" for number in range(2, len(table) + 1)]
-    for line, row in zip(lines, table[1:], strict=True):
-        if len(row) != len(header):
-            raise ValueError(f"{line}: {len(row)} cells, expected {len(header)}")
-    return ["/".join(row) for row in table[1:]], lines
-
-
-def _click(
-    text: str, codes: Codes, stored: Int[np.ndarray, "n s"], line: str
-) -> list[int]:
-    """The items of a click, -1 for none."""
-    slots = [codes.categories[category] for category in codes.slots]
-    cells = [cell.strip() for cell in text.split("/")]
-    if re.fullmatch("[0-9]+", text):
-        if int(text) >= len(stored):
-            raise ValueError(
-                f"{line}: outfit {text} is unknown; expected 0 to {len(stored) - 1}"
-            )
-        return stored[int(text)].tolist()
-    name, colon, item = text.partition(":")
+def _cells(click: str, slots: Sequence[str]) -> list[str]:
+    """A click of the command line as a row of a file."""
+    name, colon, item = click.partition(":")
     if colon and name in slots:
         cells = [""] * len(slots)
         cells[slots.index(name)] = item
-    elif len(cells) != len(slots):
+        return cells
+    return [cell.strip() for cell in click.split("/")]
+
+
+def _click(
+    cells: Sequence[str],
+    slots: Sequence[str],
+    numbers: ItemNumbers,
+    stored: Int[np.ndarray, "n s"],
+    where: str,
+) -> list[int]:
+    """The items of a click, -1 for none."""
+    if len(cells) == len(slots):
+        return [
+            -1 if cell in ("", "-1") else numbers.find(slot, cell, where)
+            for slot, cell in zip(slots, cells, strict=True)
+        ]
+    if len(cells) != 1 or not re.fullmatch("[0-9]+", cells[0]):
         raise ValueError(
-            f"{line}: expected the id of an outfit, one item such as '{slots[0]}:4', "
+            f"{where}: expected the id of an outfit, one item such as '{slots[0]}:4', "
             f"or an outfit by its items {'/'.join(slots)}"
         )
-    return [
-        _item(cell, codes, category, line)
-        for cell, category in zip(cells, codes.slots, strict=True)
-    ]
-
-
-def _item(cell: str, codes: Codes, category: int, line: str) -> int:
-    """An item by id or name; -1 for an empty cell."""
-    if cell in ("", "-1"):
-        return -1
-    count = codes.num_items[category]
-    if re.fullmatch("[0-9]+", cell) and int(cell) < count:
-        return int(cell)
-    if codes.names is not None and cell in codes.names[category]:
-        return codes.names[category].index(cell)
-    raise ValueError(
-        f"{line}: {codes.categories[category]} {cell!r} is unknown; expected an id of "
-        f"0 to {count - 1}, or the name of an item"
-    )
+    if int(cells[0]) >= len(stored):
+        raise ValueError(
+            f"{where}: outfit {cells[0]} is unknown; expected 0 to {len(stored) - 1}"
+        )
+    return stored[int(cells[0])].tolist()

@@ -27,46 +27,62 @@ def stored_outfits(catalogue: Catalogue) -> Int[np.ndarray, "n s"]:
     )
 
 
+def read_csv(
+    path: Path, what: str, headers: Sequence[Sequence[str]]
+) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Reads a CSV file; blank lines are left out.
+
+    Args:
+      what: the file should hold, for errors.
+      headers: those that it may have.
+    Returns:
+      its header; and of each row where it is, for errors, and its cells.
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: another header, or a row of more or fewer cells; names the line.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected a CSV file of {what}")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        if header not in headers:
+            expected = " or ".join(repr(",".join(each)) for each in headers)
+            raise ValueError(
+                f"{path}, line 1: header is {','.join(header)!r}, expected {expected}"
+            )
+        rows = [(f"{path}, line {reader.line_num}", row) for row in reader if row]
+    for where, row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"{where}: {len(row)} cells, expected {len(header)}")
+    return header, rows
+
+
 def read_outfits(path: Path, codes: Codes) -> Int[np.ndarray, "n s"]:
     """Reads outfits from a CSV file whose header names the slots.
 
     Args:
-      path: a header such as `top,bottom,shoe` and a line for each outfit: its items by
+      path: a header such as `top,bottom,shoe` and a row for each outfit: its items by
         id, or by name where the codes keep names. The id of an outfit is the number of
-        its line, from 0 below the header.
+        its row, from 0.
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: another header, no outfits, or an unknown item; names the line.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected a CSV file of outfits")
     slots = [codes.categories[category] for category in codes.slots]
-    numbers = [_numbers(codes, category) for category in codes.slots]
-    outfits = []
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file)
-        header = next(rows, [])
-        if header != slots:
-            raise ValueError(
-                f"{path}, line 1: header is {','.join(header)!r}, expected "
-                f"{','.join(slots)!r}"
-            )
-        for row in rows:
-            if len(row) != len(slots):
-                raise ValueError(
-                    f"{path}, line {rows.line_num}: {len(row)} cells, expected "
-                    f"{len(slots)}"
-                )
-            for cell, slot, known in zip(row, slots, numbers, strict=True):
-                if cell not in known:
-                    raise ValueError(
-                        f"{path}, line {rows.line_num}: {slot} {cell!r} is unknown; "
-                        f"{_known_items(codes, slot)}"
-                    )
-            outfits.append([known[c] for c, known in zip(row, numbers, strict=True)])
-    if not outfits:
+    numbers = ItemNumbers(codes)
+    _, rows = read_csv(path, "outfits", [slots])
+    if not rows:
         raise ValueError(f"{path} holds no outfits, expected a line for each")
-    return np.array(outfits)
+    return np.array(
+        [
+            [
+                numbers.find(slot, cell, where)
+                for slot, cell in zip(slots, row, strict=True)
+            ]
+            for where, row in rows
+        ]
+    )
 
 
 def parse_items(text: str, codes: Codes, flag: str) -> dict[str, list[int]]:
@@ -79,6 +95,7 @@ def parse_items(text: str, codes: Codes, flag: str) -> dict[str, list[int]]:
     Raises:
       ValueError: an unknown category or item.
     """
+    numbers = ItemNumbers(codes)
     items: dict[str, list[int]] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, colon, item = part.partition(":")
@@ -88,29 +105,41 @@ def parse_items(text: str, codes: Codes, flag: str) -> dict[str, list[int]]:
                 f"{codes.categories} and an item of it, such as "
                 f"'{codes.categories[0]}:4'"
             )
-        known = _numbers(codes, codes.categories.index(name))
-        if item not in known:
-            raise ValueError(
-                f"{flag}: {name} {item!r} is unknown; {_known_items(codes, name)}"
-            )
-        items.setdefault(name, []).append(known[item])
+        items.setdefault(name, []).append(numbers.find(name, item, flag))
     return items
 
 
-def _numbers(codes: Codes, category: int) -> dict[str, int]:
-    """The id of each item of a category, by its id and its name as text.
+class ItemNumbers:
+    """Finds items by what a user may call them: their ids and their names, as text.
 
     Names win: an item may be called "7".
     """
-    numbers = {str(number): number for number in range(codes.num_items[category])}
-    if codes.names is not None:
-        numbers |= {name: number for number, name in enumerate(codes.names[category])}
-    return numbers
 
+    def __init__(self, codes: Codes):
+        self._codes = codes
+        self._known: dict[str, dict[str, int]] = {}
 
-def _known_items(codes: Codes, name: str) -> str:
-    count = codes.num_items[codes.categories.index(name)]
-    return f"expected an id of 0 to {count - 1}, or the name of an item"
+    def find(self, category: str, item: str, where: str) -> int:
+        """The id of an item.
+
+        Args:
+          where: the text stands, for errors.
+        Raises:
+          ValueError: there is no such item.
+        """
+        codes, number = self._codes, self._codes.categories.index(category)
+        if category not in self._known:
+            known = {str(i): i for i in range(codes.num_items[number])}
+            if codes.names is not None:
+                known |= {name: i for i, name in enumerate(codes.names[number])}
+            self._known[category] = known
+        found = self._known[category].get(item)
+        if found is None:
+            raise ValueError(
+                f"{where}: {category} {item!r} is unknown; expected an id of 0 to "
+                f"{codes.num_items[number] - 1}, or the name of an item"
+            )
+        return found
 
 
 def write_outfits(
