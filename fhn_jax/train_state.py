@@ -209,7 +209,7 @@ class Trainer:
             return state
         return sharding.place(self.mesh, state, sharding.of_state(self.mesh, state))
 
-    def _start(self, params: nnx.State) -> TrainState:
+    def _start(self, params) -> TrainState:
         average = jax.tree.map(jnp.array, params) if self.average_decay else None
         return TrainState(
             step=jnp.zeros((), jnp.int32),
