@@ -119,7 +119,7 @@ def measure_jax(case: Case, repeats: int, profile: str | None) -> Measured:
         # What `data.cache="device"` does: the items wait in the accelerator's memory.
         tables, inputs = jax.tree.map(jnp.asarray, inputs), {}
     key, one = jax.random.key(0), np.float32(1)
-    state = trainer.init()
+    state = trainer.init(take=True)
     arguments = (key, one, one, batch, inputs, tables)
     flops = (trainer.step.lower(state, *arguments).cost_analysis() or {}).get("flops")
 

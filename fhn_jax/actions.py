@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,14 @@ def _inputs(config: ConfigDict, workdir: Path):
     check_workdir(build.config_values(config), workdir)
     catalogue = _catalogue(config)
     build.make_batches(config, catalogue)
-    return catalogue, build.load_inputs(config, catalogue, progress)
+    return catalogue, build.load_inputs(config, catalogue, _progress_of_first())
+
+
+def _progress_of_first():
+    """`progress` in the first of several processes, silence in the others."""
+    from fhn_jax import sharding
+
+    return progress if sharding.is_first() else lambda title: lambda done, total: None
 
 
 def progress(title: str):
@@ -141,16 +148,45 @@ def progress(title: str):
     return update
 
 
+@contextlib.contextmanager
+def together(name: str, flags: Mapping[str, Any]) -> Iterator[None]:
+    """Makes this process one of several of a run, where the flags say so.
+
+    Args:
+      name: of the action.
+      flags: the values of all `FLAGS`.
+    Raises:
+      ValueError: an action that runs in one process; and see `sharding.together`.
+    """
+    where = {flag: flags[flag] for flag in ("coordinator", "processes", "process_id")}
+    given = any(value != FLAGS[flag][0] for flag, value in where.items())
+    if not (flags["distributed"] or given):
+        yield
+        return
+    if name not in DISTRIBUTED:
+        raise ValueError(
+            f"{name} runs in one process: leave out --distributed and --coordinator, "
+            f"which are for {', '.join(DISTRIBUTED)}"
+        )
+    from fhn_jax import sharding
+    from fhn_jax.stopping import Interrupted
+
+    with sharding.together(**where, agreed=Interrupted):
+        yield
+
+
 def train(config: ConfigDict, workdir: Path, split: str) -> None:
     """Trains."""
     _train(config, workdir)
 
 
 def _train(config, workdir, start=None):
+    from fhn_jax import sharding
     from fhn_jax.train import train as train_network
     from fhn_jax.writers import check_wandb
 
-    check_wandb(config.wandb.mode)
+    if sharding.is_first():
+        check_wandb(config.wandb.mode)
     catalogue, inputs = _inputs(config, workdir)
     model = None if start is None else start(config, catalogue, inputs).model
     return catalogue, inputs, train_network(config, workdir, catalogue, inputs, model)
@@ -167,7 +203,11 @@ def extract_features(config: ConfigDict, workdir: Path, split: str) -> None:
 
 
 def _export(config, workdir, catalogue, inputs, trained) -> None:
+    from fhn_jax import sharding
+
     codes, relaxed = _encode(config, catalogue, inputs, trained)
+    if not sharding.is_first():
+        return
     codes.save(workdir / "codes.safetensors")
     relaxed.save(workdir / "latents.safetensors", codes)
 
@@ -181,7 +221,7 @@ def _encode(config, catalogue, inputs, trained) -> tuple[Codes, Latents]:
         trained.model,
         build.all_items(catalogue),
         catalogue.offsets,
-        progress("encoding items"),
+        _progress_of_first()("encoding items"),
     )
     return make_codes(
         trained.model,
@@ -216,8 +256,11 @@ def run_all(config: ConfigDict, workdir: Path, split: str) -> None:
     """The main job: train, export, evaluate, report."""
     catalogue, inputs, trained = _train(config, workdir)
     _export(config, workdir, catalogue, inputs, trained)
-    evaluate.run("all", workdir, catalogue, split)
-    report(config, workdir, split)
+    from fhn_jax import sharding
+
+    if sharding.is_first():
+        evaluate.run("all", workdir, catalogue, split)
+        report(config, workdir, split)
 
 
 def search(
@@ -408,8 +451,14 @@ def _encode_for(config, catalogue, codes) -> Codes:
     )
 
 
-# Flags of single actions: name → (default, help), and which actions take them.
+# Actions that may run in several processes at once: those that encode items.
+DISTRIBUTED = ("all", "train", "extract-features")
+# Flags: name → (default, help), and which single actions take them.
 FLAGS = {
+    "distributed": (False, "One of several processes, as the cluster says"),
+    "coordinator": ("", "HOST:PORT of process 0, where no cluster says it"),
+    "processes": (0, "How many processes there are, where no cluster says it"),
+    "process_id": (-1, "Which of them this is, from 0, where no cluster says it"),
     "user": (0, "Id of the user"),
     "outfits": ("", "CSV file of the outfits to search; those of the data if empty"),
     "fixed": ("", "Items that an outfit must have, such as shoe:4,top:shirt.jpg"),

@@ -87,7 +87,7 @@ def load_inputs(
     text_bytes = 0 if text is None else text.nbytes
     free = free_bytes(Path(config.data.root))
     cache, choice = choose_cache(config.data.cache, image_bytes, text_bytes, free)
-    if config.data.cache == "auto":
+    if config.data.cache == "auto" and sharding.is_first():
         print(choice, file=sys.stderr)
     pixels = None
     if features:
@@ -102,40 +102,50 @@ def load_inputs(
             )
             tables["visual"], images = _resident(config, decoded), None
         elif cache == "host":
-            pixels = host_table(
-                Path(config.data.root) / "images" / f"decoded_{size}.npy",
-                images,
-                names,
-                size,
-                progress=progress("decoding images"),
-                notice=lambda text: print(text, file=sys.stderr),
-            )
+            # The others find its file, unless each host has a disk of its own.
+            with sharding.first_alone():
+                pixels = host_table(
+                    Path(config.data.root) / "images" / f"decoded_{size}.npy",
+                    images,
+                    names,
+                    size,
+                    progress=progress("decoding images"),
+                    notice=lambda text: print(text, file=sys.stderr),
+                )
             images = None
         else:
-            verify_images(images, names, progress=progress("checking images"))
+            own = names[jax.process_index() :: jax.process_count()]
+            verify_images(images, own, progress=progress("checking images"))
     if text is not None and cache == "device":
         tables["text"], text = _resident(config, text), None
     return ItemInputs(tables, text, images, names, size, pixels)
 
 
 def _resident(config: ConfigDict, table: np.ndarray) -> jax.Array:
-    """A table on the device, or on every device of the mesh."""
+    """A table on the device, or on every device of this process's part of the mesh."""
     mesh = make_mesh(config)
     if mesh is None:
         return jnp.asarray(table)
-    return jax.device_put(table, sharding.everywhere(mesh))
+    return jax.device_put(table, sharding.everywhere(mesh.local_mesh))
 
 
 def free_bytes(root: Path) -> Free:
-    """Memory of the first device and disk of the data root that are free now."""
+    """Memory of the first device and disk of the data root that are free now.
+
+    Of several processes the least of each, so that all choose alike.
+    """
     device = jax.local_devices()[0]
     stats = device.memory_stats() or {}
     # Data that may not be written to have no room for a file of decoded images.
     writable = os.access(root / "images", os.W_OK)
     disk = shutil.disk_usage(root).free if writable else 0
+    is_cpu = device.platform == "cpu"
     if "bytes_limit" in stats:
-        return Free(stats["bytes_limit"] - stats["bytes_in_use"], disk, is_cpu=False)
-    return Free(_available_memory(), disk, is_cpu=device.platform == "cpu")
+        memory, is_cpu = stats["bytes_limit"] - stats["bytes_in_use"], False
+    else:
+        memory = _available_memory()
+    memory, disk = sharding.gather(np.array([memory, disk])).min(axis=0).tolist()
+    return Free(memory, disk, is_cpu)
 
 
 def _available_memory() -> int:
@@ -346,9 +356,10 @@ def make_mesh(config: ConfigDict) -> Mesh | None:
     """The mesh of devices; None for one.
 
     Raises:
-      ValueError: not so many devices, or a batch that they cannot share.
+      ValueError: not so many devices, or a batch that they cannot share; with several
+        processes, not all of their devices.
     """
-    if config.mesh.data * config.mesh.model == 1:
+    if config.mesh.data * config.mesh.model == 1 and jax.process_count() == 1:
         return None
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.model)
     sharding.check_batch_size(config.train.batch_size, mesh)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
+from fhn_jax import sharding
 from fhn_jax.data.batches import Batch, TrainBatches
 from fhn_jax.data.negatives import MAX_REDRAWS, NegativeSampler, no_negative_error
 from fhn_jax.schedule import Schedule
@@ -208,7 +209,12 @@ class HostEpochs:
         key: Array,
     ):
         self.trainer, self.batches, self.stream = trainer, batches, stream
-        self.tables, self.key = tables, key
+        self.tables, self.key, self.mesh = tables, key, None
+        if jax.process_count() > 1:
+            self.mesh = trainer.mesh
+            copies = sharding.everywhere(self.mesh)
+            self.tables, self.key = sharding.place(self.mesh, (tables, key), copies)
+        self.own = sharding.own_rows(self.mesh, sum(batches.segments))
 
     def advances(
         self, schedule: Schedule, epoch: int, skip: int, beta: float
@@ -224,7 +230,7 @@ class HostEpochs:
           a function from a state (donated) to the next one and the number of items
           that were encoded; and the number of steps that are done then.
         """
-        batches = ((b.items, b) for b in self.batches.epoch(epoch, skip))
+        batches = ((b.items[self.own], b) for b in self.batches.epoch(epoch, skip))
         first = epoch * self.batches.steps + skip
         for step, (batch, streamed) in enumerate(self.stream(batches), first):
             rate = np.float32(schedule.rate(step))
@@ -234,11 +240,28 @@ class HostEpochs:
             )
 
     def _advance(self, beta, rate, batch, streamed, state) -> tuple[TrainState, int]:
+        items = int((batch.items >= 0).sum())
+        if self.mesh is not None:
+            batch, streamed = self._joined(batch, streamed)
         state = self.trainer.step(
             state, self.key, np.float32(beta), rate, batch, streamed,
             self.tables,
         )  # fmt: skip
-        return state, int((batch.items >= 0).sum())
+        return state, items
+
+    def _joined(self, batch, streamed):
+        """The arrays of all processes, of which this one gives its rows."""
+        length = len(batch.items)
+        streamed = {
+            modality: sharding.join_rows(self.mesh, rows, length)
+            for modality, rows in streamed.items()
+        }
+
+        def join(whole):
+            rows = whole[sharding.own_rows(self.mesh, len(whole))]
+            return sharding.join_rows(self.mesh, rows, len(whole))
+
+        return jax.tree.map(join, batch), streamed
 
 
 class DeviceEpochs:

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float32, Int32
 
+from fhn_jax import sharding
 from fhn_jax.codes import Codes, Latents, pack
 from fhn_jax.data.batches import item_chunks
 from fhn_jax.data.items import ItemInputs
@@ -20,6 +21,8 @@ ItemLatents = dict[str, tuple[Float32[np.ndarray, "_n d"], ...]]
 
 class ItemEncoder:
     """Encodes items in chunks of one size, compiled once for all calls.
+
+    Several processes take turns at the chunks, and all get the latents of all items.
 
     Args:
       model: a network of the structure to encode with; its values are not used.
@@ -75,31 +78,41 @@ class ItemEncoder:
         Returns:
           modality → per category latents z.
         """
-        variables = nnx.state(model)
-        parts = {m: [[] for _ in items] for m in self.modalities}
-        total, done = sum(map(len, items)), 0
-        chunks = (
-            (ids, (category, ids))
+        variables, bits = nnx.state(model), model.bits
+        chunks = [
+            (category, ids)
             for category, wanted in enumerate(items)
             for ids in item_chunks(wanted + np.int32(offsets[category]), self.chunk)
-        )
-        for (category, ids), streamed in self.inputs.stream(chunks):
+        ]
+        processes = jax.process_count()
+        mine = chunks[jax.process_index() :: processes]
+        total, done = sum(_real(ids) for _, ids in mine), 0
+        turns = -(-len(chunks) // processes)
+        found = {
+            m: np.zeros((turns, self.chunk, bits), np.float32) for m in self.modalities
+        }
+        numbered = ((ids, (turn, *mine[turn])) for turn, (_, ids) in enumerate(mine))
+        for (turn, category, ids), streamed in self.inputs.stream(numbered):
             rows = self._features(variables, ids, streamed, self.inputs.tables)
-            latents = self._latents(variables, rows, category)
-            real = int((ids >= 0).sum())
-            for modality, z in latents.items():
-                parts[modality][category].append(np.asarray(z)[:real])
-            done += real
+            for modality, z in self._latents(variables, rows, category).items():
+                found[modality][turn] = z
+            done += _real(ids)
             if progress is not None:
                 progress(done, total)
-        bits = model.bits
-        return {
-            modality: tuple(
-                np.concatenate(part) if part else np.zeros((0, bits), np.float32)
-                for part in by_category
-            )
-            for modality, by_category in parts.items()
-        }
+        latents = {}
+        for modality, own in found.items():
+            every = sharding.gather(own)
+            parts = [[np.zeros((0, bits), np.float32)] for _ in items]
+            for i, (category, ids) in enumerate(chunks):
+                turn, process = divmod(i, processes)
+                parts[category].append(every[process, turn, : _real(ids)])
+            latents[modality] = tuple(map(np.concatenate, parts))
+        return latents
+
+
+def _real(ids: Int32[np.ndarray, " n"]) -> int:
+    """How many of the ids of a chunk are no padding."""
+    return int((ids >= 0).sum())
 
 
 def make_codes(

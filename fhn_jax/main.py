@@ -26,16 +26,16 @@ _OPTIONS = {n: _DEFINE[type(v)](n.replace("_", "-"), v, t) for n, (v, t) in _FLA
 
 def main(argv: list[str]) -> None:
     """Runs one action, or all of them: train, export, evaluate, report."""
-    overrides = {}
-    if _CONFIG.value is not None:
-        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    config, given = _CONFIG.value, flags.FLAGS["config"]
+    overrides = {} if config is None else config_flags.get_override_values(given)
     try:
-        name = _name(argv)
-        config, workdir = actions.prepare(
-            _CONFIG.value, overrides, _config_name(), _WORKDIR.value
-        )
-        options = {n: _OPTIONS[n].value for n in actions.TAKES.get(name, ())}
-        actions.ACTIONS[name](config, workdir, _SPLIT.value, **options)
+        name, values = _name(argv), {n: flag.value for n, flag in _OPTIONS.items()}
+        with actions.together(name, values):
+            config, workdir = actions.prepare(
+                config, overrides, _config_name(), _WORKDIR.value
+            )
+            options = {n: values[n] for n in actions.TAKES.get(name, ())}
+            actions.ACTIONS[name](config, workdir, _SPLIT.value, **options)
     except actions.ERRORS as error:
         if _DEBUG.value:
             raise

@@ -1,16 +1,139 @@
-"""The mesh of devices, and where each array of a training step lies on it.
+"""The mesh of devices, where each array of a training step lies on it, and its hosts.
 
 The rows of a batch are spread over the axis "data"; weights are on every device; the
 user table, its gradient and its optimiser's moments are spread over the axis "model".
+
+A run of several processes has one mesh over the devices of all. Every process runs the
+same program and computes the same indices, reads its own rows of each batch, and has
+whole rows of the mesh, so that it holds every weight.
 """
 
-from collections.abc import Sequence
+import atexit
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA, MODEL = "data", "model"
+# Processes say farewell to each other together; one that is missing has failed.
+_SHUTDOWN_SECONDS = 10
+
+
+@contextlib.contextmanager
+def together(
+    coordinator: str,
+    processes: int,
+    process_id: int,
+    agreed: type[BaseException] = KeyboardInterrupt,
+) -> Iterator[None]:
+    """Makes this process one of several that run the same; before any call of jax.
+
+    What is not given is asked of the cluster (Slurm, Open MPI, Kubernetes, a TPU pod).
+
+    Args:
+      coordinator: HOST:PORT of process 0, where the others can reach it; "" if not
+        given.
+      processes: how many; 0 if not given.
+      process_id: of this one, from 0; -1 if not given.
+      agreed: raised in all processes or in none. After any other exception this process
+        ends without waiting for the others, and they fail when they miss it.
+    Raises:
+      ValueError: a value out of its range, not given and not known to a cluster, or
+        another number of processes than the coordinator has.
+    """
+    if processes and not 0 <= process_id < processes:
+        raise ValueError(
+            f"--process-id={process_id}: expected 0 to {processes - 1}, another one for "
+            f"each of --processes={processes}"
+        )
+    port = coordinator.rpartition(":")[2]
+    if coordinator and not (port.isdecimal() and 0 < int(port) < 2**16):
+        raise ValueError(
+            f"--coordinator={coordinator!r}: expected HOST:PORT of process 0, such as "
+            "10.0.0.1:1234"
+        )
+    try:
+        _initialize(coordinator, processes, process_id)
+        yield
+        wait_for_all()
+    except BaseException as error:
+        if not isinstance(error, agreed):
+            atexit.register(_exit, 130 if isinstance(error, KeyboardInterrupt) else 1)
+        raise
+
+
+def _initialize(coordinator: str, processes: int, process_id: int) -> None:
+    try:
+        # Fewer processes than that: jax ends this one after its 5 minutes.
+        jax.distributed.initialize(
+            coordinator or None,
+            processes or None,
+            None if process_id < 0 else process_id,
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"no cluster that jax knows says where the processes are ({error}); give "
+            "--coordinator=HOST:PORT, --processes=N and --process-id=0 to N-1"
+        ) from None
+    if processes and jax.process_count() != processes:
+        raise ValueError(
+            f"--processes={processes}, but process 0 at {coordinator} was started with "
+            f"--processes={jax.process_count()}; start all with the same number"
+        )
+
+
+def _exit(code: int) -> None:
+    """Ends the process without the farewell that waits for all others."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and prints for all."""
+    return jax.process_index() == 0
+
+
+def wait_for_all() -> None:
+    """Returns when every process has called it."""
+    multihost_utils.sync_global_devices("fhn_jax")
+
+
+@contextlib.contextmanager
+def first_alone() -> Iterator[None]:
+    """Lets the first process do something before the others do it."""
+    if not is_first():
+        wait_for_all()
+    try:
+        yield
+    finally:
+        if is_first():
+            wait_for_all()
+
+
+def stop_agreed(step: int) -> bool:
+    """Whether a process got SIGTERM; the answer after a step is the same in all."""
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
+def gather(values: np.ndarray) -> np.ndarray:
+    """The values of each process, of one shape in all: [processes, ...], bit for bit.
+
+    Args:
+      values: of at least one axis, any type.
+    """
+    if jax.process_count() == 1:
+        return values[None]
+    # jax would round float64 to float32.
+    as_bytes = np.ascontiguousarray(values).view(np.uint8)
+    return np.asarray(multihost_utils.process_allgather(as_bytes)).view(values.dtype)
 
 
 def make_mesh(
@@ -23,7 +146,8 @@ def make_mesh(
       model: devices that share the user table.
       devices: to take from; all if None.
     Raises:
-      ValueError: fewer devices than that.
+      ValueError: fewer devices than that; with several processes, devices left over,
+        or a user table spread over several of them.
     """
     devices = jax.devices() if devices is None else devices
     if min(data, model) < 1 or data * model > len(devices):
@@ -31,6 +155,20 @@ def make_mesh(
             f"mesh.data={data} x mesh.model={model}: expected at least 1 each, and "
             f"together at most {len(devices)}, the devices that are there"
         )
+    processes = jax.process_count()
+    if processes > 1:
+        own = len(devices) // processes
+        if data * model != len(devices):
+            raise ValueError(
+                f"mesh.data={data} x mesh.model={model}: {processes} processes have "
+                f"{len(devices)} devices, and the mesh must have them all; use "
+                f"--config.mesh.data={max(1, len(devices) // model)}"
+            )
+        if own % model:
+            raise ValueError(
+                f"mesh.model={model} does not divide the {own} devices of a process; "
+                "start one process a host, or use a divisor"
+            )
     return jax.make_mesh(
         (data, model),
         (DATA, MODEL),
@@ -58,6 +196,60 @@ def by_rows(mesh: Mesh) -> NamedSharding:
 def everywhere(mesh: Mesh) -> NamedSharding:
     """A copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def place(mesh: Mesh, tree: Any, shardings: Any) -> Any:
+    """Puts arrays, equal in every process, on the mesh; each process its own part.
+
+    Args:
+      mesh: of the shardings.
+      tree: of arrays.
+      shardings: one for each, see `of_state`, or one for all; never by rows.
+    """
+    if isinstance(shardings, NamedSharding):
+        shardings = jax.tree.map(lambda _, one=shardings: one, tree)
+
+    def put(array, sharding):
+        # jax.device_put would first send all to everybody, to compare them.
+        own = NamedSharding(mesh.local_mesh, sharding.spec)
+        return _seen_from(mesh, jax.device_put(array, own))
+
+    return jax.tree.map(put, tree, shardings)
+
+
+def local(tree: Any) -> Any:
+    """What `place` put, as arrays of this process alone; nothing is copied."""
+    return jax.tree.map(
+        lambda array: (
+            array
+            if array.is_fully_addressable
+            else _seen_from(array.sharding.mesh.local_mesh, array)
+        ),
+        tree,
+    )
+
+
+def _seen_from(mesh: Mesh, array: jax.Array) -> jax.Array:
+    """An array whose shards are the same in every process, on another mesh."""
+    return jax.make_array_from_single_device_arrays(
+        array.shape,
+        NamedSharding(mesh, array.sharding.spec),
+        [shard.data for shard in array.addressable_shards],
+    )
+
+
+def own_rows(mesh: Mesh | None, length: int) -> np.ndarray:
+    """Which of the rows of a batch are on this process's devices, in order."""
+    if mesh is None:
+        return np.arange(length)
+    slices = by_rows(mesh).addressable_devices_indices_map((length,)).values()
+    return np.unique(np.concatenate([np.arange(length)[rows] for rows in slices]))
+
+
+def join_rows(mesh: Mesh, rows: np.ndarray, length: int) -> jax.Array:
+    """The array of a whole batch, of which each process gives its `own_rows`."""
+    shape = (length, *rows.shape[1:])
+    return jax.make_array_from_process_local_data(by_rows(mesh), rows, shape)
 
 
 def of_state(mesh: Mesh | AbstractMesh, state: Any) -> Any:

@@ -1,8 +1,6 @@
 """The training loop."""
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fhn_jax import build
+from fhn_jax import build, sharding
 from fhn_jax.checkpoint import Checkpoints
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.items import ItemInputs
@@ -20,6 +18,7 @@ from fhn_jax.data.schema import Catalogue
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.models.hashing import tanh_scale
 from fhn_jax.schedule import Schedule
+from fhn_jax.stopping import Interrupted, StopSignal
 from fhn_jax.train_state import Trainer, TrainState, take_means
 from fhn_jax.validation import Validation
 from fhn_jax.workdir import check_trained, claim_workdir, is_trained
@@ -45,10 +44,6 @@ class Trained(NamedTuple):
     step: int
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM stopped the run after its state was saved."""
-
-
 def train(
     config: ConfigDict,
     workdir: Path,
@@ -58,7 +53,8 @@ def train(
 ) -> Trained:
     """Trains a network, or goes on where a killed run of this workdir left off.
 
-    A resumed run ends bit for bit as one that was never stopped (same machine).
+    A resumed run ends bit for bit as one that was never stopped (same machine). Of
+    several processes, see `sharding.together`, each calls this, and the first writes.
 
     Args:
       config: all settings.
@@ -77,7 +73,7 @@ def train(
     starts = not is_trained(workdir)
     if starts:
         build.note_weights(config)
-    claim_workdir(build.config_values(config), workdir)
+    _claim(config, workdir)
     if model is None:
         model = build.make_model(config, catalogue, **build.input_dims(inputs))
         if starts:
@@ -90,7 +86,7 @@ def train(
         encoder = build.make_encoder(config, model, inputs)
         objective = build.make_objective(config)
         validation = Validation(catalogue, encoder, objective)
-    state = trainer.init()
+    state = trainer.init(take=True)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         if checkpoints.latest is not None:
             state, host = _restore(checkpoints, state, checkpoints.latest, catalogue)
@@ -105,6 +101,7 @@ def train(
                 mode=config.wandb.mode,
                 project=config.wandb.project,
                 after_step=done,
+                writes=sharding.is_first(),
             ) as writer:
                 loop = _Loop(
                     config,
@@ -131,14 +128,20 @@ def restore_best(
       ValueError: it holds a run of another config or of other data.
     """
     check_trained(workdir)
-    claim_workdir(build.config_values(config), workdir)
+    _claim(config, workdir)
     model = build.make_model(config, catalogue, **build.input_dims(inputs))
     batches = build.make_batches(config, catalogue)
     trainer = build.make_trainer(config, model, batches)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state, _ = _restore(checkpoints, trainer.init(), checkpoints.best, catalogue)
+        state, _ = _restore(
+            checkpoints, trainer.init(take=True), checkpoints.best, catalogue
+        )
     step = int(state.step)
     return Trained(trainer.model(state), _beta(config, step, batches.steps), step)
+
+
+def _claim(config: ConfigDict, workdir: Path) -> None:
+    claim_workdir(build.config_values(config), workdir, writes=sharding.is_first())
 
 
 def _restore(
@@ -183,9 +186,9 @@ class _Loop:
             initial=step,
             desc="training",
             unit="step",
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and sharding.is_first()),
         )
-        with bar, _StopSignal() as stop:
+        with bar, StopSignal() as stop:
             while step < self.total_steps:
                 epoch, skip = divmod(step, self.batches.steps)
                 state, step = self._epoch(state, epoch, skip, bar, stop)
@@ -198,11 +201,12 @@ class _Loop:
             bar.update(step - bar.n)
             if due(step, self.config.train.log_steps, self.total_steps):
                 state = self._log(state, step)
-            if stop.asked and step % self.batches.steps:
+            stops = stop.asked(step)
+            if stops and step % self.batches.steps:
                 self._save(state)
                 raise Interrupted(f"stopped after step {step}; run again to go on")
         state = self._end_epoch(state, step, epoch + 1)
-        if stop.asked and step < self.total_steps:
+        if stops and step < self.total_steps:
             if self.checkpoints.latest != step:
                 self._save(state)
             raise Interrupted(f"stopped after epoch {epoch + 1}; run again to go on")
@@ -236,7 +240,8 @@ class _Loop:
             self.schedule.end_epoch(measured["val/loss"])
             score = measured[self.config.train.select]
             self.writer.write(step, {"epoch": float(epoch), **measured})
-        tqdm.write(_line(epoch, last, measured), file=sys.stderr)
+        if sharding.is_first():
+            tqdm.write(_line(epoch, last, measured), file=sys.stderr)
         self._save(state, score)
         self.started += time.monotonic() - paused
         return state
@@ -266,27 +271,3 @@ def _check_finite(measured: Mapping[str, float], step: int) -> None:
             raise FloatingPointError(
                 f"{name} is {value} at step {step}; lower config.optimizer.rates"
             )
-
-
-class _StopSignal:
-    """Notes Ctrl-C and SIGTERM, so that the loop can save and stop; twice: at once."""
-
-    def __init__(self):
-        self.asked = False
-        self._previous = {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        tqdm.write("stopping: saving the state first", file=sys.stderr)

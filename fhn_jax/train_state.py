@@ -194,15 +194,22 @@ class Trainer:
         self.mesh = mesh
         self.step = self._jit_step()
 
-    def init(self) -> TrainState:
-        """The state before the first step."""
-        state = self._start()
+    def init(self, *, take: bool = False) -> TrainState:
+        """The state before the first step.
+
+        Args:
+          take: the variables of the network itself, not copies: the first step, which
+            is given the state, then takes them away from the network.
+        """
+        params = self._params
+        if not take:
+            params = jax.tree.map(jnp.array, params)
+        state = self._start(params)
         if self.mesh is None:
             return state
-        return jax.device_put(state, sharding.of_state(self.mesh, state))
+        return sharding.place(self.mesh, state, sharding.of_state(self.mesh, state))
 
-    def _start(self) -> TrainState:
-        params = jax.tree.map(jnp.array, self._params)
+    def _start(self, params) -> TrainState:
         average = jax.tree.map(jnp.array, params) if self.average_decay else None
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -217,7 +224,7 @@ class Trainer:
         if self.mesh is None:
             return jax.jit(self._step, donate_argnums=0)
         rows, copies = sharding.by_rows(self.mesh), sharding.everywhere(self.mesh)
-        state = sharding.of_state(self.mesh, jax.eval_shape(self._start))
+        state = sharding.of_state(self.mesh, jax.eval_shape(self._start, self._params))
         return jax.jit(
             self._step,
             donate_argnums=0,
@@ -228,6 +235,7 @@ class Trainer:
     def model(self, state: TrainState) -> FashionHashNet:
         """The network to validate and export: of averaged variables if there are."""
         params = state.params if state.average is None else state.average
+        params = sharding.local(params)
         return nnx.merge(self.graphdef, params, self.constants, copy=True)
 
     def _step(
@@ -350,7 +358,7 @@ def take_means(state: TrainState) -> tuple[TrainState, dict[str, float]]:
     sums = {name: float(value) for name, value in jax.device_get(state.sums).items()}
     rows = sums.pop("rows")
     means = {name: value / max(rows, 1.0) for name, value in sums.items()}
-    return state._replace(sums=zero_sums()), means
+    return state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums)), means
 
 
 def _right(scores: Float[Array, "b c"]) -> Float[Array, " b"]:

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 
-from fhn_jax import metrics
+from fhn_jax import metrics, sharding
 from fhn_jax.data.schema import Catalogue, Outfits
 from fhn_jax.export import ItemEncoder, ItemLatents
 from fhn_jax.models.fashion_hash_net import FashionHashNet
@@ -78,13 +78,16 @@ class Validation:
         for which, scores in candidates.items():
             right = scores[:, :1] > scores[:, 1:]
             result[f"val/accuracy_{which}"] = float(right.mean())
-        return result | {
+        result |= {
             "val/loss": (1 - share) * rank_loss + share * binary_loss,
             "val/rank_loss": rank_loss,
             "val/binary_loss": binary_loss,
             "val/gap": result["val/auc_relaxed"] - result["val/auc_binary"],
             **bit_statistics(model, latents, beta),
         }
+        # Rates depend on them: all processes go by the first one's, to the last bit.
+        values = sharding.gather(np.array(list(result.values())))[0]
+        return dict(zip(result, values.tolist(), strict=True))
 
     def _scores(self, graphdef, variables, latents, outfits, beta):
         parts: dict[str, list] = {}

@@ -75,10 +75,13 @@ def check_workdir(values: Mapping[str, Any], workdir: Path) -> None:
         )
 
 
-def claim_workdir(values: Mapping[str, Any], workdir: Path) -> None:
-    """Writes config.json, after `check_workdir`."""
+def claim_workdir(
+    values: Mapping[str, Any], workdir: Path, *, writes: bool = True
+) -> None:
+    """Writes config.json, after `check_workdir`; only the latter unless `writes`."""
     check_workdir(values, workdir)
-    files.write_json(workdir / "config.json", values)
+    if writes:
+        files.write_json(workdir / "config.json", values)
 
 
 def differences(a: Any, b: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

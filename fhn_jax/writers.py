@@ -22,6 +22,7 @@ class Writer:
       project: of Weights & Biases.
       after_step: a resumed run's step; lines of later steps are dropped, since those
         steps are run again.
+      writes: nothing is written if False, as by all but one of several processes.
     Raises:
       ValueError, ModuleNotFoundError: as `check_wandb`; wandb does not start.
     """
@@ -34,8 +35,11 @@ class Writer:
         mode: str = "offline",
         project: str = "fhn_jax",
         after_step: int = 0,
+        writes: bool = True,
     ):
-        self.path = Path(workdir) / "metrics.jsonl"
+        self.path, self._run, self._file = Path(workdir) / "metrics.jsonl", None, None
+        if not writes:
+            return
         self._run = _start_wandb(Path(workdir), config, mode, project)
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -47,7 +51,8 @@ class Writer:
         return self
 
     def __exit__(self, kind, *_):
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._run is not None:
             self._run.finish(exit_code=0 if kind is None else 1)
 
@@ -58,6 +63,8 @@ class Writer:
           ValueError: a metric is not finite.
         """
         line = json.dumps({"step": step, **metrics}, allow_nan=False)
+        if self._file is None:
+            return
         self._file.write(line + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())

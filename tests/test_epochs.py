@@ -13,7 +13,8 @@ from runs import assert_equal_runs, compiled_once, metrics, settings, train
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.negatives import NegativeSampler
 from fhn_jax.epochs import DeviceSampler, contains, make_batch, sorted_rows
-from fhn_jax.train import Interrupted, _Loop, _StopSignal
+from fhn_jax.stopping import Interrupted, StopSignal
+from fhn_jax.train import _Loop
 from tests.catalogues import catalogue, random_positives
 
 SIZES = (5, 4, 3)
@@ -158,12 +159,12 @@ def test_a_run_on_the_device_resumes_bit_for_bit(root, tmp_path, monkeypatch):
 
     def stop_at(self, state, step):
         if step == 9:
-            stops[0].asked = True
+            stops[0].noted = True
         return log(self, state, step)
 
-    stops, enter = [], _StopSignal.__enter__
+    stops, enter = [], StopSignal.__enter__
     monkeypatch.setattr(
-        _StopSignal, "__enter__", lambda self: (stops.append(self), enter(self))[1]
+        StopSignal, "__enter__", lambda self: (stops.append(self), enter(self))[1]
     )
     monkeypatch.setattr(_Loop, "_log", stop_at)
     with pytest.raises(Interrupted, match="stopped after step 9"):

@@ -77,10 +77,10 @@ class Matching(nnx.Module):
         self.zero_item_term = zero_item_term
         self.zero_user_term = zero_user_term and not zero_item_term
         # DIFFERS: hash_types 2 of the reference weighs user-item products by λⁱ.
-        ones = jnp.ones(bits)
+        # An array each: a training step may be given both, to overwrite them.
         self.alpha = nnx.Param(jnp.ones(())) if hash_types == 0 else None
-        self.lambda_user = nnx.Param(ones) if hash_types in (1, 3) else None
-        self.lambda_item = nnx.Param(ones) if hash_types in (2, 3) else None
+        self.lambda_user = nnx.Param(jnp.ones(bits)) if hash_types in (1, 3) else None
+        self.lambda_item = nnx.Param(jnp.ones(bits)) if hash_types in (2, 3) else None
 
     def __call__(
         self, users: Float[Array, "*#b d"], items: Float[Array, "*#b s d"]
