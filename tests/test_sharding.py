@@ -101,6 +101,20 @@ def test_a_mesh_of_more_devices_than_there_are_is_refused(data, model):
         sharding.make_mesh(data, model)
 
 
+@pytest.mark.parametrize(
+    ("data", "model", "text"),
+    [
+        (3, 1, "2 processes have 6 devices, and the mesh must have them all"),
+        (1, 2, "use --config.mesh.data=3"),
+        (3, 2, "mesh.model=2 does not divide the 3 devices of a process"),
+    ],
+)
+def test_a_mesh_that_processes_cannot_share_is_refused(monkeypatch, data, model, text):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match=text):
+        sharding.make_mesh(data, model, devices=jax.devices() * 6)
+
+
 def test_a_model_axis_that_does_not_divide_the_bits_is_refused():
     mesh = jax.sharding.AbstractMesh((1, 3), (sharding.DATA, sharding.MODEL))
     table = {"user": {"embedding": np.zeros((5, 8))}}

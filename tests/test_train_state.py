@@ -419,6 +419,18 @@ def test_the_state_is_donated_and_the_network_is_not(setting):
     assert_equal(before, setting.trainer.init().params)
 
 
+def test_a_state_that_takes_the_network_s_variables_has_no_copy_of_them():
+    setting = Setting(modalities=("text",))
+    kept, taken = setting.trainer.init(), setting.trainer.init(take=True)
+    assert_equal(kept.params, taken.params)
+    variables = jax.tree.leaves(nnx.state(setting.model, nnx.Param))
+    one = setting.step(kept, setting.batch())
+    assert not any(leaf.is_deleted() for leaf in variables)
+    other = setting.step(taken, setting.batch())
+    assert all(leaf.is_deleted() for leaf in variables)
+    assert_equal(one, other)
+
+
 def test_a_step_is_a_function_of_its_arguments():
     setting = Setting(
         modalities=("visual", "text"),
