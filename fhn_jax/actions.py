@@ -271,7 +271,9 @@ def search(
     user: int,
     k: int,
     outfits: str,
+    index: str,
     fixed: str,
+    ray_address: str,
 ) -> None:
     """The best stored outfits for a user: a table, search.json and search.png.
 
@@ -279,18 +281,46 @@ def search(
       user: id.
       k: how many.
       outfits: a CSV file of outfits; the positives of the data set if empty.
+      index: folder of an `OutfitIndex` to search instead.
       fixed: items that an outfit must contain, see `recommend.parse_items`.
+      ray_address: of the head of a Ray cluster that shares the index; if empty, this
+        process searches.
     """
     from fhn_jax.retrieval import recommend
-    from fhn_jax.retrieval.engine import Searcher
 
+    _check_one_source(index, outfits)
+    if ray_address and not index:
+        raise ValueError(
+            f"--ray-address={ray_address} needs --index, the folder of an OutfitIndex "
+            "that all nodes of the cluster can read"
+        )
     codes = Codes.load(workdir / "codes.safetensors")
-    searcher = Searcher.in_memory(codes, _outfits(config, codes, outfits))
-    hits = searcher.search(
-        user, k, must_contain=recommend.parse_items(fixed, codes, "--fixed")
-    )
+    items = recommend.parse_items(fixed, codes, "--fixed")
+    with contextlib.ExitStack() as stack:
+        if ray_address:
+            from fhn_jax.retrieval import cluster
+
+            stack.enter_context(cluster.connect(ray_address))
+            searcher = cluster.ClusterIndex.open(index, codes)
+        elif index:
+            from fhn_jax.retrieval.search import OutfitIndex
+
+            searcher = OutfitIndex.open(index, codes)
+        else:
+            from fhn_jax.retrieval.engine import Searcher
+
+            searcher = Searcher.in_memory(codes, _outfits(config, codes, outfits))
+        hits = searcher.search(user, k, must_contain=items)
     about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
     recommend.write_outfits(workdir, "search", about, codes, hits, _images(config))
+
+
+def _check_one_source(index: str, outfits: str) -> None:
+    if index and outfits:
+        raise ValueError(
+            f"--index={index} and --outfits={outfits}: give one of them, an index has "
+            "its own outfits"
+        )
 
 
 def _outfits(config: ConfigDict, codes: Codes, path: str):
@@ -327,11 +357,7 @@ def recommend_all(
     from fhn_jax.retrieval import cluster
     from fhn_jax.retrieval.search import OutfitIndex
 
-    if index and outfits:
-        raise ValueError(
-            f"--index={index} and --outfits={outfits}: give one of them, an index has "
-            "its own outfits"
-        )
+    _check_one_source(index, outfits)
     path = Path(out) if out else workdir / "recommendations"
     files.refuse_existing(path)
     codes = Codes.load(workdir / "codes.safetensors")
@@ -344,7 +370,8 @@ def recommend_all(
             OutfitIndex.build(index, codes, _outfits(config, codes, outfits))
         bar = progress("recommending")
         count = cluster.recommend_all(index, codes, path, k, progress=bar)
-    print(f"recommendations: {path}, {codes.num_users:,} users in {count:,} files")
+    files_of = "file" if count == 1 else "files"
+    print(f"recommendations: {path}, {codes.num_users:,} users in {count:,} {files_of}")
 
 
 def compose(
@@ -474,7 +501,7 @@ FLAGS = {
     "ray_address": ("", "HOST:PORT of a Ray cluster; this machine alone if empty"),
 }
 TAKES = {
-    "search": ("user", "k", "outfits", "fixed"),
+    "search": ("user", "k", "outfits", "index", "fixed", "ray_address"),
     "compose": ("user", "k", "fixed"),
     "recommend-all": ("k", "outfits", "index", "out", "ray_address"),
     "cold-start": ("fit", "likes", "dislikes", "k"),

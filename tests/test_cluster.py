@@ -361,18 +361,18 @@ def workdir(tmp_path_factory):
     return folder
 
 
-def recommend_all(workdir, **options):
+def act(name, workdir, **options):
     """What the command line does after it has read its flags."""
     config, workdir = actions.prepare(None, {}, None, workdir)
-    defaults = {name: actions.FLAGS[name][0] for name in actions.TAKES["recommend-all"]}
-    actions.ACTIONS["recommend-all"](config, workdir, "test", **defaults | options)
+    defaults = {flag: actions.FLAGS[flag][0] for flag in actions.TAKES[name]}
+    actions.ACTIONS[name](config, workdir, "test", **defaults | options)
 
 
 def test_the_action_recommends_the_outfits_of_the_data(
     address, workdir, tmp_path, capsys
 ):
     out = tmp_path / "out"
-    recommend_all(workdir, k=3, out=str(out), ray_address=address)
+    act("recommend-all", workdir, k=3, out=str(out), ray_address=address)
     catalogue = read_catalogue(workdir / "tiny", "8")
     outfits = recommend.stored_outfits(catalogue)
     searcher = Searcher.in_memory(codes_of(catalogue), outfits)
@@ -382,7 +382,7 @@ def test_the_action_recommends_the_outfits_of_the_data(
         assert mine == searcher.search(user, 3).outfits.tolist()
     assert len(found) == 24
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    line = f"recommendations: {out}, 8 users in 1 files"
+    line = f"recommendations: {out}, 8 users in 1 file\n"
     assert line in capsys.readouterr().out
 
 
@@ -390,12 +390,33 @@ def test_the_action_recommends_the_outfits_of_an_index(address, workdir, tmp_pat
     catalogue = read_catalogue(workdir / "tiny", "8")
     outfits = recommend.stored_outfits(catalogue)[:1]
     OutfitIndex.build(tmp_path / "index", codes_of(catalogue), outfits)
-    recommend_all(workdir, index=str(tmp_path / "index"), out=str(tmp_path / "out"))
+    act(
+        "recommend-all",
+        workdir,
+        index=str(tmp_path / "index"),
+        out=str(tmp_path / "out"),
+    )
     assert [row["outfit"] for row in rows_of(tmp_path / "out")] == [0] * 8
     with pytest.raises(FileExistsError, match="out exists and is left as it is"):
-        recommend_all(workdir, out=str(tmp_path / "out"))
+        act("recommend-all", workdir, out=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="give one of them"):
-        recommend_all(workdir, index="index", outfits="outfits.csv")
+        act("recommend-all", workdir, index="index", outfits="outfits.csv")
+
+
+def test_search_asks_a_cluster_about_an_index(address, workdir, tmp_path, capsys):
+    catalogue = read_catalogue(workdir / "tiny", "8")
+    outfits = recommend.stored_outfits(catalogue)
+    OutfitIndex.build(tmp_path / "index", codes_of(catalogue), outfits)
+    where = {"index": str(tmp_path / "index"), "ray_address": address}
+    answers = []
+    for options in ({}, {"index": where["index"]}, where):
+        act("search", workdir, user=3, k=4, **options)
+        answers.append(json.loads((workdir / "search.json").read_text()))
+    assert answers[0] == answers[1] == answers[2] and len(answers[0]["outfits"]) == 4
+    with pytest.raises(ValueError, match="needs --index, the folder of an OutfitIndex"):
+        act("search", workdir, ray_address=address)
+    with pytest.raises(ValueError, match="give one of them"):
+        act("search", workdir, index=where["index"], outfits="outfits.csv")
 
 
 @pytest.mark.slow

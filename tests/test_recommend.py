@@ -39,9 +39,9 @@ def workdir(tmp_path, root, codes):
 def search(workdir, *, user=0, k=10, outfits="", fixed=""):
     """What the command line does after it has read its flags."""
     config, workdir = actions.prepare(None, {}, None, workdir)
+    defaults = {flag: actions.FLAGS[flag][0] for flag in actions.TAKES["search"]}
     options = {"user": user, "k": k, "outfits": str(outfits), "fixed": fixed}
-    assert options.keys() == set(actions.TAKES["search"])
-    actions.ACTIONS["search"](config, workdir, "test", **options)
+    actions.ACTIONS["search"](config, workdir, "test", **defaults | options)
     return json.loads((workdir / "search.json").read_text(encoding="utf-8"))
 
 
