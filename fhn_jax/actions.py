@@ -395,6 +395,48 @@ def compose(
     recommend.write_outfits(workdir, "compose", about, codes, hits, _images(config))
 
 
+def serve(
+    config: ConfigDict,
+    workdir: Path,
+    split: str,
+    *,
+    index: str,
+    host: str,
+    port: int,
+    workers: int,
+    database_url: str,
+    allowed_hosts: str,
+    rate: int,
+    known_users: bool,
+) -> None:
+    """Serves the page and the API until it is stopped.
+
+    Args:
+      index: folder of an `OutfitIndex`; one of the data's outfits if empty.
+      host, port, workers: see `web.app.serve`.
+      database_url, rate, known_users: see `web.app.Settings`.
+      allowed_hosts: names that the server answers to, beside this machine's.
+    """
+    try:
+        from fhn_jax.web import app
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'the page needs the package {error.name}: pip install "fhn_jax[web]"'
+        ) from None
+
+    settings = app.Settings(
+        workdir=str(workdir),
+        root=str(config.data.root),
+        variant=str(config.data.variant),
+        index=index,
+        database_url=database_url,
+        allowed_hosts=app.split_hosts(allowed_hosts, host),
+        rate=rate,
+        known_users=known_users,
+    )
+    app.serve(settings, host=host, port=port, workers=workers)
+
+
 def _images(config: ConfigDict):
     root = Path(config.data.root)
     return open_images(root) if (root / "images").is_dir() else None
@@ -498,6 +540,13 @@ FLAGS = {
         "",
         "New folder for Parquet files; recommendations in the workdir if empty",
     ),
+    "host": ("127.0.0.1", "Address to serve at; 0.0.0.0 is all of this machine's"),
+    "port": (8000, "Port to serve at"),
+    "workers": (1, "Processes that serve"),
+    "database_url": ("", "Of the visitors; a SQLite file in the workdir if empty"),
+    "allowed_hosts": ("", "Names, with commas, that the server is reached by"),
+    "rate": (20, "Requests a second of one address, on average; 0 for any number"),
+    "known_users": (True, "Whether visitors may start as a known user"),
     "ray_address": ("", "HOST:PORT of a Ray cluster; this machine alone if empty"),
 }
 TAKES = {
@@ -505,6 +554,16 @@ TAKES = {
     "compose": ("user", "k", "fixed"),
     "recommend-all": ("k", "outfits", "index", "out", "ray_address"),
     "cold-start": ("fit", "likes", "dislikes", "k"),
+    "serve": (
+        "index",
+        "host",
+        "port",
+        "workers",
+        "database_url",
+        "allowed_hosts",
+        "rate",
+        "known_users",
+    ),
 }
 ACTIONS = {
     "all": run_all,
@@ -518,4 +577,5 @@ ACTIONS = {
     "recommend-all": recommend_all,
     "cold-start": cold_start,
     "compose": compose,
+    "serve": serve,
 }

@@ -138,9 +138,7 @@ class Learner(abc.ABC):
         if num_users is None:
             users = np.concatenate([likes.users, dislikes.users])
             num_users = int(users.max(initial=-1)) + 1
-        for name, clicks in (("likes", likes), ("dislikes", dislikes)):
-            _check_clicks(self.codes, name, clicks, num_users)
-        _check_consistent(self.codes, likes, dislikes)
+        _check(self.codes, likes, dislikes, num_users)
         latents, bits = self._learn(likes, dislikes, num_users)
         return NewUsers(
             latents.astype(np.float32), bits.astype(np.int8), likes, dislikes
@@ -411,17 +409,38 @@ class BprFit(Learner):
         directions = np.linalg.eigh(prior.T @ self._covariance @ prior)[1]
         self._basis = prior @ directions[:, ::-1][:, :rank]
         self.sampled = items[:samples]
-        self._samples = self._project(self.sampled)
+        self._sampled_features = features[:samples]
+        self._samples = self._project(self.sampled, self._mean)
 
-    def _learn(self, likes, dislikes, num_users):
-        latents = np.tile(self._mean, (num_users, 1))
+    def adapt(
+        self,
+        latents: Float32[np.ndarray, "u d"],
+        likes: Outfits,
+        dislikes: Outfits,
+    ) -> NewUsers:
+        """Codes of users who are known already, after some clicks.
+
+        As `fit`, but that the mean μ of the prior is each user's own code.
+
+        Args:
+          latents: these codes; users are their rows.
+        Raises:
+          ValueError: as `fit`.
+        """
+        _check(self.codes, likes, dislikes, len(latents))
+        found, bits = self._learn(likes, dislikes, len(latents), latents)
+        return NewUsers(found, bits.astype(np.int8), likes, dislikes)
+
+    def _learn(self, likes, dislikes, num_users, means=None):
+        latents = np.tile(self._mean, (num_users, 1)) if means is None else means.copy()
         # One table of outfits, likes first; a user's are a range of `order`.
         users = np.concatenate([likes.users, dislikes.users + num_users])
         order = np.argsort(users, kind="stable")
         counts = np.bincount(users, minlength=2 * num_users).reshape(2, num_users)
         starts = np.cumsum(counts).reshape(2, num_users) - counts
         items = np.concatenate([likes.items, dislikes.items])[order]
-        outfits = self._project(items)
+        own = self._mean if means is None else means[users[order] % num_users]
+        outfits = self._project(items, own)
         # Users with as many clicks go together: less padding.
         clicked = np.lexsort(counts)
         clicked = clicked[counts.sum(axis=0)[clicked] > 0]
@@ -439,14 +458,22 @@ class BprFit(Learner):
                 above,
                 below,
                 self._samples,
+                self._samples.terms
+                + (latents[chunk] - self._mean) @ self._sampled_features.T,
                 np.where(turned, -1, 1).astype(np.float32),
                 self.strength,
             )
             latents[chunk] += found @ self._basis.T
         return latents, _nearest_bits(self.codes, latents, self._covariance)
 
-    def _project(self, items: Int[np.ndarray, "n s"]) -> "_Projected":
-        """Outfits as the search sees them."""
+    def _project(
+        self, items: Int[np.ndarray, "n s"], mean: Float32[np.ndarray, "..."]
+    ) -> "_Projected":
+        """Outfits as the search sees them.
+
+        Args:
+          mean: the user code at w = 0, [d], or [n, d] for one an outfit.
+        """
         n = len(items)
         projected = _Projected(
             np.empty((n, self._basis.shape[1]), np.float32),
@@ -455,7 +482,8 @@ class BprFit(Learner):
         )
         for rows, features, terms in self._features(items):
             projected.features[rows] = features @ self._basis
-            projected.terms[rows] = terms + features @ self._mean
+            own = mean if mean.ndim == 1 else mean[rows]
+            projected.terms[rows] = terms + (features * own).sum(axis=1)
         return projected
 
     def _features(self, items: Int[np.ndarray, "n s"]):
@@ -511,6 +539,7 @@ def _newton(
     above: _Projected,
     below: _Projected,
     samples: _Projected,
+    sample_terms: Float32[np.ndarray, "v r"],
     sign: Float32[np.ndarray, " v"],
     strength: float,
 ) -> Float32[np.ndarray, "v m"]:
@@ -518,6 +547,7 @@ def _newton(
 
     Args:
       above: outfits that should score higher than those of `below` and `samples`.
+      sample_terms: the scores of `samples` at each user's w = 0.
       sign: -1 turns the order around.
     """
     v, _, m = above.features.shape
@@ -539,7 +569,7 @@ def _newton(
         """Of the loss; and the second derivative of each pair's."""
         low = np.concatenate(
             [
-                samples.terms + w @ samples.features.T,
+                sample_terms + w @ samples.features.T,
                 below.terms + _rows(below.features, w),
             ],
             axis=1,
@@ -720,6 +750,12 @@ def _check_clicks(codes: Codes, name: str, clicks: Outfits, num_users: int) -> N
     empty = np.flatnonzero((clicks.items < 0).all(axis=1))
     if empty.size:
         raise ValueError(f"{name}, row {empty[0]}: no item; expected at least one")
+
+
+def _check(codes: Codes, likes: Outfits, dislikes: Outfits, num_users: int) -> None:
+    for name, clicks in (("likes", likes), ("dislikes", dislikes)):
+        _check_clicks(codes, name, clicks, num_users)
+    _check_consistent(codes, likes, dislikes)
 
 
 def _check_consistent(codes: Codes, likes: Outfits, dislikes: Outfits) -> None:

@@ -174,6 +174,21 @@ class ItemTables:
             for of_category in zip(self.packed, scales, strict=True)
         )
 
+    def affinities_of(
+        self,
+        category: int,
+        ids: Int[np.ndarray, " n"],
+        vectors: Int32[np.ndarray, "u d"],
+    ) -> Int32[np.ndarray, "u n"]:
+        """The same of some items of one category.
+
+        Args:
+          ids: within the category, in range.
+        """
+        scales = None if self.scales is None else self.scales[category][ids]
+        packed = self.packed[category][ids]
+        return kernels.affinities(packed, scales, self.byte_tables(vectors))
+
     def pairs(
         self,
         category_a: int,

@@ -1,0 +1,39 @@
+"""What Prometheus asks for."""
+
+import prometheus_client
+
+
+class Metrics:
+    """Counts and times of requests, of one program."""
+
+    def __init__(self):
+        self._registry = prometheus_client.CollectorRegistry()
+        prometheus_client.ProcessCollector(registry=self._registry)
+        self._seconds = prometheus_client.Histogram(
+            "fhn_request_seconds",
+            "Time to answer a request",
+            ("method", "route", "status"),
+            registry=self._registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+        )
+        self._judgements = prometheus_client.Counter(
+            "fhn_judgements", "Likes and dislikes", ("liked",), registry=self._registry
+        )
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Notes an answer.
+
+        Args:
+          route: the pattern of the path, so that there are few.
+        """
+        if method not in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
+            method = "other"
+        self._seconds.labels(method, route, str(status)).observe(seconds)
+
+    def judged(self, liked: bool) -> None:
+        """Notes a like or dislike."""
+        self._judgements.labels(str(liked).lower()).inc()
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus's text format."""
+        return prometheus_client.generate_latest(self._registry)

@@ -1,0 +1,274 @@
+"""The API: thin routes over `Service`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from fhn_jax.web import schemas
+from fhn_jax.web.service import API, Service
+from fhn_jax.web.state import Visitor
+
+COOKIE = "visitor"
+_COOKIE_SECONDS = 400 * 24 * 3600  # as long as browsers keep one
+
+router = APIRouter(prefix=API)
+
+
+def service_of(request: Request) -> Service:
+    """The service of the program."""
+    return request.app.state.service
+
+
+def token_of(request: Request) -> str:
+    """The token that a request shows: a bearer's, or else the cookie's."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token.strip()
+    return request.cookies.get(COOKIE, "")
+
+
+TheService = Annotated[Service, Depends(service_of)]
+
+
+def visitor_of(request: Request, service: TheService) -> Visitor:
+    """The visitor of a request; raises `Refused` if it shows none."""
+    return service.visitor(token_of(request))
+
+
+TheVisitor = Annotated[Visitor, Depends(visitor_of)]
+_Category = Annotated[str, Path(max_length=100)]
+_Item = Annotated[int, Path(ge=0, lt=2**31)]
+
+
+def problems(*statuses: int) -> dict:
+    """What OpenAPI says of errors."""
+    content = {
+        "application/problem+json": {"schema": schemas.Problem.model_json_schema()}
+    }
+    return {
+        status: {"description": "See `detail`", "content": content}
+        for status in (*statuses, 422, 429)
+    }
+
+
+_MINE = problems(401, 403)
+
+
+def set_cookie(request: Request, response: Response, token: str) -> None:
+    """Lets a browser show the token from now on."""
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=_COOKIE_SECONDS,
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )
+
+
+@router.get("/catalogue")
+def catalogue(service: TheService) -> schemas.Catalogue:
+    """What there is to recommend."""
+    return service.catalogue()
+
+
+@router.post("/visitors", status_code=201, responses=problems(403, 404))
+def new_visitor(
+    request: Request, response: Response, service: TheService, who: schemas.NewVisitor
+) -> schemas.VisitorWithToken:
+    """A new visitor, or a visitor that starts as a known user."""
+    token = service.new_visitor(who.user)
+    set_cookie(request, response, token)
+    about = service.about(service.visitor(token))
+    return schemas.VisitorWithToken(token=token, **about.model_dump())
+
+
+@router.get("/visitors/me", responses=_MINE)
+def me(service: TheService, visitor: TheVisitor) -> schemas.Visitor:
+    """What is known of you."""
+    return service.about(visitor)
+
+
+@router.delete("/visitors/me", status_code=204, responses=_MINE)
+def forget(response: Response, service: TheService, visitor: TheVisitor) -> None:
+    """Forgets you and all that you judged."""
+    service.state.forget(visitor.id)
+    response.delete_cookie(COOKIE)
+
+
+@router.get("/visitors/me/feedback", responses=_MINE)
+def history(
+    service: TheService,
+    visitor: TheVisitor,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> schemas.History:
+    """What you judged, the newest first."""
+    return service.history(visitor, limit)
+
+
+@router.get("/recommendations", responses=_MINE)
+def recommendations(
+    service: TheService,
+    visitor: TheVisitor,
+    k: Annotated[int, Query(ge=1, le=60)] = 12,
+    explore: Annotated[float, Query(ge=0, le=1)] = 0.2,
+) -> schemas.Outfits:
+    """Outfits for you that you have not judged; some are there to learn from."""
+    return service.recommend(visitor, k, explore)
+
+
+@router.post("/feedback", status_code=201, responses=problems(401, 403, 404, 409))
+def feedback(
+    request: Request,
+    service: TheService,
+    visitor: TheVisitor,
+    judgement: schemas.Judgement,
+) -> schemas.Judged:
+    """Likes or dislikes an outfit, or an item; judged again, the last one counts."""
+    judged = service.judge(visitor, judgement)
+    request.app.state.metrics.judged(judgement.liked)
+    return judged
+
+
+@router.post("/undo", responses=_MINE)
+def undo(service: TheService, visitor: TheVisitor) -> schemas.Undone:
+    """Takes the last judgement back."""
+    return service.undo(visitor)
+
+
+@router.post("/reset", responses=_MINE)
+def reset(service: TheService, visitor: TheVisitor) -> schemas.Counts:
+    """Takes all judgements back."""
+    return service.reset(visitor)
+
+
+@router.post("/compose", responses=problems(401, 403, 404, 409))
+def compose(
+    service: TheService, visitor: TheVisitor, composition: schemas.Composition
+) -> schemas.Compositions:
+    """The best of all outfits around some items, or of the wardrobe."""
+    return service.compose(visitor, composition)
+
+
+@router.post("/explain", responses=problems(401, 403, 404))
+def explain(
+    service: TheService, visitor: TheVisitor, outfit: schemas.Outfit
+) -> schemas.Reasons:
+    """Which items and pairs give an outfit its score."""
+    return service.explain(visitor, outfit)
+
+
+@router.get("/items", responses=problems(404))
+def items(
+    service: TheService,
+    category: Annotated[str, Query(max_length=100)],
+    offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    limit: Annotated[int, Query(ge=1, le=200)] = 60,
+    q: Annotated[str, Query(max_length=100)] = "",
+) -> schemas.Items:
+    """Items of a category, or those whose titles contain all words of `q`."""
+    return service.items(category, offset, limit, q)
+
+
+@router.get("/items/{category}/{item}/similar", responses=problems(404))
+def similar(
+    service: TheService,
+    category: _Category,
+    item: _Item,
+    k: Annotated[int, Query(ge=1, le=60)] = 8,
+) -> schemas.SimilarItems:
+    """Items of the same category with the most equal bits."""
+    return service.similar(category, item, k)
+
+
+_PICTURE = {
+    200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
+    304: {"description": "You have it"},
+}
+
+
+@router.get(
+    "/items/{category}/{item}/image",
+    response_class=Response,
+    responses=_PICTURE | problems(404),
+)
+def image(
+    request: Request, service: TheService, category: _Category, item: _Item
+) -> Response:
+    """The picture of an item."""
+    return _picture(request, *service.image(category, item))
+
+
+@router.get(
+    "/items/{category}/{item}/thumbnail",
+    response_class=Response,
+    responses=_PICTURE | problems(404),
+)
+def thumbnail(
+    request: Request, service: TheService, category: _Category, item: _Item
+) -> Response:
+    """A small picture of an item."""
+    return _picture(request, *service.thumbnail(category, item))
+
+
+def _picture(request: Request, data: bytes, media_type: str) -> Response:
+    tag = f'"{service_of(request).etag(data)}"'
+    headers = {"ETag": tag, "Cache-Control": "public, max-age=31536000, immutable"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type=media_type, headers=headers)
+
+
+@router.get("/wardrobe", responses=_MINE)
+def wardrobe(service: TheService, visitor: TheVisitor) -> schemas.Wardrobe:
+    """The items that you have."""
+    return service.wardrobe(visitor)
+
+
+@router.put(
+    "/wardrobe/{category}/{item}",
+    status_code=204,
+    responses=problems(401, 403, 404, 409),
+)
+def wear(
+    service: TheService, visitor: TheVisitor, category: _Category, item: _Item
+) -> None:
+    """Puts an item into the wardrobe."""
+    service.wear(visitor, category, item)
+
+
+@router.delete(
+    "/wardrobe/{category}/{item}", status_code=204, responses=problems(401, 403, 404)
+)
+def take_off(
+    service: TheService, visitor: TheVisitor, category: _Category, item: _Item
+) -> None:
+    """Takes an item out of the wardrobe."""
+    service.take_off(visitor, category, item)
+
+
+@router.get("/health", tags=["operation"])
+def health() -> schemas.Health:
+    """Whether the program runs."""
+    return schemas.Health(status="ok")
+
+
+@router.get("/ready", tags=["operation"], responses=problems(503))
+def ready(service: TheService) -> schemas.Health:
+    """Whether the program can answer: the database does too."""
+    service.check()
+    return schemas.Health(status="ok")
+
+
+def problem(status: int, title: str, detail: str, errors=(), headers=None) -> Response:
+    """An error as RFC 9457 has it."""
+    about = schemas.Problem(
+        title=title, status=status, detail=detail, errors=list(errors)
+    )
+    return JSONResponse(
+        about.model_dump(),
+        status_code=status,
+        media_type="application/problem+json",
+        headers=headers,
+    )

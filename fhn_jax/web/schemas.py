@@ -1,0 +1,223 @@
+"""Requests and answers of the API, as JSON has them."""
+
+import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+
+_Id = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+_Name = Annotated[str, Field(max_length=100)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewVisitor(_Request):
+    """Who is there."""
+
+    user: _Id | None = Field(None, description="A known user; without, somebody new")
+
+
+class ItemKey(_Request):
+    """An item."""
+
+    category: _Name
+    item: _Id
+
+
+class Judgement(_Request):
+    """A like or dislike of an outfit or of one item; exactly one of them."""
+
+    items: dict[_Name, _Id] | None = Field(
+        None, max_length=16, description="An outfit: slot → item, all slots"
+    )
+    item: ItemKey | None = Field(None, description="One item alone")
+    liked: StrictBool
+
+
+class Outfit(_Request):
+    """An outfit by its items."""
+
+    items: dict[_Name, _Id] = Field(max_length=16, description="Slot → item")
+
+
+class Composition(_Request):
+    """What to make outfits of."""
+
+    k: Annotated[StrictInt, Field(ge=1, le=24)] = 6
+    fixed: dict[_Name, _Id | Annotated[list[_Id], Field(max_length=4)]] = Field(
+        {}, max_length=16, description="Category → item (or items) in each outfit"
+    )
+    wardrobe: StrictBool = Field(
+        False, description="Only of the wardrobe, in categories of which it has any"
+    )
+    candidates: (
+        dict[_Name, Annotated[list[_Id], Field(min_length=1, max_length=1000)]] | None
+    ) = Field(None, max_length=16, description="Category → items to choose from")
+    diversity: Annotated[StrictInt, Field(ge=1, le=24)] | None = Field(
+        None, description="No item, but fixed ones, is in more outfits than this"
+    )
+
+
+class ItemCard(BaseModel):
+    """An item to show."""
+
+    category: str
+    item: int
+    title: str
+    image: str
+    thumbnail: str
+
+
+class OutfitCard(BaseModel):
+    """An outfit to show."""
+
+    id: int | None = Field(description="Of a stored outfit; null for a composed one")
+    items: list[ItemCard] = Field(description="In the order of the slots")
+    score: float
+    explored: bool = Field(description="Shown to learn from, not as one of the best")
+    feedback: Literal["like", "dislike"] | None
+
+
+class Visitor(BaseModel):
+    """What is known of a visitor."""
+
+    user: int | None
+    likes: int
+    dislikes: int
+    bits: list[int] = Field(description="The binary user code, 0 and 1")
+    created: datetime.datetime
+
+
+class VisitorWithToken(Visitor):
+    """A new visitor, and what to show from now on to be recognised."""
+
+    token: str
+
+
+class JudgementCard(BaseModel):
+    """A judgement to show: of an outfit, or of an item."""
+
+    event: int
+    liked: bool
+    outfit: OutfitCard | None
+    item: ItemCard | None
+    at: datetime.datetime
+
+
+class Counts(BaseModel):
+    """How much was judged."""
+
+    likes: int
+    dislikes: int
+
+
+class Judged(Counts):
+    """What a judgement led to."""
+
+    event: int
+
+
+class Undone(Counts):
+    """What was taken back."""
+
+    undone: JudgementCard | None
+
+
+class History(BaseModel):
+    """Judgements, the newest first."""
+
+    feedback: list[JudgementCard]
+
+
+class Outfits(BaseModel):
+    """Outfits, in the order to show them."""
+
+    outfits: list[OutfitCard]
+
+
+class Compositions(Outfits):
+    """Outfits that were made."""
+
+    greedy: bool = Field(description="Chosen one after the other, for diversity")
+
+
+class Items(BaseModel):
+    """A page of items."""
+
+    items: list[ItemCard]
+    total: int
+
+
+class SimilarItem(ItemCard):
+    """An item, and how similar it is."""
+
+    similarity: float = Field(description="Share of equal bits")
+
+
+class SimilarItems(BaseModel):
+    """Items, the most similar first."""
+
+    items: list[SimilarItem]
+
+
+class Wardrobe(BaseModel):
+    """The items that a visitor has."""
+
+    items: list[ItemCard]
+    photos: bool = Field(description="Whether photos can be uploaded")
+    limit: int
+
+
+class ItemReason(ItemCard):
+    """An item, and what it adds to the score."""
+
+    share: float
+
+
+class PairReason(BaseModel):
+    """Two slots, and what their items together add to the score."""
+
+    a: str
+    b: str
+    share: float
+
+
+class Reasons(BaseModel):
+    """What a score is made of: all shares sum to it."""
+
+    score: float
+    user_term: float = Field(description="How the items fit the visitor")
+    item_term: float = Field(description="How they go together")
+    items: list[ItemReason]
+    pairs: list[PairReason]
+    sentence: str
+
+
+class Catalogue(BaseModel):
+    """What there is to recommend."""
+
+    dataset: str
+    slots: list[str]
+    categories: dict[str, int] = Field(description="Category → number of items")
+    outfits: int
+    bits: int
+    users: int = Field(description="Known users that may be opened")
+    photos: bool
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[str] = []
+
+
+class Health(BaseModel):
+    """Whether the server works."""
+
+    status: Literal["ok"]

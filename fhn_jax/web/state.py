@@ -1,0 +1,390 @@
+"""What the server remembers: visitors, what they judged, and their wardrobes.
+
+In SQLite beside the run, or in PostgreSQL where several servers share it. Nothing else
+holds state, so a restart loses nothing and several processes may serve together.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import secrets
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import sqlalchemy as sa
+from jaxtyping import Float32
+from sqlalchemy import event as sa_event
+from sqlalchemy.engine import Connection, make_url
+
+# Of the tables; another one is another program's.
+VERSION = 1
+_TOKEN_BYTES = 32
+_LOCK = int.from_bytes(b"fhn_jax")
+
+_metadata = sa.MetaData()
+_about = sa.Table(
+    "about",
+    _metadata,
+    sa.Column("version", sa.Integer, nullable=False),
+    # A user code says nothing on other codes.
+    sa.Column("codes", sa.String(64), nullable=False),
+)
+_visitors = sa.Table(
+    "visitors",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("token", sa.String(64), nullable=False, unique=True),
+    sa.Column("known_user", sa.Integer),
+    sa.Column("latents", sa.LargeBinary, nullable=False),
+    sa.Column("changes", sa.Integer, nullable=False),
+    sa.Column("created", sa.DateTime(timezone=True), nullable=False),
+)
+_owner = {"ondelete": "CASCADE"}
+_judgements = sa.Table(
+    "judgements",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column(
+        "visitor", sa.ForeignKey("visitors.id", **_owner), nullable=False, index=True
+    ),
+    sa.Column("items", sa.String(200), nullable=False),
+    sa.Column("liked", sa.Boolean, nullable=False),
+    sa.Column("outfits", sa.Text, nullable=False),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    sqlite_autoincrement=True,  # An id that was undone does not come back.
+)
+_wardrobe = sa.Table(
+    "wardrobe",
+    _metadata,
+    sa.Column("visitor", sa.ForeignKey("visitors.id", **_owner), primary_key=True),
+    sa.Column("category", sa.Integer, primary_key=True),
+    sa.Column("item", sa.Integer, primary_key=True),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """A like or dislike.
+
+    Attributes:
+      event: rises with time.
+      items: of the outfit, an id for each slot; -1 in all slots but one for an item
+        alone.
+      liked: or disliked.
+      outfits: ids of the stored outfits of these items.
+      at: when.
+    """
+
+    event: int
+    items: tuple[int, ...]
+    liked: bool
+    outfits: tuple[int, ...]
+    at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Visitor:
+    """Somebody with a token.
+
+    Attributes:
+      id: never shown to anybody.
+      user: the known user that this one was opened as, or None.
+      latents: the user code that was learned so far, float32 [d].
+      changes: rises with every change of what was judged.
+      created: when.
+    """
+
+    id: int
+    user: int | None
+    latents: Float32[np.ndarray, " d"]
+    changes: int
+    created: datetime.datetime
+
+
+class Gone(Exception):
+    """A visitor who was removed meanwhile."""
+
+
+class State:
+    """A database of visitors.
+
+    Args:
+      url: as SQLAlchemy takes it: "sqlite:////folder/visitors.sqlite", or
+        "postgresql+psycopg://user@host/name". Tables are made where there are none.
+      codes: checksum of the codes that visitors' codes belong to.
+    Raises:
+      ValueError: not such a URL, tables of another version, or of other codes.
+      ModuleNotFoundError: PostgreSQL without psycopg.
+      sqlalchemy.exc.OperationalError: the database does not answer.
+    """
+
+    def __init__(self, url: str, codes: str):
+        self._engine = _engine(url)
+        with self._writing() as connection:
+            if self._engine.dialect.name == "postgresql":
+                # Servers that start together make the tables one after the other.
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            _metadata.create_all(connection)
+            found = connection.execute(sa.select(_about)).first()
+            if found is None:
+                connection.execute(_about.insert().values(version=VERSION, codes=codes))
+                return
+        shown = make_url(url).render_as_string(hide_password=True)
+        if found.version != VERSION:
+            raise ValueError(
+                f"{shown} has tables of version {found.version}, this program writes "
+                f"version {VERSION}; give another --database-url"
+            )
+        if found.codes != codes:
+            raise ValueError(
+                f"the visitors in {shown} belong to other codes ({found.codes[:12]}, "
+                f"not {codes[:12]}): what was learned of them says nothing here; give "
+                "another --database-url, or remove it"
+            )
+
+    def close(self) -> None:
+        """Ends all connections."""
+        self._engine.dispose()
+
+    def check(self) -> None:
+        """Raises sqlalchemy.exc.SQLAlchemyError unless the database answers."""
+        with self._engine.connect() as connection:
+            connection.execute(sa.select(sa.literal(1)))
+
+    def create(self, user: int | None, latents: Float32[np.ndarray, " d"]) -> str:
+        """Adds a visitor.
+
+        Args:
+          user: a known user to start as.
+          latents: the code to start from.
+        Returns:
+          the token, which nobody can guess and only the visitor keeps.
+        """
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        with self._writing() as connection:
+            connection.execute(
+                _visitors.insert().values(
+                    token=_digest(token),
+                    known_user=user,
+                    latents=latents.tobytes(),
+                    changes=0,
+                    created=_now(),
+                )
+            )
+        return token
+
+    def visitor(self, token: str) -> Visitor | None:
+        """The visitor of a token, None for an unknown one."""
+        with self._engine.connect() as connection:
+            return _visitor(connection, _visitors.c.token == _digest(token))
+
+    def forget(self, visitor: int) -> None:
+        """Removes all that is known of a visitor."""
+        with self._writing() as connection:
+            connection.execute(_visitors.delete().where(_visitors.c.id == visitor))
+
+    def judgements(self, visitor: int) -> list[Judgement]:
+        """What a visitor judged, the newest first; judged again, the last one counts."""
+        with self._engine.connect() as connection:
+            return _current(connection, visitor)
+
+    def wardrobe(self, visitor: int) -> list[tuple[int, int]]:
+        """Category and item of what is in a wardrobe, in this order."""
+        table = _wardrobe.c
+        rows = sa.select(table.category, table.item).where(table.visitor == visitor)
+        with self._engine.connect() as connection:
+            found = connection.execute(rows.order_by(table.category, table.item))
+            return [tuple(row) for row in found]
+
+    @contextlib.contextmanager
+    def changing(self, visitor: int) -> Iterator["Change"]:
+        """A transaction, while which nobody else changes this visitor.
+
+        Raises:
+          Gone: there is no such visitor any more.
+        """
+        with self._writing() as connection:
+            row = _visitors.c.id == visitor
+            found = _visitor(connection, row, lock=True)
+            if found is None:
+                raise Gone("this visitor was removed")
+            yield Change(connection, found)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._engine.connect().execution_options(writes=True) as connection:
+            with connection.begin():
+                yield connection
+
+
+class Change:
+    """What may be done in `State.changing`.
+
+    Attributes:
+      visitor: as it is before the change.
+    """
+
+    def __init__(self, connection: Connection, visitor: Visitor):
+        self._connection, self.visitor = connection, visitor
+
+    def judgements(self) -> list[Judgement]:
+        """As `State.judgements`."""
+        return _current(self._connection, self.visitor.id)
+
+    def count(self) -> int:
+        """How many judgements are kept, those judged again included."""
+        mine = _judgements.c.visitor == self.visitor.id
+        count = sa.select(sa.func.count()).select_from(_judgements).where(mine)
+        return self._connection.execute(count).scalar_one()
+
+    def judge(self, items: Sequence[int], liked: bool, outfits: Sequence[int]) -> int:
+        """Adds a judgement; returns its event."""
+        values = {
+            "visitor": self.visitor.id,
+            "items": _text(items),
+            "liked": liked,
+            "outfits": _text(outfits),
+            "at": _now(),
+        }
+        added = self._connection.execute(_judgements.insert().values(**values))
+        return added.inserted_primary_key[0]
+
+    def undo(self) -> Judgement | None:
+        """Takes the last judgement back; what was said before it counts again."""
+        mine = _judgements.c.visitor == self.visitor.id
+        newest = sa.select(_judgements).where(mine).order_by(_judgements.c.id.desc())
+        row = self._connection.execute(newest.limit(1)).first()
+        if row is None:
+            return None
+        taken = _judgements.delete().where(_judgements.c.id == row.id)
+        self._connection.execute(taken)
+        return _judgement(row)
+
+    def reset(self) -> None:
+        """Takes all judgements back."""
+        mine = _judgements.c.visitor == self.visitor.id
+        self._connection.execute(_judgements.delete().where(mine))
+
+    def learned(self, latents: Float32[np.ndarray, " d"]) -> None:
+        """Keeps what follows from the judgements."""
+        row = _visitors.c.id == self.visitor.id
+        self._connection.execute(
+            _visitors.update()
+            .where(row)
+            .values(latents=latents.tobytes(), changes=_visitors.c.changes + 1)
+        )
+
+    def wear(self, category: int, item: int, *, most: int) -> bool:
+        """Puts an item into the wardrobe; False if it holds `most` already."""
+        table = _wardrobe.c
+        mine = table.visitor == self.visitor.id
+        there = sa.select(sa.func.count()).select_from(_wardrobe).where(mine)
+        same = there.where((table.category == category) & (table.item == item))
+        if self._connection.execute(same).scalar_one():
+            return True
+        if self._connection.execute(there).scalar_one() >= most:
+            return False
+        values = {"visitor": self.visitor.id, "category": category, "item": item}
+        self._connection.execute(_wardrobe.insert().values(**values))
+        return True
+
+    def take_off(self, category: int, item: int) -> bool:
+        """Takes an item out of the wardrobe; False if it is not in it."""
+        table = _wardrobe.c
+        row = (table.visitor == self.visitor.id) & (table.category == category)
+        gone = _wardrobe.delete().where(row & (table.item == item))
+        return bool(self._connection.execute(gone).rowcount)
+
+
+def _engine(url: str) -> sa.Engine:
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (sa.exc.ArgumentError, ValueError):
+        parsed, backend = None, ""
+    if backend not in ("sqlite", "postgresql"):
+        raise ValueError(
+            "--database-url: expected a URL such as sqlite:////folder/visitors.sqlite "
+            "or postgresql+psycopg://user@host/name"
+        )
+    try:
+        engine = sa.create_engine(parsed, pool_pre_ping=backend == "postgresql")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"PostgreSQL needs the package {error.name}: pip install "
+            '"fhn_jax[postgres]", with a URL that begins postgresql+psycopg://'
+        ) from None
+    if backend == "sqlite":
+        _prepare_sqlite(engine)
+    return engine
+
+
+def _prepare_sqlite(engine: sa.Engine) -> None:
+    @sa_event.listens_for(engine, "connect")
+    def connected(connection, _record):
+        # The driver would begin transactions late; `begins` does it.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout = 10000")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @sa_event.listens_for(engine, "begin")
+    def begins(connection):
+        # Who is going to write waits for the others here, not half-way.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _visitor(connection: Connection, row, *, lock: bool = False) -> Visitor | None:
+    query = sa.select(_visitors).where(row)
+    # SQLite has no such lock, and needs none: one writes at a time.
+    found = connection.execute(query.with_for_update() if lock else query).first()
+    if found is None:
+        return None
+    return Visitor(
+        found.id,
+        found.known_user,
+        np.frombuffer(found.latents, np.float32),
+        found.changes,
+        _utc(found.created),
+    )
+
+
+def _current(connection: Connection, visitor: int) -> list[Judgement]:
+    mine = _judgements.c.visitor == visitor
+    rows = sa.select(_judgements).where(mine).order_by(_judgements.c.id.desc())
+    newest: dict[str, Judgement] = {}
+    for row in connection.execute(rows):
+        newest.setdefault(row.items, _judgement(row))
+    return list(newest.values())
+
+
+def _judgement(row) -> Judgement:
+    outfits = _numbers(row.outfits)
+    return Judgement(row.id, _numbers(row.items), row.liked, outfits, _utc(row.at))
+
+
+def _digest(token: str) -> str:
+    """What the database knows of a token: with it alone nobody gets in."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _text(numbers: Sequence[int]) -> str:
+    return "/".join(map(str, numbers))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split("/"))) if text else ()
+
+
+def _utc(at: datetime.datetime) -> datetime.datetime:
+    # SQLite keeps no zone.
+    return at if at.tzinfo else at.replace(tzinfo=datetime.UTC)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
