@@ -21,7 +21,7 @@ from fhn_jax.data.schema import read_catalogue
 from fhn_jax.evaluate import check_same_data
 from fhn_jax.retrieval.recommend import stored_outfits
 from fhn_jax.retrieval.search import OutfitIndex
-from fhn_jax.web import routes
+from fhn_jax.web import page, routes
 from fhn_jax.web.guard import Guard
 from fhn_jax.web.metrics import Metrics
 from fhn_jax.web.recommender import Recommender, read_titles
@@ -88,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.service, app.state.metrics = service, metrics
     app.include_router(routes.router)
+    app.include_router(page.router)
     app.add_api_route("/health", routes.health, include_in_schema=False)
     app.add_api_route("/ready", routes.ready, include_in_schema=False)
 

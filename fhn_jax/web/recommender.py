@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,7 @@ class Recommender:
         judged: Sequence[Judgement],
         explore: float = 0.0,
         seed: int = 0,
+        page: int = 0,
     ) -> list[Suggestion]:
         """Stored outfits that were not judged yet, in the order to show them.
 
@@ -170,6 +172,8 @@ class Recommender:
           judged: are left out.
           explore: 0 to 1.
           seed: of the draw: equal arguments give equal outfits.
+          page: 0 for the best, 1 for the best after those, and so on; what explores is
+            drawn anew.
         """
         seen = {judgement.items for judgement in judged}
         ids = np.unique([i for judgement in judged for i in judgement.outfits])
@@ -177,16 +181,20 @@ class Recommender:
         users = [latents]
         explores = round(explore * k) if self.codes.num_users else 0
         if explores:
-            rng = np.random.default_rng(seed)
+            rng = np.random.default_rng([seed, page])
             other = self.codes.user_latents[rng.integers(self.codes.num_users)]
             own = len(judged) / (len(judged) + _HALF)
             users.append(own * latents + (1 - own) * other)
         found = self._index.search_batch(
-            np.stack(users).astype(np.float64), k * _WIDER, exclude=[ids] * len(users)
+            np.stack(users).astype(np.float64),
+            k * (page + _WIDER),
+            exclude=[ids] * len(users),
         )
         found = [_unseen(hits, seen) for hits in found]
-        best = _spread(found[0], k - explores, {}, limit=_limit(k))
-        shown = {suggestion.items: suggestion for suggestion in best}
+        shown: set[tuple[int, ...]] = set()
+        for _ in range(page + 1):
+            best = _spread(found[0], k - explores, shown, limit=_limit(k))
+            shown |= {suggestion.items for suggestion in best}
         if explores:
             others = _spread(found[1], explores, shown, limit=_limit(k))
             best = _interleave(best, self._rescored(others, latents))
@@ -276,21 +284,26 @@ class Recommender:
             tuple(map(float, own)), tuple((j, k, float(v)) for j, k, v in pairs)
         )
 
+    def scores(
+        self, latents: Float32[np.ndarray, " d"], outfits: Sequence[Sequence[int]]
+    ) -> list[float]:
+        """The scores of outfits, each an item for every slot."""
+        items = np.array(outfits, np.int64).reshape(-1, len(self.slots))
+        tables = self._tables
+        weights = tables.user_vectors(latents.astype(np.float64))
+        units = tables.compatibilities(items)
+        for slot, category in enumerate(self.codes.slots):
+            units = units + tables.affinities_of(category, items[:, slot], weights)[0]
+        return tables.to_scores(units).tolist()
+
     def _rescored(
         self, others: Sequence[Suggestion], latents: Float32[np.ndarray, " d"]
     ) -> list[Suggestion]:
         """The same with the visitor's score, as what explores."""
-        if not others:
-            return []
-        tables, slots = self._tables, self.codes.slots
-        items = np.array([other.items for other in others])
-        weights = tables.user_vectors(latents.astype(np.float64))
-        units = tables.compatibilities(items)
-        for slot, category in enumerate(slots):
-            units = units + tables.affinities_of(category, items[:, slot], weights)[0]
+        scores = self.scores(latents, [other.items for other in others])
         return [
-            dataclasses.replace(other, score=float(score), explores=True)
-            for other, score in zip(others, tables.to_scores(units), strict=True)
+            dataclasses.replace(other, score=score, explores=True)
+            for other, score in zip(others, scores, strict=True)
         ]
 
 
@@ -347,18 +360,15 @@ def _unseen(hits: Hits, seen) -> list[Suggestion]:
 def _spread(
     found: Sequence[Suggestion],
     k: int,
-    shown: Mapping[tuple[int, ...], Suggestion],
+    shown: Set[tuple[int, ...]],
     *,
     limit: int,
 ) -> list[Suggestion]:
-    """The first k that are not shown, but no item in more than `limit` of all.
+    """The first k that are not shown, but no item in more than `limit` of them.
 
     What exceeds that is taken at last if there is nothing else.
     """
-    counts: dict[tuple[int, int], int] = {}
-    for items in shown:
-        for place in enumerate(items):
-            counts[place] = counts.get(place, 0) + 1
+    counts: Counter = Counter()
     chosen: list[Suggestion] = []
     rest: list[Suggestion] = []
     for suggestion in found:
@@ -367,12 +377,11 @@ def _spread(
         if suggestion.items in shown:
             continue
         places = list(enumerate(suggestion.items))
-        if any(counts.get(place, 0) >= limit for place in places):
+        if any(counts[place] >= limit for place in places):
             rest.append(suggestion)
             continue
         chosen.append(suggestion)
-        for place in places:
-            counts[place] = counts.get(place, 0) + 1
+        counts.update(places)
     return chosen + rest[: k - len(chosen)]
 
 

@@ -113,9 +113,10 @@ def recommendations(
     visitor: TheVisitor,
     k: Annotated[int, Query(ge=1, le=60)] = 12,
     explore: Annotated[float, Query(ge=0, le=1)] = 0.2,
+    page: Annotated[int, Query(ge=0, le=20)] = 0,
 ) -> schemas.Outfits:
     """Outfits for you that you have not judged; some are there to learn from."""
-    return service.recommend(visitor, k, explore)
+    return service.recommend(visitor, k, explore, page)
 
 
 @router.post("/feedback", status_code=201, responses=problems(401, 403, 404, 409))

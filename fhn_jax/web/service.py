@@ -127,20 +127,42 @@ class Service:
     def history(self, visitor: Visitor, limit: int) -> schemas.History:
         """The newest judgements."""
         judged = self.state.judgements(visitor.id)[:limit]
-        return schemas.History(feedback=[self._judgement_card(one) for one in judged])
+        cards = [self._judgement_card(one, visitor) for one in judged]
+        return schemas.History(feedback=cards)
 
     # --- outfits ----------------------------------------------------------------------
 
-    def recommend(self, visitor: Visitor, k: int, explore: float) -> schemas.Outfits:
-        """The next outfits; the same again as long as nothing is judged."""
+    def recommend(
+        self, visitor: Visitor | None, k: int, explore: float, page: int = 0
+    ) -> schemas.Outfits:
+        """The next outfits; the same again as long as nothing is judged.
+
+        Args:
+          visitor: None for somebody of whom nothing is known.
+          k: how many.
+          explore: share of them to learn from.
+          page: 0 for the best k, 1 for those after them, and so on.
+        """
+        if visitor is None:
+            latents, judged, seed = self.recommender.start(None), [], 0
+        else:
+            latents, judged = visitor.latents, self.state.judgements(visitor.id)
+            seed = visitor.id * 1_000_003 + visitor.changes
         found = self.recommender.recommend(
-            visitor.latents,
-            k,
-            judged=self.state.judgements(visitor.id),
-            explore=explore,
-            seed=visitor.id * 1_000_003 + visitor.changes,
+            latents, k, judged=judged, explore=explore, seed=seed, page=page
         )
         return schemas.Outfits(outfits=[self._outfit_card(one) for one in found])
+
+    def lead(self, visitor: Visitor | None) -> str:
+        """What to say above the outfits."""
+        if visitor is None:
+            return "Like what you would wear, pass on the rest. Each click teaches."
+        counts = _counts(self.state.judgements(visitor.id))
+        if visitor.user is not None and not counts.likes + counts.dislikes:
+            return f"What person {visitor.user} of the data would be shown."
+        if not counts.likes + counts.dislikes:
+            return "Like what you would wear, pass on the rest. Each click teaches."
+        return f"Learned from {counts.likes} liked and {counts.dislikes} passed."
 
     def judge(self, visitor: Visitor, request: schemas.Judgement) -> schemas.Judged:
         """Takes a like or dislike and learns from it.
@@ -180,10 +202,8 @@ class Service:
         with self.state.changing(visitor.id) as change:
             undone = change.undo()
             judged = self._learn(change) if undone else change.judgements()
-        return schemas.Undone(
-            undone=None if undone is None else self._judgement_card(undone),
-            **_counts(judged).model_dump(),
-        )
+        card = None if undone is None else self._judgement_card(undone, visitor)
+        return schemas.Undone(undone=card, **_counts(judged).model_dump())
 
     def reset(self, visitor: Visitor) -> schemas.Counts:
         """Takes all judgements back."""
@@ -471,14 +491,16 @@ class Service:
             feedback=None if found is None else _word(found.liked),
         )
 
-    def _judgement_card(self, judgement: Judgement) -> schemas.JudgementCard:
+    def _judgement_card(
+        self, judgement: Judgement, visitor: Visitor
+    ) -> schemas.JudgementCard:
         outfit, item = None, None
         places = [s for s, i in enumerate(judgement.items) if i >= 0]
         if len(places) == len(self.codes.slots):
+            scores = self.recommender.scores(visitor.latents, [judgement.items])
             ids = judgement.outfits
-            outfit = self._outfit_card(
-                Suggestion(judgement.items, 0.0, ids[0] if ids else None)
-            ).model_copy(update={"feedback": _word(judgement.liked)})
+            suggestion = Suggestion(judgement.items, scores[0], ids[0] if ids else None)
+            outfit = self._outfit_card(suggestion, {judgement.items: judgement})
         else:
             slot = places[0]
             item = self.card(self.codes.slots[slot], judgement.items[slot])
