@@ -431,7 +431,7 @@ def serve(
         index=index,
         database_url=database_url,
         allowed_hosts=app.split_hosts(allowed_hosts, host),
-        rate=rate,
+        rate=float(rate),
         known_users=known_users,
     )
     app.serve(settings, host=host, port=port, workers=workers)

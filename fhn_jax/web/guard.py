@@ -122,7 +122,7 @@ class Guard:
         if self._limit is not None:
             address = (scope.get("client") or ("",))[0]
             picture = scope["path"].endswith(("/image", "/thumbnail"))
-            wait = self._limit.take(address, _PICTURE_COST if picture else 1)
+            wait = self._limit.take(address, _PICTURE_COST if picture else 1.0)
             if wait > 0:
                 seconds = str(max(1, round(wait)))
                 return (
@@ -142,11 +142,11 @@ class RateLimit:
     """
 
     def __init__(self, rate: float, burst: float):
-        self._rate, self._burst = rate, max(burst, 1)
+        self._rate, self._burst = rate, max(burst, 1.0)
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, address: str, cost: float = 1, now: float | None = None) -> float:
+    def take(self, address: str, cost: float = 1.0, now: float | None = None) -> float:
         """Takes a request out of a bucket.
 
         Args:
@@ -163,7 +163,7 @@ class RateLimit:
             self._buckets[address] = (left - cost if admitted else left, now)
             if len(self._buckets) > _MOST_ADDRESSES:
                 self._buckets.popitem(last=False)
-        return 0 if admitted else (cost - left) / self._rate
+        return 0.0 if admitted else (cost - left) / self._rate
 
 
 class _TooLarge(Exception):
@@ -199,7 +199,7 @@ def _most_bytes(headers) -> int:
 
 def _too_large(most: int):
     return (
-        HTTPStatus.CONTENT_TOO_LARGE,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f"the body has too many bytes; expected at most {most:,}",
         {},
     )

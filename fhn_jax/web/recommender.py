@@ -1,6 +1,7 @@
 """What the server answers: outfits for a user code, from codes and an index alone."""
 
 import dataclasses
+import datetime
 import functools
 import json
 import threading
@@ -87,8 +88,8 @@ class Recommender:
     def warm_up(self) -> None:
         """Loads what the first request would wait for."""
         self.recommend(self.start(None), 1, judged=[])
-        clicks = [Judgement(0, (0,) * len(self.slots), True, (), None)]
-        self.learn(None, clicks)
+        now = datetime.datetime.now(datetime.UTC)
+        self.learn(None, [Judgement(0, (0,) * len(self.slots), True, (), now)])
 
     def title(self, category: int, item: int) -> str:
         """What an item is called."""
@@ -262,26 +263,24 @@ class Recommender:
         tables, slots = self._tables, self.codes.slots
         weights = tables.user_vectors(latents.astype(np.float64))
         own = [
-            tables.to_scores(
-                tables.affinities_of(slots[s], np.array([item]), weights)[0, 0]
-            )
-            for s, item in enumerate(items)
+            tables.affinities_of(category, np.array([item]), weights)[0, 0]
+            for category, item in zip(slots, items, strict=True)
         ]
         pairs = [
-            (
-                j,
-                k,
-                tables.to_scores(
-                    tables.pairs(
-                        *(slots[j], np.array([items[j]])),
-                        *(slots[k], np.array([items[k]])),
-                    )[0]
-                ),
-            )
+            tables.pairs(
+                *(slots[j], np.array([items[j]])), *(slots[k], np.array([items[k]]))
+            )[0]
             for j, k in tables.pair_slots
         ]
+        values = tables.to_scores(np.array([*own, *pairs])).tolist()
         return Reasons(
-            tuple(map(float, own)), tuple((j, k, float(v)) for j, k, v in pairs)
+            tuple(values[: len(own)]),
+            tuple(
+                (j, k, value)
+                for (j, k), value in zip(
+                    tables.pair_slots, values[len(own) :], strict=True
+                )
+            ),
         )
 
     def scores(

@@ -173,7 +173,7 @@ class Service:
         """
         if (request.items is None) == (request.item is None):
             raise Refused(
-                HTTPStatus.UNPROCESSABLE_CONTENT,
+                HTTPStatus.UNPROCESSABLE_ENTITY,
                 "give either items, an outfit, or item, one item",
             )
         if request.items is not None:
@@ -234,7 +234,7 @@ class Service:
         if request.wardrobe:
             if candidates is not None:
                 raise Refused(
-                    HTTPStatus.UNPROCESSABLE_CONTENT,
+                    HTTPStatus.UNPROCESSABLE_ENTITY,
                     "both candidates and the wardrobe are given, expected one",
                 )
             candidates = {}
@@ -254,7 +254,7 @@ class Service:
                 diversity=request.diversity,
             )
         except ValueError as error:
-            raise Refused(HTTPStatus.UNPROCESSABLE_CONTENT, str(error)) from None
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         judged = {one.items: one for one in self.state.judgements(visitor.id)}
         return schemas.Compositions(
             outfits=[self._outfit_card(one, judged) for one in found], greedy=greedy
@@ -451,7 +451,7 @@ class Service:
         names = self.recommender.slots
         if set(items) != set(names):
             raise Refused(
-                HTTPStatus.UNPROCESSABLE_CONTENT,
+                HTTPStatus.UNPROCESSABLE_ENTITY,
                 f"an outfit has the slots {', '.join(names)}, got "
                 f"{', '.join(sorted(map(str, items)))[:200] or 'none'}",
             )

@@ -1,0 +1,190 @@
+"""The page as the server sends it; what it does in a browser is in test_browser.py."""
+
+import re
+from html.parser import HTMLParser
+from importlib import resources
+
+import pytest
+from web_site import browser, make_site, program
+
+from fhn_jax.web.app import create_app
+
+EVIL = '<img src=x onerror="alert(1)">\'"&'
+API = "/api/v1"
+
+
+class Elements(HTMLParser):
+    """All elements of a document: (tag, attributes, text directly within)."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self._open = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append([tag, dict(attributes), ""])
+        self._open.append(self.found[-1])
+
+    def handle_data(self, data):
+        if self._open:
+            self._open[-1][2] += data
+
+    def named(self, tag):
+        return [
+            (attributes, text) for name, attributes, text in self.found if name == tag
+        ]
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    titles = {("top", item): f"{EVIL} {item}" for item in range(32)}
+    app = create_app(make_site(tmp_path_factory.mktemp("site"), titles=titles))
+    yield app
+    app.state.service.state.close()
+
+
+@pytest.fixture(scope="module")
+def page(app):
+    answer = program(app).get("/")
+    assert answer.status_code == 200
+    return answer
+
+
+def test_the_first_outfits_are_in_the_document(app, page):
+    service = app.state.service
+    expected = service.recommend(None, 12, 0.2).outfits
+    cards = [a for a, _ in Elements(page.text).named("li") if a.get("class") == "card"]
+    shown = [a["aria-label"] for a in cards if "data-score" in a and a["aria-label"]]
+    assert shown == [", ".join(i.title for i in outfit.items) for outfit in expected]
+
+
+def test_whoever_only_looks_leaves_no_trace(app):
+    client = browser(app)
+    answer = client.get("/")
+    assert "set-cookie" not in answer.headers
+    assert 'data-visitor="0"' in answer.text
+
+
+def test_a_visitor_finds_what_was_learned(app):
+    client = browser(app)
+    client.post(f"{API}/visitors", json={})
+    outfit = client.get(f"{API}/recommendations").json()["outfits"][0]
+    items = {item["category"]: item["item"] for item in outfit["items"]}
+    client.post(f"{API}/feedback", json={"items": items, "liked": True})
+    text = client.get("/").text
+    assert "Learned from 1 liked and 0 passed." in text
+    assert 'data-visitor="1"' in text
+    client.post(f"{API}/reset")
+    client.post(f"{API}/visitors", json={"user": 3})
+    assert "What person 3 of the data would be shown." in client.get("/").text
+
+
+def test_an_old_cookie_is_somebody_new(app):
+    client = browser(app)
+    client.cookies.set("visitor", "of another time")
+    assert client.get("/").status_code == 200
+
+
+def test_html_in_titles_is_escaped(page):
+    assert "<img src=x" not in page.text
+    elements = Elements(page.text)
+    assert all("onerror" not in attributes for attributes, _ in elements.named("img"))
+    titles = [a["alt"] for a, _ in elements.named("img") if "onerror" in a["alt"]]
+    assert titles and all(title.startswith(EVIL) for title in titles)
+
+
+def test_nothing_is_inline_and_nothing_comes_from_elsewhere(page):
+    elements = Elements(page.text)
+    assert elements.named("style") == []
+    for attributes, text in elements.named("script"):
+        assert attributes["src"].startswith("/static/") and not text.strip()
+    for _, attributes, _ in elements.found:
+        assert "style" not in attributes
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "action"):
+            address = attributes.get(name, "")
+            assert address[:1] in ("", "/", "#") and not address.startswith("//")
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self'" in policy and "style-src 'self'" in policy
+
+
+def test_pictures_have_a_text_and_controls_a_name(page):
+    elements = Elements(page.text)
+    assert all("alt" in attributes for attributes, _ in elements.named("img"))
+    for attributes, text in elements.named("button"):
+        named = text.strip() or attributes.get("aria-label") is not None
+        assert named or attributes.get("class", "").startswith(("round", "close"))
+    ids = [
+        attributes["id"] for _, attributes, _ in elements.found if "id" in attributes
+    ]
+    assert len(ids) == len(set(ids))
+    for _, attributes, _ in elements.found:
+        for name in ("aria-labelledby", "aria-controls"):
+            assert attributes.get(name, ids[0]) in ids
+
+
+def test_files_are_kept_as_long_as_they_do_not_change(app, page):
+    addresses = re.findall(r'"(/static/[^"]+)"', page.text)
+    assert len(addresses) == 3
+    for address in addresses:
+        answer = program(app).get(address)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+    kinds = [program(app).get(a).headers["content-type"] for a in addresses]
+    assert [kind.split(";")[0] for kind in kinds] == [
+        "image/svg+xml",
+        "text/css",
+        "text/javascript",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["nothing.js", "..%2fpage.py", "%2e%2e/app.py", "..\\page.py", ""]
+)
+def test_no_other_file_is_served(app, name):
+    assert program(app).get(f"/static/{name}").status_code == 404
+
+
+# --- colours ----------------------------------------------------------------------
+
+
+def themes():
+    """The colours of page.css, light and dark."""
+    css = (resources.files("fhn_jax.web") / "static" / "page.css").read_text()
+    parts = re.findall(r":root \{(.*?)\}", css, re.S)
+    assert len(parts) == 2
+    return [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", part)) for part in parts]
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [
+        p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
+    ]
+    return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    """As WCAG 2.2 defines it."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("theme", themes(), ids=["light", "dark"])
+def test_text_has_the_contrast_that_wcag_aa_asks_for(theme):
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    for text, ground in [
+        *(
+            (text, ground)
+            for text in ("ink", "muted")
+            for ground in ("paper", "surface")
+        ),
+        *(("accent", ground) for ground in ("paper", "surface")),
+        ("on-accent", "accent"),
+        ("ink", "soft"),
+        ("paper", "ink"),
+    ]:
+        assert contrast(theme[text], theme[ground]) >= 4.5, (text, ground)
+    for line in ("control", "accent", "good", "bad"):
+        assert contrast(theme[line], theme["surface"]) >= 3, line
+    assert contrast("#a3213c", theme["photo"]) >= 3  # focus on a piece

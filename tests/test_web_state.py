@@ -1,0 +1,270 @@
+"""What the server remembers, in SQLite and in PostgreSQL."""
+
+import os
+import pwd
+import shutil
+import sqlite3
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fhn_jax.web.state import Gone, State
+
+CODES = "c" * 64
+LATENTS = np.arange(8, dtype=np.float32)
+
+
+def _postgres_binaries():
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    """The URL of a PostgreSQL server of its own, on a socket."""
+    binaries = _postgres_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed")
+    pytest.importorskip("psycopg")
+    folder = tmp_path_factory.mktemp("postgres")
+    who = {}
+    if os.getuid() == 0:
+        # It refuses to run as root. Whoever runs it has to reach the folder.
+        user = pwd.getpwnam("postgres")
+        who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        folder = Path(shutil.copytree(folder, f"/tmp/fhn-postgres-{os.getpid()}"))
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    data = folder / "data"
+
+    def run(program, *arguments):
+        done = subprocess.run(
+            [binaries / program, "-D", data, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            **who,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("initdb", "-A", "trust", "-U", "fhn", "--no-sync")
+    options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -F"
+    run("pg_ctl", "-w", "-l", folder / "log", "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg://fhn@/postgres?host={folder}"
+    finally:
+        run("pg_ctl", "-m", "immediate", "stop")
+        if who:
+            shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'visitors.sqlite'}"
+    return request.getfixturevalue("postgres")
+
+
+@pytest.fixture
+def state(url):
+    state = State(url, CODES)
+    yield state
+    state.close()
+
+
+def visitor_of(state, **changes):
+    values = {"user": None, "latents": LATENTS} | changes
+    return state.visitor(state.create(**values))
+
+
+def judge(state, visitor, items, liked, outfits=()):
+    with state.changing(visitor.id) as change:
+        return change.judge(items, liked, outfits)
+
+
+def likes(state, visitor):
+    return [(one.items, one.liked) for one in state.judgements(visitor.id)]
+
+
+def test_a_visitor_is_found_by_the_token_alone(state):
+    token = state.create(3, LATENTS)
+    visitor = state.visitor(token)
+    assert visitor.user == 3 and visitor.changes == 0
+    assert visitor.latents.tolist() == LATENTS.tolist()
+    assert visitor.created.tzinfo is not None
+    assert state.visitor(token[:-1]) is None and state.visitor("") is None
+    assert len(token) >= 40 and token != state.create(3, LATENTS)
+
+
+def test_the_database_does_not_hold_tokens(tmp_path):
+    path = tmp_path / "visitors.sqlite"
+    state = State(f"sqlite:///{path}", CODES)
+    token = state.create(None, LATENTS)
+    state.close()
+    assert token.encode() not in path.read_bytes()
+    with sqlite3.connect(path) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_restart_loses_nothing(url):
+    first = State(url, CODES)
+    token = first.create(None, LATENTS)
+    visitor = first.visitor(token)
+    judge(first, visitor, (1, 2, 3), True, (7, 9))
+    judge(first, visitor, (-1, 4, -1), False)
+    with first.changing(visitor.id) as change:
+        change.learned(2 * LATENTS)
+        assert change.wear(1, 5, most=10)
+    first.close()
+    second = State(url, CODES)
+    again = second.visitor(token)
+    assert again.latents.tolist() == (2 * LATENTS).tolist() and again.changes == 1
+    newest, oldest = second.judgements(again.id)
+    assert (newest.items, newest.liked, newest.outfits) == ((-1, 4, -1), False, ())
+    assert (oldest.items, oldest.liked, oldest.outfits) == ((1, 2, 3), True, (7, 9))
+    assert second.wardrobe(again.id) == [(1, 5)]
+    second.close()
+
+
+def test_judged_again_the_last_one_counts_and_undo_brings_the_first_back(state):
+    visitor = visitor_of(state)
+    judge(state, visitor, (1, 2, 3), True)
+    judge(state, visitor, (4, 5, 6), True)
+    judge(state, visitor, (1, 2, 3), False)
+    assert likes(state, visitor) == [((1, 2, 3), False), ((4, 5, 6), True)]
+    with state.changing(visitor.id) as change:
+        assert change.count() == 3
+        assert change.undo().items == (1, 2, 3)
+    assert likes(state, visitor) == [((4, 5, 6), True), ((1, 2, 3), True)]
+    with state.changing(visitor.id) as change:
+        change.reset()
+        assert change.undo() is None
+    assert likes(state, visitor) == []
+
+
+def test_an_event_that_was_undone_does_not_come_back(state):
+    visitor = visitor_of(state)
+    first = judge(state, visitor, (1, 2, 3), True)
+    with state.changing(visitor.id) as change:
+        change.undo()
+    assert judge(state, visitor, (1, 2, 3), True) > first
+
+
+def test_visitors_do_not_see_each_other(state):
+    one, other = visitor_of(state), visitor_of(state)
+    judge(state, one, (1, 2, 3), True)
+    with state.changing(one.id) as change:
+        change.wear(0, 1, most=10)
+    assert likes(state, other) == [] and state.wardrobe(other.id) == []
+    with state.changing(other.id) as change:
+        assert change.undo() is None
+        assert not change.take_off(0, 1)
+        change.reset()
+    assert likes(state, one) == [((1, 2, 3), True)]
+
+
+def test_who_is_forgotten_leaves_nothing(state):
+    token = state.create(None, LATENTS)
+    visitor = state.visitor(token)
+    judge(state, visitor, (1, 2, 3), True)
+    state.forget(visitor.id)
+    assert state.visitor(token) is None and state.judgements(visitor.id) == []
+    with pytest.raises(Gone, match="was removed"):
+        with state.changing(visitor.id):
+            pytest.fail("changed")
+
+
+def test_a_change_that_fails_changes_nothing(state):
+    visitor = visitor_of(state)
+    with pytest.raises(KeyError):
+        with state.changing(visitor.id) as change:
+            change.judge((1, 2, 3), True, ())
+            change.learned(5 * LATENTS)
+            raise KeyError
+    assert likes(state, visitor) == []
+    with state.changing(visitor.id) as change:
+        assert change.visitor.changes == 0
+
+
+def test_a_wardrobe_holds_so_many_and_an_item_once(state):
+    visitor = visitor_of(state)
+    with state.changing(visitor.id) as change:
+        assert change.wear(0, 1, most=2) and change.wear(0, 1, most=2)
+        assert change.wear(1, 1, most=2) and not change.wear(2, 1, most=2)
+        assert change.take_off(0, 1) and not change.take_off(0, 1)
+    assert state.wardrobe(visitor.id) == [(1, 1)]
+
+
+def test_changes_at_the_same_time_are_all_kept(state):
+    visitor = visitor_of(state)
+
+    def change_some(first):
+        for number in range(first, first + 10):
+            with state.changing(visitor.id) as change:
+                change.judge((number, 0, 0), True, ())
+                count = np.float32(len(change.judgements()))
+                change.learned(np.full(8, count))
+
+    threads = [threading.Thread(target=change_some, args=(10 * n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(state.judgements(visitor.id)) == 40
+    with state.changing(visitor.id) as change:
+        assert change.visitor.changes == 40
+        assert change.visitor.latents[0] == 40  # the last one saw all others
+
+
+def test_servers_that_start_together_make_the_tables_once(tmp_path):
+    url = f"sqlite:///{tmp_path / 'visitors.sqlite'}"
+    failures = []
+
+    def open_one():
+        try:
+            State(url, CODES).close()
+        except Exception as error:  # of whatever kind
+            failures.append(error)
+
+    threads = [threading.Thread(target=open_one) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_visitors_of_other_codes_are_refused(tmp_path):
+    url = f"sqlite:///{tmp_path / 'visitors.sqlite'}"
+    State(url, CODES).close()
+    with pytest.raises(
+        ValueError, match="belong to other codes .cccccccccccc, not ddd"
+    ):
+        State(url, "d" * 64)
+    with sqlite3.connect(tmp_path / "visitors.sqlite") as database:
+        database.execute("UPDATE about SET version = 9")
+    with pytest.raises(ValueError, match="tables of version 9, this program writes"):
+        State(url, CODES)
+
+
+@pytest.mark.parametrize("url", ["", "visitors.sqlite", "mysql://a/b", "sqlite"])
+def test_what_is_no_url_of_a_database_is_refused(url):
+    with pytest.raises(ValueError, match="--database-url: expected a URL such as"):
+        State(url, CODES)
+
+
+def test_a_password_is_not_shown(monkeypatch, tmp_path):
+    url = f"sqlite:///{tmp_path / 'visitors.sqlite'}"
+    State(url, CODES).close()
+    shown = "postgresql+psycopg://fhn:secret@host/name"
+    monkeypatch.setattr("fhn_jax.web.state._engine", lambda _, e=url: _real(e))
+    from fhn_jax.web import state as module
+
+    def _real(url):
+        return module.sa.create_engine(url)
+
+    with pytest.raises(ValueError, match=r"fhn:\*\*\*@host") as caught:
+        State(shown, "d" * 64)
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,47 @@
+"""A small site to test the page and the API on."""
+
+import json
+
+from polyvore_u import write_polyvore_u
+from random_codes import codes_of
+from starlette.testclient import TestClient
+
+from fhn_jax.data.schema import read_catalogue
+from fhn_jax.web.app import Settings
+
+ORIGIN = "http://localhost"
+
+
+def make_site(folder, *, titles=None, slots=("top", "bottom", "shoe"), **changes):
+    """A run of random codes with its data; the settings to serve it.
+
+    Args:
+      titles: by category and number: {("top", 3): "…"}.
+    """
+    root = write_polyvore_u(folder / "data", slots=slots)
+    catalogue = read_catalogue(root, "8")
+    codes = codes_of(catalogue)
+    codes.save(folder / "run" / "codes.safetensors")
+    if titles:
+        named = {
+            codes.names[codes.categories.index(category)][item]: title
+            for (category, item), title in titles.items()
+        }
+        (root / "titles.json").write_text(json.dumps(named))
+    values = {"workdir": str(folder / "run"), "root": str(root), "variant": "8"}
+    return Settings(**values | {"rate": 0.0} | changes)
+
+
+def browser(app):
+    """A client that keeps cookies and says where it comes from, as browsers do."""
+    return TestClient(
+        app, base_url=ORIGIN, headers={"origin": ORIGIN}, raise_server_exceptions=False
+    )
+
+
+def program(app, token=None):
+    """A client without cookies that shows a token."""
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    return TestClient(
+        app, base_url=ORIGIN, headers=headers, raise_server_exceptions=False
+    )
