@@ -607,7 +607,7 @@ $("reset").onclick = () =>
     await Promise.all([loadTaste(), load()]);
     say("Started over.");
   });
-$("compose-wardrobe").onclick = () => complete({ wardrobe: true }, "From your wardrobe");
+$("compose-wardrobe").onclick = () => complete({ wardrobe: true, diversity: null, k: 12 }, "From your wardrobe");
 $("more").onclick = () => attempt(() => loadThings({ more: true }));
 $("browse").onsubmit = (event) => event.preventDefault();
 let typing;
