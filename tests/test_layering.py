@@ -95,6 +95,15 @@ def test_there_is_something_to_test():
         ("pyarrow", {"fhn_jax.retrieval.cluster"}),
         ("qdrant_client", {"fhn_jax.retrieval.vectors"}),
         ("numba", {"fhn_jax.retrieval.kernels"}),
+        ("sqlalchemy", {"fhn_jax.web.state", "fhn_jax.web.service"}),
+        ("jinja2", {"fhn_jax.web.page"}),
+        ("uvicorn", {"fhn_jax.web.app"}),
+        ("prometheus_client", {"fhn_jax.web.metrics"}),
+        ("pydantic", {"fhn_jax.web.schemas"}),
+        (
+            "fastapi",
+            {f"fhn_jax.web.{name}" for name in ("app", "page", "routes")},
+        ),
     ],
 )
 def test_a_package_is_imported_in_one_place(package, only):
@@ -130,6 +139,7 @@ def test_what_is_slow_to_import_is_imported_when_used(package):
         "fhn_jax.retrieval.new_users",
         "fhn_jax.data.features",
         *(module for module in FILES if module.startswith("fhn_jax.retrieval")),
+        *(module for module in FILES if module.startswith("fhn_jax.web")),
     ],
 )
 def test_what_needs_no_accelerator_imports_no_jax(module):
@@ -196,6 +206,17 @@ def test_data_tools_do_not_import_training():
                 for name in imports(module)
                 if name.startswith("fhn_jax")
             ), module
+
+
+def test_the_page_is_on_top_of_search_and_data():
+    allowed = ("fhn_jax.web", "fhn_jax.retrieval", "fhn_jax.data")
+    others = {"fhn_jax.codes", "fhn_jax.evaluate", "fhn_jax.files"}
+    for module in FILES:
+        ours = {name for name in imports(module) if name.startswith(PACKAGES)}
+        if module.startswith("fhn_jax.web"):
+            assert all(n.startswith(allowed) or n in others for n in ours), module
+        elif module != "fhn_jax.actions":
+            assert not [n for n in ours if n.startswith("fhn_jax.web")], module
 
 
 def test_only_the_command_line_reads_settings_from_it():
