@@ -37,22 +37,27 @@ def prepare(
     overrides: Mapping[str, Any],
     name: str | None,
     workdir: str | os.PathLike | None,
+    action: str = "all",
 ) -> tuple[ConfigDict, Path]:
     """Completes the settings: where the data is, and the folder of the run.
 
-    Without a config, that of the workdir is taken.
+    Without a config, that of the workdir is taken. To serve, neither is needed: the
+    demo is served, and trained first if it is not yet.
 
     Args:
       config: as given by --config.
       overrides: single values given on the command line.
       name: of the config.
       workdir: as given by --workdir.
+      action: that is to be done.
     Raises:
       ValueError: neither config nor workdir.
       FileNotFoundError: a workdir without config.json, or data or weights that were
         named by the user and are not there.
     """
     if config is None:
+        if workdir is None and action == "serve":
+            return _demo()
         if workdir is None:
             raise ValueError(
                 "give --config configs/vse_t3.py, or the --workdir of a run"
@@ -64,6 +69,23 @@ def prepare(
 
         build.note_weights(config)
     return config, Path(workdir or Path("runs") / name)
+
+
+def _demo() -> tuple[ConfigDict, Path]:
+    """The run of the README's command, trained if it is not yet and needs no data."""
+    from configs import vse_t3
+
+    workdir = Path("runs") / "vse_t3"
+    if (workdir / "codes.safetensors").is_file():
+        return ConfigDict(read_config(workdir)), workdir
+    if DEFAULT_ROOT.is_dir():
+        raise ValueError(
+            f"there is no run in {workdir} yet; train one, `python -m fhn_jax.main "
+            "--config configs/vse_t3.py`, or give the --workdir of another"
+        )
+    config = _with_data(vse_t3.get_config(), {})
+    run_all(config, workdir, "test")
+    return config, workdir
 
 
 def _with_data(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
         name, values = _name(argv), {n: flag.value for n, flag in _OPTIONS.items()}
         with actions.together(name, values):
             config, workdir = actions.prepare(
-                config, overrides, _config_name(), _WORKDIR.value
+                config, overrides, _config_name(), _WORKDIR.value, name
             )
             options = {n: values[n] for n in actions.TAKES.get(name, ())}
             actions.ACTIONS[name](config, workdir, _SPLIT.value, **options)

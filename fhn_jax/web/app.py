@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import os
+import socket
 import threading
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -155,6 +156,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
       workers: processes.
     Raises:
       ValueError: a port or number of processes that cannot be; and as `create_app`.
+      OSError: the address cannot be listened at.
     """
     if not 0 <= port < 2**16 or workers < 1:
         raise ValueError(
@@ -172,11 +174,14 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
         "timeout_keep_alive": 30,
         "limit_concurrency": 1000,
     }
-    if workers == 1:
-        app = create_app(settings)
-        _say(host, port)
-        uvicorn.run(app, **options)
-        return
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # An address that cannot be had is said before anything is made for it.
+    with socket.create_server((host, port), family=family) as listening:
+        if workers == 1:
+            server = uvicorn.Server(uvicorn.Config(create_app(settings), **options))
+            _say(host, listening.getsockname()[1])
+            server.run(sockets=[listening])
+            return
     make_service(settings).state.close()  # Says now what is wrong; makes the index.
     os.environ[_SETTINGS] = json.dumps(dataclasses.asdict(settings))
     _say(host, port)
