@@ -28,7 +28,10 @@ if str(ROOT) not in sys.path:
 
 from fhn_jax.files import write_json  # noqa: E402
 
-_PACKAGES = ("numpy", "jax", "jaxlib", "flax", "optax", "torch", "tensorflow", "pillow")
+_PACKAGES = (
+    *("numpy", "numba", "faiss-cpu", "jax", "jaxlib", "flax", "optax", "torch"),
+    *("tensorflow", "pillow", "fastapi", "uvicorn", "sqlalchemy"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

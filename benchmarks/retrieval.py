@@ -147,7 +147,7 @@ def build(kind: str, path: Path | None, count: int, folder: Path) -> dict[str, A
     """Builds an index in `folder`; what that took, compilation excluded."""
     codes = make_codes(kind, path)
     warm = make_outfits(codes, 1000)
-    OutfitIndex.build(folder.with_name("warm"), codes, warm)
+    OutfitIndex.build(folder.with_name(f"{folder.name}-warm"), codes, warm)
     outfits = make_outfits(codes, count)
     built = harness.timed(
         lambda: OutfitIndex.build(folder, codes, outfits), 1, warmup=0

@@ -1,0 +1,295 @@
+r"""The server under load: how long a visitor waits.
+
+    python benchmarks/serve.py --json serve.json
+
+A million stored outfits of 100,000 items (random codes of 128 bits in two modalities)
+are served by `python -m fhn_jax.main serve` in a process of its own, with SQLite. This
+process sends --rate requests a second, whether or not earlier ones have been answered,
+over connections that stay open: five recommendations to one like or dislike, by 50
+visitors. Latency is counted from when a request was due, so that a server that falls
+behind is not flattered. Ready is when /ready first answers, with warm files and compiled
+kernels; memory is the resident set after the load.
+
+    python benchmarks/serve.py --fuzz 100000
+
+lets schemathesis draw requests from the server's own OpenAPI description, valid and not,
+on several threads; counts answers of 5xx, looks whether another visitor's state is as it
+was, and how the memory grew.
+"""
+
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+try:
+    from benchmarks import harness, retrieval
+except ModuleNotFoundError:  # as `python benchmarks/serve.py`
+    import harness
+    import retrieval
+
+from fhn_jax.files import write_json
+from fhn_jax.retrieval.search import OutfitIndex
+
+API = "/api/v1"
+OUTFITS = 10**6
+VISITORS = 50
+THREADS = 8
+# Of six requests one is a judgement.
+JUDGES = 6
+READY_SECONDS = 300
+FORGET = "forget_api_v1_visitors_me_delete"
+
+
+class Server:
+    """A server in a process of its own.
+
+    Args:
+      folder: of the run and the index.
+    """
+
+    def __init__(self, folder: Path):
+        with socket.socket() as some:
+            some.bind(("127.0.0.1", 0))
+            self.port = some.getsockname()[1]
+        command = [sys.executable, "-m", "fhn_jax.main", "serve", "--rate=0"]
+        command += [f"--workdir={folder / 'run'}", f"--index={folder / 'index'}"]
+        started = time.perf_counter()
+        self.process = subprocess.Popen(
+            [*command, f"--port={self.port}"], cwd=harness.ROOT, stdout=subprocess.PIPE
+        )
+        while True:
+            try:
+                with contextlib.closing(self.connect()) as connection:
+                    if ask(connection, "GET", "/ready")[0] == 200:
+                        break
+            except OSError:
+                if time.perf_counter() - started > READY_SECONDS:
+                    raise
+            if self.process.poll() is not None:
+                raise RuntimeError("the server has ended; see above")
+            time.sleep(0.01)
+        self.ready_seconds = time.perf_counter() - started
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection that stays open."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.connect()
+        # Else a small request waits for the answer to an earlier packet.
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def mebibytes(self) -> float:
+        """Its resident memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = [x for x in status.splitlines() if x.startswith("VmRSS:")]
+        return int(line.split()[1]) / 1024
+
+    def stop(self) -> None:
+        """Ends it."""
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def ask(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: Any = None,
+    token: str | None = None,
+) -> tuple[int, Any]:
+    """Status and JSON of an answer."""
+    headers = {"content-type": "application/json"}
+    if token is not None:
+        headers["authorization"] = f"Bearer {token}"
+    data = None if body is None else json.dumps(body)
+    connection.request(method, path, data, headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    is_json = "json" in answer.getheader("content-type", "")
+    return answer.status, json.loads(text) if text and is_json else None
+
+
+@contextlib.contextmanager
+def site(outfits: int) -> Iterator[Path]:
+    """A folder with a run of random codes and an index of so many outfits."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        codes = retrieval.make_codes("clustered", None)
+        codes.save(folder / "run" / "codes.safetensors")
+        data = {"root": str(folder), "variant": "none"}
+        write_json(folder / "run" / "config.json", {"data": data})
+        OutfitIndex.build(
+            folder / "index", codes, retrieval.make_outfits(codes, outfits)
+        )
+        yield folder
+
+
+def load(server: Server, rate: float, seconds: float) -> dict[str, list[float]]:
+    """Milliseconds of each request, by kind, at a steady rate."""
+    tokens, outfits = [], {}
+    with contextlib.closing(server.connect()) as connection:
+        for _ in range(VISITORS):
+            token = ask(connection, "POST", f"{API}/visitors", {})[1]["token"]
+            tokens.append(token)
+            found = ask(connection, "GET", f"{API}/recommendations", token=token)[1]
+            outfits[token] = found["outfits"]
+    taken: dict[str, list[float]] = {"recommend": [], "feedback": []}
+    connections = threading.local()
+    lock = threading.Lock()
+
+    def send(number: int, due: float) -> None:
+        if not hasattr(connections, "one"):
+            connections.one = server.connect()
+        token = tokens[number % VISITORS]
+        if number % JUDGES:
+            kind, request = "recommend", ("GET", f"{API}/recommendations?k=12", None)
+        else:
+            with lock:
+                outfit = outfits[token].pop(0)
+            items = {item["category"]: item["item"] for item in outfit["items"]}
+            body = {"items": items, "liked": number % 4 == 0}
+            kind, request = "feedback", ("POST", f"{API}/feedback", body)
+        status, answer = ask(connections.one, *request, token=token)
+        if status not in (200, 201):
+            raise RuntimeError(f"{kind} was answered {status}: {answer}")
+        with lock:
+            taken[kind].append(1000 * (time.perf_counter() - due))
+            if kind == "recommend":
+                outfits[token] = answer["outfits"]
+
+    start = time.perf_counter() + 0.1
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        pending = []
+        for number in range(int(rate * seconds)):
+            due = start + number / rate
+            time.sleep(max(0.0, due - time.perf_counter()))
+            pending.append(pool.submit(send, number, due))
+        for one in pending:
+            one.result()
+    return taken
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value that so many do not exceed."""
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)]
+
+
+def measure(rate: float, seconds: float, repeats: int) -> list[harness.Row]:
+    """All rows of the load."""
+    rows: list[harness.Row] = []
+    found: dict[tuple[str, str], list[float]] = {}
+    ready, memory = [], []
+    with site(OUTFITS) as folder:
+        Server(folder).stop()  # compiles what was never compiled
+        for _ in range(repeats):
+            server = Server(folder)
+            try:
+                ready.append(server.ready_seconds)
+                for kind, values in load(server, rate, seconds).items():
+                    for name, share in (("p50", 0.5), ("p99", 0.99)):
+                        value = percentile(values, share)
+                        found.setdefault((kind, name), []).append(value)
+                memory.append(server.mebibytes())
+            finally:
+                server.stop()
+    for (kind, name), values in found.items():
+        text = f"{name} at {rate:g} requests/s, 1M outfits"
+        rows.append(harness.Row(f"serve/{kind}", text, "ms", tuple(values)))
+    rows.append(harness.Row("serve/start", "ready", "s", tuple(ready)))
+    rows.append(harness.Row("serve/memory", "resident", "MiB", tuple(memory)))
+    return rows
+
+
+# --- requests of any kind ---------------------------------------------------------
+
+
+def fuzz(count: int) -> list[harness.Row]:
+    """Sends about so many requests of any kind; what came of them."""
+    with site(10_000) as folder:
+        server = Server(folder)
+        try:
+            with contextlib.closing(server.connect()) as connection:
+                mine, other = (
+                    ask(connection, "POST", f"{API}/visitors", {})[1]["token"]
+                    for _ in range(2)
+                )
+                root = ask(connection, "GET", f"{API}/openapi.json")[1]
+                body = {"items": {"top": 1, "bottom": 2, "shoe": 3}, "liked": True}
+                ask(connection, "POST", f"{API}/feedback", body, mine)
+                before = ask(connection, "GET", f"{API}/visitors/me", token=mine)
+            operations = sum(map(len, root["paths"].values())) - 1
+            each = -(-count // operations)
+            memory = [server.mebibytes()]
+            for half in range(2):
+                command = [sys.executable, "-m", "schemathesis.cli", "run"]
+                command += [f"http://127.0.0.1:{server.port}{API}/openapi.json"]
+                command += ["--checks=not_a_server_error", f"--workers={THREADS}"]
+                command += [f"--max-examples={-(-each // 2)}", f"--seed={half}"]
+                command += ["--phases=fuzzing", "--mode=all", "--no-color"]
+                command += [f"--header=Authorization: Bearer {other}"]
+                command += ["--exclude-operation-id", FORGET]
+                done = subprocess.run(command, capture_output=True, text=True)
+                print(done.stdout[-2500:])
+                if done.returncode not in (0, 1):
+                    raise RuntimeError(done.stderr)
+                memory.append(server.mebibytes())
+            with contextlib.closing(server.connect()) as connection:
+                after = ask(connection, "GET", f"{API}/visitors/me", token=mine)
+                if after != before:
+                    raise AssertionError(f"state was lost: {before}, now {after}")
+                counted = answers(server)
+        finally:
+            server.stop()
+    failed = sum(n for status, n in counted.items() if status >= 500)
+    names = ("start", "half of them", "all of them")
+    return [
+        harness.Row("serve/fuzz", "requests", "", (float(sum(counted.values())),)),
+        harness.Row("serve/fuzz", "answers of 5xx", "", (float(failed),)),
+        *(
+            harness.Row("serve/fuzz", f"resident, after {name}", "MiB", (value,))
+            for name, value in zip(names, memory, strict=True)
+        ),
+    ]
+
+
+def answers(server: Server) -> Counter[int]:
+    """How many answers of each status the server has given, as it says itself."""
+    with contextlib.closing(server.connect()) as connection:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    counted: Counter[int] = Counter()
+    line = r'fhn_request_seconds_count\{.*status="(\d+)"\} (\S+)'
+    for status, number in re.findall(line, text):
+        counted[int(status)] += int(float(number))
+    return counted
+
+
+def main() -> None:
+    """Measures what the command line asks for."""
+    parser = harness.parser(__doc__)
+    parser.set_defaults(repeats=3)
+    parser.add_argument("--rate", type=float, default=50.0, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each repeat")
+    parser.add_argument("--fuzz", type=int, default=0, help="so many requests instead")
+    options = parser.parse_args()
+    if options.fuzz:
+        rows = fuzz(options.fuzz)
+    else:
+        rows = measure(options.rate, options.seconds, options.repeats)
+    harness.report(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Requests of any kind, drawn by schemathesis from the server's own description."""
+
+import contextlib
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from web_site import ORIGIN, make_site, program
+
+from fhn_jax.web.app import create_app
+
+schemathesis = pytest.importorskip("schemathesis")
+# A schema cannot say which items there are, so what it admits may be refused.
+from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
+
+API = "/api/v1"
+SETTINGS = settings(
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    app = create_app(make_site(tmp_path_factory.mktemp("site")))
+    yield app
+    app.state.service.state.close()
+
+
+@pytest.fixture(scope="module")
+def description(app):
+    return schemathesis.openapi.from_asgi(
+        f"{API}/openapi.json", app, headers={"host": ORIGIN.removeprefix("http://")}
+    )
+
+
+@pytest.fixture(scope="module")
+def visitor(app):
+    """Somebody whose state no request of others may change."""
+    token = program(app).post(f"{API}/visitors", json={}).json()["token"]
+    client = program(app, token)
+    items = {"top": 1, "bottom": 2, "shoe": 3}
+    client.post(f"{API}/feedback", json={"items": items, "liked": True})
+    return client
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", schemathesis.GenerationMode)
+def test_whatever_is_asked_the_answer_is_one_that_is_described(
+    app, description, visitor, mode
+):
+    before = visitor.get(f"{API}/visitors/me").json()
+
+    def check(case):
+        token = program(app).post(f"{API}/visitors", json={}).json()["token"]
+        for shown in (token, "unknown"):
+            headers = {"authorization": f"Bearer {shown}", "host": "localhost"}
+            answer = case.call(headers=headers)
+            assert answer.status_code < 500, answer.text
+            case.validate_response(answer, excluded_checks=[positive_data_acceptance])
+
+    operations = [result.ok() for result in description.get_all_operations()]
+    assert len(operations) > 15
+    for operation in operations:
+        strategy = operation.as_strategy(generation_mode=mode)
+        # Of what takes nothing, no wrong request can be drawn.
+        with contextlib.suppress(Unsatisfiable):
+            SETTINGS(given(case=strategy)(check))()
+    assert visitor.get(f"{API}/visitors/me").json() == before
