@@ -224,6 +224,25 @@ def extract_features(config: ConfigDict, workdir: Path, split: str) -> None:
     _export(config, workdir, catalogue, inputs, trained)
 
 
+def export_encoder(config: ConfigDict, workdir: Path, split: str) -> None:
+    """Writes the encoder of photos, with which the page takes visitors' own."""
+    from fhn_jax.export import export_encoder as export
+    from fhn_jax.train import restore_best
+    from fhn_jax.web import photos
+
+    check_trained(workdir)
+    codes = Codes.load(workdir / "codes.safetensors")
+    catalogue, inputs = _inputs(config, workdir)
+    trained = restore_best(config, workdir, catalogue, inputs)
+    size = config.data.image_size
+    program = export(
+        trained.model, size, mean=tuple(config.data.mean), std=tuple(config.data.std)
+    )
+    path = workdir / photos.FILE
+    photos.save_encoder(path, program, codes, size)
+    print(f"encoder: {path}, {len(program):,} bytes")
+
+
 def _export(config, workdir, catalogue, inputs, trained) -> None:
     from fhn_jax import sharding
 
@@ -591,6 +610,7 @@ ACTIONS = {
     "all": run_all,
     "train": train,
     "extract-features": extract_features,
+    "export-encoder": export_encoder,
     "evaluate-accuracy": run_evaluation("evaluate-accuracy"),
     "evaluate-rank": run_evaluation("evaluate-rank"),
     "fitb": run_evaluation("fitb"),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -181,6 +182,44 @@ def make_codes(
         for m, zs in latents.items()
     }
     return codes, Latents(relaxed, codes.sha256())
+
+
+def export_encoder(
+    model: FashionHashNet,
+    image_size: int,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> bytes:
+    """The encoder of photos as a program that needs jax alone to run, on a CPU.
+
+    It takes an image, uint8 [1, h, w, 3], and returns its code in each category: values
+    of the alphabet, int8 [c, d], and scales, float32 [c] (1 where codes are not scaled).
+
+    Args:
+      model: the network, with a backbone.
+      image_size: h and w, in pixels.
+      mean, std: of pixels, for normalisation.
+    Raises:
+      ValueError: the network sees no images.
+    """
+    if model.backbone is None:
+        raise ValueError(
+            "this network encodes no images: it was trained on text or on features; "
+            "photos need one with a backbone, such as of configs/vse_t3.py"
+        )
+    hash_, categories = model.hash, len(model.heads["visual"])
+
+    def encode(image):
+        features = model.features(normalise(image, mean, std))
+        heads = [model.head("visual", category) for category in range(categories)]
+        z = jnp.concatenate([head(features) for head in heads])
+        scale = hash_.scale(z) if hash_.item_scale else jnp.ones(len(z), z.dtype)
+        return hash_.binary(z).astype(jnp.int8), scale.astype(jnp.float32)
+
+    shape = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.uint8)
+    exported = jax.export.export(jax.jit(encode), platforms=["cpu"])(shape)
+    return bytes(exported.serialize())
 
 
 def _packed(hash_, z: Array) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from random_codes import random_codes
 
 from fhn_jax.retrieval import kernels
-from fhn_jax.retrieval.compose import Composer
+from fhn_jax.retrieval.compose import Composer, Guest
 from fhn_jax.retrieval.items import ItemTables
 
 
@@ -208,6 +208,68 @@ def test_a_wardrobe_is_all_there_is_to_choose_from(way):
     part = {name: wardrobe[name] for name in ("top", "bottom")}
     got = composer.compose(0, 3, wardrobe=part, fixed={"shoe": 2})
     assert set(got.items[:, 2]) == {2}
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("slots", [(0, 1, 2), (0, 0, 1, 2)])
+def test_a_guest_is_as_good_as_an_item_of_the_catalogue(way, scaled, slots):
+    whole = random_codes(3, counts=(8, 7, 6), scaled=scaled, slots=slots)
+    kept = (6, 5, 4)
+    cut = random_codes(
+        3,
+        counts=kept,
+        scaled=scaled,
+        slots=slots,
+        items={m: tuple(c[:n] for c, n in zip(cs, kept, strict=True))
+               for m, cs in whole.items.items()},
+        item_scales=scaled and {
+            m: tuple(c[:n] for c, n in zip(cs, kept, strict=True))
+            for m, cs in whole.item_scales.items()
+        } or None,
+        users=whole.users,
+        user_latents=whole.user_latents,
+        lambda_user=whole.lambda_user,
+        lambda_item=whole.lambda_item,
+    )  # fmt: skip
+
+    def guest(category, item):
+        scales = [
+            whole.item_scales[m][category][item] if scaled else 1
+            for m in whole.modalities
+        ]
+        codes = np.stack([whole.items[m][category][item] for m in whole.modalities])
+        return Guest(codes, np.array(scales, np.float32))
+
+    composer = Composer(ItemTables.from_codes(cut))
+    everything = Composer(ItemTables.from_codes(whole))
+    free = {
+        name: range(n) for name, n in zip(("top", "bottom", "shoe"), kept, strict=True)
+    }
+    for fixed, guests in (
+        ({}, {"shoe": [guest(2, 4)]}),
+        ({"top": 2}, {"bottom": [guest(1, 5)]}),
+        ({}, {"top": [guest(0, 6)], "bottom": [guest(1, 5)], "shoe": [guest(2, 4)]}),
+    ):
+        got = composer.compose(1, 30, fixed=fixed, guests=guests)
+        first = {"top": 6, "bottom": 5, "shoe": 4}
+        ids = fixed | {name: first[name] for name in guests}
+        candidates = {name: list(free[name]) for name in free}
+        expected = everything.compose(1, 30, fixed=ids, candidates=candidates)
+        np.testing.assert_array_equal(got.items, expected.items)
+        np.testing.assert_array_equal(got.scores, expected.scores)
+
+
+def test_a_guest_of_other_bits_or_one_too_many_is_refused(way):
+    _, composer = catalogue()
+    right = Guest(np.zeros((2, 2), np.uint8), np.ones(2, np.float32))
+    wrong = Guest(np.zeros((2, 9), np.uint8), np.ones(2, np.float32))
+    with pytest.raises(ValueError, match=r"codes of shape \(2, 9\)"):
+        composer.compose(0, guests={"top": [wrong]})
+    with pytest.raises(ValueError, match="category 'hat' is unknown"):
+        composer.compose(0, guests={"hat": [right]})
+    composer.compose(0, guests={"top": [right]})
+    with pytest.raises(ValueError, match="2 items are fixed in top, expected at most"):
+        composer.compose(0, fixed={"top": 1}, guests={"top": [right]})
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4])

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fhn_jax.data.records import LmdbRecords
 from fhn_jax.data.schema import name_fault
@@ -223,17 +223,39 @@ def decode(
             return np.array(image)
     except _UnsuitableImage:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _UnsuitableImage(
-            f"image {name!r} is a decompression bomb; expected at most "
-            f"{MAX_PIXELS // 10**6} megapixels; make it smaller"
-        ) from None
     except Exception as error:  # Decoders of hostile bytes raise nearly anything.
         raise _UnsuitableImage(
-            f"image {name!r} cannot be decoded ({len(data):,} bytes, "
-            f"{_reason(error)}); expected a complete JPEG, PNG or WebP file; download "
-            "it again, or remove the item from the data"
+            f"{_undecodable(data, name, error)}; download it again, or remove the item "
+            "from the data"
         ) from error
+
+
+def garment_photo(data: bytes, size: int) -> Image.Image:
+    """Somebody's photo as those of the data sets: RGB, square, the rest white.
+
+    Unlike `decode` it takes any colours, and turns a photo as its camera says.
+
+    Args:
+      data: an encoded JPEG, PNG or WebP.
+      size: height and width, in pixels.
+    Raises:
+      ValueError: it cannot be decoded completely, moves, or has more than 25 megapixels.
+    """
+    name = "photo"
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_still(image, name)
+            # What lies behind transparent pixels is nobody's business.
+            image = ImageOps.exif_transpose(image).convert("RGBA")
+            image.thumbnail((size, size), Image.Resampling.LANCZOS)
+            square = Image.new("RGB", (size, size), "white")
+            place = ((size - image.width) // 2, (size - image.height) // 2)
+            square.paste(image, place, image)
+            return square
+    except _UnsuitableImage:
+        raise
+    except Exception as error:  # Decoders of hostile bytes raise nearly anything.
+        raise _UnsuitableImage(_undecodable(data, name, error)) from error
 
 
 def thumbnail(store: ImageStore, name: str, size: int) -> Image.Image:
@@ -348,8 +370,29 @@ def _missing_error(store: ImageStore, missing: Sequence[str]) -> KeyError:
     )
 
 
+def _undecodable(data: bytes, name: str, error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return (
+            f"image {name!r} is a decompression bomb; expected at most "
+            f"{MAX_PIXELS // 10**6} megapixels"
+        )
+    return (
+        f"image {name!r} cannot be decoded ({len(data):,} bytes, {_reason(error)}); "
+        "expected a complete JPEG, PNG or WebP file"
+    )
+
+
 def _check_header(image: Image.Image, name: str) -> None:
     """Checks what a file says of itself, before any pixel is decoded."""
+    _check_still(image, name)
+    if image.mode != "RGB":
+        raise _UnsuitableImage(
+            f"image {name!r} has mode {image.mode}; expected RGB; convert it, for "
+            f"example with PIL: Image.open(FILE).convert('RGB').save(FILE)"
+        )
+
+
+def _check_still(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _UnsuitableImage(
@@ -360,11 +403,6 @@ def _check_header(image: Image.Image, name: str) -> None:
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise _UnsuitableImage(
             f"image {name!r} is a moving {image.format}; expected a still image"
-        )
-    if image.mode != "RGB":
-        raise _UnsuitableImage(
-            f"image {name!r} has mode {image.mode}; expected RGB; convert it, for "
-            f"example with PIL: Image.open(FILE).convert('RGB').save(FILE)"
         )
 
 

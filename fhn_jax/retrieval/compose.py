@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, Int32, Int64, Shaped
+from jaxtyping import Bool, Float32, Int, Int32, Int64, Shaped, UInt8
 
 from fhn_jax.retrieval import compose_kernels, kernels
 from fhn_jax.retrieval.compose_kernels import NONE
@@ -36,6 +36,19 @@ class Compositions:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Guest:
+    """An item that is not of the catalogue, such as one of which there is a photo.
+
+    Attributes:
+      codes: its packed code in each modality, uint8 [m, w].
+      scales: its factor in each modality, float32 [m]; 1 where codes are not scaled.
+    """
+
+    codes: UInt8[np.ndarray, "m w"]
+    scales: Float32[np.ndarray, " m"]
 
 
 class Composer:
@@ -79,6 +92,7 @@ class Composer:
         wardrobe: Mapping[str, Items] | None = None,
         exclude: Sequence[Sequence[int]] | Int[np.ndarray, "n s"] = (),
         diversity: int | None = None,
+        guests: Mapping[str, Sequence[Guest]] | None = None,
     ) -> Compositions:
         """The k best outfits for a user, of all that the items allow.
 
@@ -113,10 +127,10 @@ class Composer:
                 "vector of floats"
             )
         vectors = self._tables.user_vectors(np.asarray(user)[None], score)
-        slots_fixed = self._check_fixed(fixed or {})
+        slots_fixed = self._check_fixed(fixed or {}, guests or {})
         weights = self._tables.byte_tables(vectors)
         affinities = np.full(len(self._codes), NONE)
-        total = self._add_fixed(affinities, weights, slots_fixed)
+        total = self._add_fixed(affinities, weights, slots_fixed, guests or {})
         self._restrict(affinities, slots_fixed, candidates, wardrobe)
         search = _Search(self, affinities, slots_fixed)
         excluded = self._check_excluded(exclude)
@@ -127,13 +141,24 @@ class Composer:
         scores = self._tables.to_scores(units + total)
         return Compositions(items, scores, diversity is not None)
 
-    def _check_fixed(self, fixed: Mapping[str, Items]) -> Int64[np.ndarray, " s"]:
+    def _check_fixed(
+        self, fixed: Mapping[str, Items], guests: Mapping[str, Sequence[Guest]]
+    ) -> Int64[np.ndarray, " s"]:
         """The id in each slot, -1 where it is free."""
         codes = self._tables.codes
         found = np.full(len(codes.slots), -1)
-        for name, items in fixed.items():
-            ids = item_ids(codes, name, items)
+        width = (len(codes.modalities), codes.bits // 8)
+        for name in [*fixed, *(name for name in guests if name not in fixed)]:
+            ids = item_ids(codes, name, fixed.get(name, ()))
             category = codes.categories.index(name)
+            own = guests.get(name, ())
+            for guest in own:
+                if guest.codes.shape != width or not np.isfinite(guest.scales).all():
+                    raise ValueError(
+                        f"a guest in {name} has codes of shape {guest.codes.shape} and "
+                        f"scales {guest.scales}, expected {width} and finite ones"
+                    )
+            ids = np.concatenate([ids, codes.num_items[category] + np.arange(len(own))])
             slots = np.flatnonzero(np.array(codes.slots) == category)
             if len(ids) > len(slots):
                 raise ValueError(
@@ -165,6 +190,7 @@ class Composer:
         affinities: Int64[np.ndarray, " n"],
         weights: Int32[np.ndarray, "1 w 256"],
         fixed: Int64[np.ndarray, " s"],
+        guests: Mapping[str, Sequence[Guest]],
     ) -> int:
         """Fills in the affinities, pair terms with fixed items included.
 
@@ -176,47 +202,58 @@ class Composer:
         """
         slots = self._tables.codes.slots
         starts = self._bounds.layout.category_starts
-        places = {
-            slot: int(self._place[starts[slots[slot]] + item])
-            for slot, item in enumerate(fixed)
+        held = {
+            slot: self._item(slots[slot], item, guests)
+            for slot, item in enumerate(fixed.tolist())
             if item >= 0
         }
         total = sum(
-            int(self._affinities(place, place + 1, weights)[0])
-            for place in places.values()
+            int(kernels.affinities(*item, weights)[0, 0]) for item in held.values()
         )
+        zero = np.zeros(1, np.int64)
         for slot, other in self._tables.pair_slots:
-            if slot in places and other in places:
-                pair = self._pairs(np.array([places[slot]]), np.array([places[other]]))
-                total += int(pair[0])
+            if slot in held and other in held:
+                total += int(self._pairs(held[slot], zero, held[other], zero)[0])
         open_categories = {c for c, item in zip(slots, fixed, strict=True) if item < 0}
+        everything = (self._codes, self._scales)
         for category in open_categories:
             first, last = starts[category : category + 2]
             affinities[first:last] = self._affinities(first, last, weights)
-            for slot, place in places.items():
+            for slot, item in held.items():
                 if slots[slot] != category:
+                    none = np.zeros(last - first, np.int64)
                     affinities[first:last] += self._pairs(
-                        np.full(last - first, place), np.arange(first, last)
+                        item, none, everything, np.arange(first, last)
                     )
         return total
+
+    def _item(self, category: int, item: int, guests):
+        """Codes [1, m·w] and scales [1, m] of one item, of the catalogue or a guest."""
+        tables = self._tables
+        count = tables.codes.num_items[category]
+        if item >= count:
+            guest = guests[tables.codes.categories[category]][item - count]
+            codes = guest.codes.reshape(1, -1)
+            if self._scales is None:
+                return codes, None
+            return codes, guest.scales[None] / np.float32(tables.largest_scale)
+        place = self._place[self._bounds.layout.category_starts[category] + item]
+        scales = None if self._scales is None else self._scales[place : place + 1]
+        return self._codes[place : place + 1], scales
 
     def _affinities(self, first, last, weights) -> Int32[np.ndarray, " n"]:
         """What the items at some positions add for a user."""
         scales = None if self._scales is None else self._scales[first:last]
         return kernels.affinities(self._codes[first:last], scales, weights)[0]
 
-    def _pairs(self, a: Int64[np.ndarray, " n"], b: Int64[np.ndarray, " n"]):
-        """Pair terms of items by position."""
-        codes = self._tables.codes
+    def _pairs(self, some, a: Int64[np.ndarray, " n"], others, b):
+        """Pair terms of rows a of some codes with rows b of others, row by row."""
         return kernels.pairs(
-            self._codes,
-            self._codes,
-            self._scales,
-            self._scales,
-            a,
-            b,
+            *(some[0], others[0]),
+            *(some[1], others[1]),
+            *(a, b),
             self._tables.pair_table,
-            codes.alphabet == "pm1",
+            self._tables.codes.alphabet == "pm1",
         )
 
     def _restrict(self, affinities, fixed, candidates, wardrobe) -> None:

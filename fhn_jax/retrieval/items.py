@@ -51,6 +51,7 @@ class ItemTables:
       error: an upper bound of the rounding error of a score.
       user_factor: what a user code is multiplied with before it is rounded, [d].
       item_weights: rounded λⁱ, times the slots, int32 [d].
+      largest_scale: the power of two.
     """
 
     codes: Codes
@@ -62,6 +63,7 @@ class ItemTables:
     error: float
     user_factor: np.ndarray
     item_weights: np.ndarray
+    largest_scale: float
 
     @classmethod
     def from_codes(cls, codes: Codes) -> "ItemTables":
@@ -116,6 +118,7 @@ class ItemTables:
             user_factor=user_weight * p * lambda_user,
             item_weights=np.rint(np.ldexp(lambda_item, shift)).astype(np.int32)
             * np.int32(item_weight * s),
+            largest_scale=largest,
         )
 
     @functools.cached_property

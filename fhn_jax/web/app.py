@@ -22,7 +22,7 @@ from fhn_jax.data.schema import read_catalogue
 from fhn_jax.evaluate import check_same_data
 from fhn_jax.retrieval.recommend import stored_outfits
 from fhn_jax.retrieval.search import OutfitIndex
-from fhn_jax.web import page, routes
+from fhn_jax.web import page, photos, routes
 from fhn_jax.web.guard import Guard
 from fhn_jax.web.metrics import Metrics
 from fhn_jax.web.recommender import Recommender, read_titles
@@ -76,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         )
         warming.start()
         yield
-        service.state.close()
+        service.close()
 
     app = FastAPI(
         title="fhn_jax",
@@ -122,10 +122,14 @@ def make_service(settings: Settings) -> Service:
     recommender.warm_up()
     url = settings.database_url
     url = url or f"sqlite:///{(workdir / 'visitors.sqlite').absolute()}"
+    encoder = None
+    if (workdir / photos.FILE).is_file():
+        encoder = photos.PhotoEncoder(workdir / photos.FILE, codes)
     return Service(
         recommender,
         State(url, codes.sha256()),
         images,
+        encoder,
         outfits=len(index),
         known_users=settings.known_users,
     )
@@ -182,7 +186,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
             _say(host, listening.getsockname()[1])
             server.run(sockets=[listening])
             return
-    make_service(settings).state.close()  # Says now what is wrong; makes the index.
+    make_service(settings).close()  # Says now what is wrong; makes the index.
     os.environ[_SETTINGS] = json.dumps(dataclasses.asdict(settings))
     _say(host, port)
     uvicorn.run(

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import itertools
 import json
 import threading
 from collections import Counter
@@ -15,7 +16,7 @@ from jaxtyping import Float32
 from fhn_jax.codes import Codes
 from fhn_jax.data.schema import Outfits
 from fhn_jax.retrieval.cold_start import BprFit, no_clicks
-from fhn_jax.retrieval.compose import Composer
+from fhn_jax.retrieval.compose import Composer, Guest
 from fhn_jax.retrieval.engine import Hits, Searcher
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.web.state import Judgement
@@ -216,18 +217,69 @@ class Recommender:
         k: int,
         *,
         fixed: Mapping[str, list[int]],
-        candidates: Mapping[str, list[int]] | None,
-        diversity: int | None,
+        candidates: Mapping[str, list[int]] | None = None,
+        diversity: int | None = None,
+        guests: Mapping[str, Sequence[Guest]] | None = None,
     ) -> tuple[list[Suggestion], bool]:
         """The best outfits of any items, see `Composer.compose`; whether greedily."""
         found = self._composer.compose(
-            latents, k, fixed=fixed, candidates=candidates, diversity=diversity
+            latents,
+            k,
+            fixed=fixed,
+            candidates=candidates,
+            diversity=diversity,
+            guests=guests,
         )
         outfits = [
             Suggestion(tuple(items), float(score))
             for items, score in zip(found.items.tolist(), found.scores, strict=True)
         ]
         return outfits, found.is_greedy
+
+    def compose_with_photos(
+        self,
+        latents: Float32[np.ndarray, " d"],
+        k: int,
+        *,
+        fixed: Mapping[str, list[int]],
+        candidates: Mapping[str, list[int]],
+        photos: Mapping[str, Sequence[tuple[int, Guest]]],
+    ) -> list[Suggestion]:
+        """The best outfits of a wardrobe that has photos in it; exactly.
+
+        Each way to put at most one photo into every category is composed by itself, and
+        the best of all are the answer.
+
+        Args:
+          candidates: category -> items to choose from; without an entry all, unless
+            there are photos of it.
+          photos: category -> ids and codes.
+        Returns:
+          outfits in which the item of a photo is -id.
+        """
+        names = [name for name in photos if name not in fixed]
+        found: list[Suggestion] = []
+        for choice in itertools.product(*([None, *photos[name]] for name in names)):
+            worn = {n: p for n, p in zip(names, choice, strict=True) if p is not None}
+            # A category of which there are photos alone.
+            if any(n not in worn and not candidates.get(n) for n in names):
+                continue
+            outfits, _ = self.compose(
+                latents,
+                k,
+                fixed=fixed,
+                candidates={n: c for n, c in candidates.items() if n not in worn},
+                guests={name: [guest] for name, (_, guest) in worn.items()},
+            )
+            ids = {self.codes.categories.index(n): -i for n, (i, _) in worn.items()}
+            for outfit in outfits:
+                items = tuple(
+                    ids[c] if i >= self.codes.num_items[c] else i
+                    for c, i in zip(self.codes.slots, outfit.items, strict=True)
+                )
+                found.append(dataclasses.replace(outfit, items=items))
+        found.sort(key=lambda outfit: (-outfit.score, outfit.items))
+        return found[:k]
 
     def prepare_composing(self) -> None:
         """Makes and loads what the first `compose` would wait for."""

@@ -2,7 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import (
+    APIRouter,
+    Depends,
+    File,
+    Form,
+    Path,
+    Query,
+    Request,
+    Response,
+    UploadFile,
+)
 from fastapi.responses import JSONResponse
 
 from fhn_jax.web import schemas
@@ -225,6 +235,38 @@ def _picture(request: Request, data: bytes, media_type: str) -> Response:
 def wardrobe(service: TheService, visitor: TheVisitor) -> schemas.Wardrobe:
     """The items that you have."""
     return service.wardrobe(visitor)
+
+
+@router.post(
+    "/wardrobe/photos", status_code=201, responses=problems(401, 403, 404, 409, 503)
+)
+def add_photo(
+    service: TheService,
+    visitor: TheVisitor,
+    category: Annotated[str, Form(max_length=100)],
+    photo: Annotated[UploadFile, File(description="JPEG, PNG or WebP")],
+    title: Annotated[str, Form(max_length=100)] = "",
+) -> schemas.ItemCard:
+    """Puts a photo of a garment of yours into the wardrobe."""
+    return service.add_photo(visitor, category, title, photo.file.read())
+
+
+@router.get(
+    "/wardrobe/photos/{number}",
+    response_class=Response,
+    responses=_PICTURE | problems(401, 403, 404),
+)
+def picture(service: TheService, visitor: TheVisitor, number: _Item) -> Response:
+    """A photo of yours."""
+    return Response(service.picture(visitor, number), media_type="image/jpeg")
+
+
+@router.delete(
+    "/wardrobe/photos/{number}", status_code=204, responses=problems(401, 403, 404)
+)
+def drop_photo(service: TheService, visitor: TheVisitor, number: _Item) -> None:
+    """Deletes a photo of yours."""
+    service.drop_photo(visitor, number)
 
 
 @router.put(

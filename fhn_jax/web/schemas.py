@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 _Id = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+# A photo of one's own: "w" and its number.
+_Photo = Annotated[str, Field(pattern="^w[0-9]{1,9}$")]
 _Name = Annotated[str, Field(max_length=100)]
 
 
@@ -46,8 +48,12 @@ class Composition(_Request):
     """What to make outfits of."""
 
     k: Annotated[StrictInt, Field(ge=1, le=24)] = 6
-    fixed: dict[_Name, _Id | Annotated[list[_Id], Field(max_length=4)]] = Field(
-        {}, max_length=16, description="Category → item (or items) in each outfit"
+    fixed: dict[_Name, _Id | _Photo | Annotated[list[_Id], Field(max_length=4)]] = (
+        Field(
+            {},
+            max_length=16,
+            description="Category → item (or items, or a photo) in each outfit",
+        )
     )
     wardrobe: StrictBool = Field(
         False, description="Only of the wardrobe, in categories of which it has any"
@@ -64,7 +70,7 @@ class ItemCard(BaseModel):
     """An item to show."""
 
     category: str
-    item: int
+    item: int | str = Field(description="A number, or w and a number for a photo")
     title: str
     image: str
     thumbnail: str

@@ -15,14 +15,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from fhn_jax.codes import Codes
 from fhn_jax.data.images import ImageStore, thumbnail
 from fhn_jax.web import schemas
+from fhn_jax.web.photos import PhotoEncoder
 from fhn_jax.web.recommender import Recommender, Suggestion
-from fhn_jax.web.state import Judgement, State, Visitor
+from fhn_jax.web.state import Judgement, KeptPhoto, State, Visitor
 
 API = "/api/v1"
 THUMBNAIL_PX = 320
 # More than a person does in a year of evenings; less than fills a disk.
 MOST_JUDGEMENTS = 5000
 MOST_IN_WARDROBE = 200
+# Each way to combine photos is searched by itself.
+MOST_PHOTOS = 12
 _THUMBNAIL_BYTES = 64 * 2**20
 _TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
@@ -47,6 +50,8 @@ class Service:
       recommender: finds outfits.
       state: remembers visitors.
       images: of the items; without them there are placeholders.
+      encoder: of photos; without it none can be uploaded.
+      outfits: how many are stored.
       known_users: whether anybody may open a known user.
     """
 
@@ -55,12 +60,14 @@ class Service:
         recommender: Recommender,
         state: State,
         images: ImageStore | None,
+        encoder: PhotoEncoder | None = None,
         *,
         outfits: int,
         known_users: bool = True,
     ):
         self.recommender, self.state, self._images = recommender, state, images
         self._num_outfits, self.known_users = outfits, known_users
+        self._encoder = encoder
         self._version = recommender.codes.dataset_checksum[:8]
         self._thumbnails = _Bounded(_THUMBNAIL_BYTES)
 
@@ -81,8 +88,14 @@ class Service:
             outfits=self._num_outfits,
             bits=codes.bits,
             users=codes.num_users if self.known_users else 0,
-            photos=False,
+            photos=self._encoder is not None,
         )
+
+    def close(self) -> None:
+        """Ends what runs beside."""
+        self.state.close()
+        if self._encoder is not None:
+            self._encoder.close()
 
     def new_visitor(self, user: int | None) -> str:
         """Makes a visitor; returns the token.
@@ -226,39 +239,84 @@ class Service:
           Refused: unknown or too many items, an empty wardrobe, or both a wardrobe and
             candidates.
         """
-        fixed = {
-            name: [items] if isinstance(items, int) else items
-            for name, items in request.fixed.items()
-        }
-        candidates = request.candidates
+        photos = self._photos_of(visitor) if self._may_have_photos(request) else {}
+        fixed: dict[str, list[int]] = {}
+        candidates = None if request.candidates is None else dict(request.candidates)
         if request.wardrobe:
-            if candidates is not None:
-                raise Refused(
-                    HTTPStatus.UNPROCESSABLE_ENTITY,
-                    "both candidates and the wardrobe are given, expected one",
-                )
-            candidates = {}
-            for category, item in self.state.wardrobe(visitor.id):
-                name = self.codes.categories[category]
-                candidates.setdefault(name, []).append(item)
-            if not candidates:
-                raise Refused(
-                    HTTPStatus.CONFLICT, "the wardrobe is empty; put items into it"
-                )
+            candidates = self._worn(visitor, request, photos)
+        worn = photos if request.wardrobe else {}
+        for name, items in request.fixed.items():
+            if isinstance(items, str):
+                worn = worn | {name: [self._photo(photos, name, int(items[1:]))]}
+                # Nothing but the photo.
+                candidates = (candidates or {}) | {name: []}
+            else:
+                fixed[name] = [items] if isinstance(items, int) else items
         try:
-            found, greedy = self.recommender.compose(
-                visitor.latents,
-                request.k,
-                fixed=fixed,
-                candidates=candidates,
-                diversity=request.diversity,
-            )
+            if worn:
+                outfits = self.recommender.compose_with_photos(
+                    visitor.latents,
+                    request.k,
+                    fixed=fixed,
+                    candidates=candidates or {},
+                    photos={
+                        name: [(one.id, one.photo.guest(self.codes)) for one in some]
+                        for name, some in worn.items()
+                    },
+                )
+                greedy = False
+            else:
+                outfits, greedy = self.recommender.compose(
+                    visitor.latents,
+                    request.k,
+                    fixed=fixed,
+                    candidates=candidates,
+                    diversity=request.diversity,
+                )
         except ValueError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         judged = {one.items: one for one in self.state.judgements(visitor.id)}
+        titles = {one.id: one for some in photos.values() for one in some}
         return schemas.Compositions(
-            outfits=[self._outfit_card(one, judged) for one in found], greedy=greedy
+            outfits=[self._outfit_card(one, judged, titles) for one in outfits],
+            greedy=greedy,
         )
+
+    def _may_have_photos(self, request: schemas.Composition) -> bool:
+        named = any(isinstance(items, str) for items in request.fixed.values())
+        return request.wardrobe or named
+
+    def _photos_of(self, visitor: Visitor) -> dict[str, list[KeptPhoto]]:
+        """Category -> photos."""
+        found: dict[str, list[KeptPhoto]] = {}
+        for photo in self.state.photos(visitor.id):
+            name = self.codes.categories[photo.category]
+            found.setdefault(name, []).append(photo)
+        return found
+
+    def _photo(self, photos, name: str, number: int) -> KeptPhoto:
+        for photo in photos.get(name, ()):
+            if photo.id == number:
+                return photo
+        raise Refused(
+            HTTPStatus.NOT_FOUND, f"{name[:40]} w{number} is not in your wardrobe"
+        )
+
+    def _worn(self, visitor: Visitor, request, photos) -> dict[str, list[int]]:
+        """The items of a wardrobe by category."""
+        if request.candidates is not None:
+            raise Refused(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "both candidates and the wardrobe are given, expected one",
+            )
+        found: dict[str, list[int]] = {}
+        for category, item in self.state.wardrobe(visitor.id):
+            found.setdefault(self.codes.categories[category], []).append(item)
+        if not found and not photos:
+            raise Refused(
+                HTTPStatus.CONFLICT, "the wardrobe is empty; put items into it"
+            )
+        return found
 
     def explain(self, visitor: Visitor, request: schemas.Outfit) -> schemas.Reasons:
         """Why an outfit has its score.
@@ -328,11 +386,70 @@ class Service:
 
     def wardrobe(self, visitor: Visitor) -> schemas.Wardrobe:
         """The items that the visitor put into the wardrobe."""
+        photos = self.state.photos(visitor.id)
+        items = [self.card(*key) for key in self.state.wardrobe(visitor.id)]
         return schemas.Wardrobe(
-            items=[self.card(*key) for key in self.state.wardrobe(visitor.id)],
-            photos=False,
+            items=[*map(self._photo_card, photos), *items],
+            photos=self._encoder is not None,
             limit=MOST_IN_WARDROBE,
         )
+
+    def add_photo(
+        self, visitor: Visitor, name: str, title: str, data: bytes
+    ) -> schemas.ItemCard:
+        """Encodes a photo and puts it into the wardrobe.
+
+        Raises:
+          Refused: no encoder, no such category, no such image, or too many photos.
+        """
+        if self._encoder is None:
+            raise Refused(
+                HTTPStatus.NOT_FOUND, "photos cannot be used here: there is no encoder"
+            )
+        category = self.category(name)
+        if len(self.state.photos(visitor.id)) >= MOST_PHOTOS:
+            raise self._too_many_photos()
+        try:
+            photo = self._encoder.encode(data, category)
+        except ValueError as error:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        except TimeoutError as error:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
+        title = " ".join(title.split())[:60] or f"My {name}"
+        with self.state.changing(visitor.id) as change:
+            number = change.keep(category, title, photo, most=MOST_PHOTOS)
+        if number is None:
+            raise self._too_many_photos()
+        return self._photo_card(KeptPhoto(number, category, title, photo))
+
+    def _too_many_photos(self) -> Refused:
+        return Refused(
+            HTTPStatus.CONFLICT,
+            f"the wardrobe holds {MOST_PHOTOS} photos and no more; delete one",
+        )
+
+    def picture(self, visitor: Visitor, number: int) -> bytes:
+        """The JPEG of a visitor's photo.
+
+        Raises:
+          Refused: the visitor has no such photo.
+        """
+        for photo in self.state.photos(visitor.id):
+            if photo.id == number:
+                return photo.photo.picture
+        raise Refused(HTTPStatus.NOT_FOUND, f"photo {number} is not in your wardrobe")
+
+    def drop_photo(self, visitor: Visitor, number: int) -> None:
+        """Deletes a photo.
+
+        Raises:
+          Refused: the visitor has no such photo.
+        """
+        with self.state.changing(visitor.id) as change:
+            if not change.drop(number):
+                raise Refused(
+                    HTTPStatus.NOT_FOUND, f"photo {number} is not in your wardrobe"
+                )
 
     def wear(self, visitor: Visitor, name: str, item: int) -> None:
         """Puts an item into the wardrobe.
@@ -472,16 +589,29 @@ class Service:
             thumbnail=f"{base}/thumbnail?v={self._version}",
         )
 
+    def _photo_card(self, photo: KeptPhoto) -> schemas.ItemCard:
+        address = f"{API}/wardrobe/photos/{photo.id}"
+        return schemas.ItemCard(
+            category=self.codes.categories[photo.category],
+            item=f"w{photo.id}",
+            title=photo.title,
+            image=address,
+            thumbnail=address,
+        )
+
     def _outfit_card(
         self,
         suggestion: Suggestion,
         judged: Mapping[tuple[int, ...], Judgement] | None = None,
+        photos: Mapping[int, KeptPhoto] | None = None,
     ) -> schemas.OutfitCard:
         found = (judged or {}).get(suggestion.items)
         return schemas.OutfitCard(
             id=suggestion.outfit,
             items=[
                 self.card(category, item)
+                if item >= 0
+                else self._photo_card((photos or {})[-item])
                 for category, item in zip(
                     self.codes.slots, suggestion.items, strict=True
                 )

@@ -17,6 +17,8 @@ from jaxtyping import Float32
 from sqlalchemy import event as sa_event
 from sqlalchemy.engine import Connection, make_url
 
+from fhn_jax.web.photos import Photo
+
 # Of the tables; another one is another program's.
 VERSION = 1
 _TOKEN_BYTES = 32
@@ -61,6 +63,20 @@ _wardrobe = sa.Table(
     sa.Column("category", sa.Integer, primary_key=True),
     sa.Column("item", sa.Integer, primary_key=True),
 )
+_photos = sa.Table(
+    "photos",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column(
+        "visitor", sa.ForeignKey("visitors.id", **_owner), nullable=False, index=True
+    ),
+    sa.Column("category", sa.Integer, nullable=False),
+    sa.Column("title", sa.String(100), nullable=False),
+    sa.Column("picture", sa.LargeBinary, nullable=False),
+    sa.Column("code", sa.LargeBinary, nullable=False),
+    sa.Column("scale", sa.Float, nullable=False),
+    sqlite_autoincrement=True,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +97,23 @@ class Judgement:
     liked: bool
     outfits: tuple[int, ...]
     at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class KeptPhoto:
+    """A photo in a wardrobe.
+
+    Attributes:
+      id: by which its visitor asks for it.
+      category: its number.
+      title: what the visitor calls it.
+      photo: picture and code.
+    """
+
+    id: int
+    category: int
+    title: str
+    photo: Photo
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -197,6 +230,21 @@ class State:
             found = connection.execute(rows.order_by(table.category, table.item))
             return [tuple(row) for row in found]
 
+    def photos(self, visitor: int) -> list[KeptPhoto]:
+        """The photos in a wardrobe, the oldest first."""
+        mine = sa.select(_photos).where(_photos.c.visitor == visitor)
+        with self._engine.connect() as connection:
+            rows = connection.execute(mine.order_by(_photos.c.id))
+            return [
+                KeptPhoto(
+                    row.id,
+                    row.category,
+                    row.title,
+                    Photo(row.picture, np.frombuffer(row.code, np.uint8), row.scale),
+                )
+                for row in rows
+            ]
+
     @contextlib.contextmanager
     def changing(self, visitor: int) -> Iterator["Change"]:
         """A transaction, while which nobody else changes this visitor.
@@ -288,6 +336,28 @@ class Change:
         values = {"visitor": self.visitor.id, "category": category, "item": item}
         self._connection.execute(_wardrobe.insert().values(**values))
         return True
+
+    def keep(self, category: int, title: str, photo: Photo, *, most: int) -> int | None:
+        """Puts a photo into the wardrobe; its id, None if there are `most` already."""
+        mine = _photos.c.visitor == self.visitor.id
+        there = sa.select(sa.func.count()).select_from(_photos).where(mine)
+        if self._connection.execute(there).scalar_one() >= most:
+            return None
+        values = {
+            "visitor": self.visitor.id,
+            "category": category,
+            "title": title,
+            "picture": photo.picture,
+            "code": photo.code.tobytes(),
+            "scale": photo.scale,
+        }
+        added = self._connection.execute(_photos.insert().values(**values))
+        return added.inserted_primary_key[0]
+
+    def drop(self, photo: int) -> bool:
+        """Deletes a photo; False if the visitor has none of this id."""
+        row = (_photos.c.visitor == self.visitor.id) & (_photos.c.id == photo)
+        return bool(self._connection.execute(_photos.delete().where(row)).rowcount)
 
     def take_off(self, category: int, item: int) -> bool:
         """Takes an item out of the wardrobe; False if it is not in it."""

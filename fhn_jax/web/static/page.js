@@ -110,9 +110,12 @@ function makeCard(outfit) {
     names.append(name);
   }
   card.querySelector(".badge").hidden = !outfit.explored;
+  // What has a photo of one's own in it says nothing of the catalogue's items.
+  card.querySelector(".actions").hidden = outfit.items.some(isPhoto);
   return card;
 }
 
+const isPhoto = (item) => String(item.item).startsWith("w");
 const pieces = (card) => [...card.querySelectorAll(".piece")];
 const itemsOf = (card) =>
   Object.fromEntries(pieces(card).map((piece, place) => [slots[place], Number(piece.dataset.item)]));
@@ -261,8 +264,11 @@ const undo = () =>
 let chosen = null;
 
 function openMenu(category, item, title) {
-  chosen = { category, item: Number(item), title };
+  const photo = isPhoto({ item });
+  chosen = { category, item: photo ? item : Number(item), title };
   $("menu-title").textContent = title;
+  for (const button of $("menu").querySelectorAll("[data-do]"))
+    button.hidden = photo && button.dataset.do !== "complete";
   $("menu").showModal();
 }
 
@@ -414,7 +420,8 @@ async function loadWardrobe() {
 
 const toggle = (item) =>
   attempt(async () => {
-    const path = `/wardrobe/${encodeURIComponent(item.category)}/${encodeURIComponent(item.item)}`;
+    const place = isPhoto(item) ? ["photos", item.item.slice(1)] : [item.category, item.item];
+    const path = `/wardrobe/${place.map(encodeURIComponent).join("/")}`;
     const takes = worn.has(thingKey(item));
     await call(takes ? "DELETE" : "PUT", path);
     say(takes ? `${item.title} is out.` : `${item.title} is in your wardrobe.`);
@@ -575,6 +582,8 @@ function neighbour(card, key) {
   return column[column.indexOf(card) + (key === "ArrowDown" ? 1 : -1)];
 }
 
+const judgeable = (card) => card && card.querySelector(".actions:not([hidden])");
+
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, textarea")) return;
@@ -590,9 +599,9 @@ document.addEventListener("keydown", (event) => {
     oneTabStop(next.parentElement, next);
     next.focus();
     next.scrollIntoView({ block: "nearest" });
-  } else if (key === "l" && card) judge(card, true);
-  else if (key === "d" && card) judge(card, false);
-  else if (key === "w" && card) why(card);
+  } else if (key === "l" && judgeable(card)) judge(card, true);
+  else if (key === "d" && judgeable(card)) judge(card, false);
+  else if (key === "w" && judgeable(card)) why(card);
   else if (key === "u" && !dialog && !$("undo").disabled) undo();
   else if (key === "r" && !dialog && !$("outfits").hidden) fresh();
   else if (key === "?" && !dialog) $("keys").showModal();
