@@ -519,7 +519,7 @@ def test_bad_requests_are_refused_and_change_nothing(
     [
         (b"", 422),
         (b"{", 422),
-        (b"\xff\xfe", 400),
+        (b"\xff\xfe", 422),
         (b"[" * 10000, 400),
         (b'{"liked": NaN}', 422),
         (b"nul", 422),

@@ -11,7 +11,6 @@ from fastapi import (
     Query,
     Request,
     Response,
-    UploadFile,
 )
 from fastapi.responses import JSONResponse
 
@@ -244,11 +243,11 @@ def add_photo(
     service: TheService,
     visitor: TheVisitor,
     category: Annotated[str, Form(max_length=100)],
-    photo: Annotated[UploadFile, File(description="JPEG, PNG or WebP")],
+    photo: Annotated[bytes, File(description="JPEG, PNG or WebP")],
     title: Annotated[str, Form(max_length=100)] = "",
 ) -> schemas.ItemCard:
     """Puts a photo of a garment of yours into the wardrobe."""
-    return service.add_photo(visitor, category, title, photo.file.read())
+    return service.add_photo(visitor, category, title, photo)
 
 
 @router.get(

@@ -1,0 +1,305 @@
+"""A visitor's own photos: what is taken, how it is encoded, and who may see it."""
+
+import dataclasses
+import io
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from polyvore_u import write_polyvore_u
+from runs import compiled_once, load, settings
+from web_site import program
+
+from fhn_jax import build
+from fhn_jax.codes import pack
+from fhn_jax.data.images import garment_photo
+from fhn_jax.export import export_encoder, make_codes
+from fhn_jax.web import photos
+from fhn_jax.web import service as service_module
+from fhn_jax.web.app import Settings, create_app
+from fhn_jax.web.photos import PhotoEncoder, save_encoder
+
+API = "/api/v1"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of an untrained network, with its encoder: (settings, codes, images)."""
+    folder = tmp_path_factory.mktemp("photos")
+    root = write_polyvore_u(folder / "data", image_size=291, items=(6, 4, 4))
+    with compiled_once(folder / "compiled"):
+        config = settings(root, {"model.item_scale": True}, config="vse_t3")
+        catalogue, inputs = load(config)
+        model = build.make_model(config, catalogue, **build.input_dims(inputs))
+        latents = build.make_encoder(config, model, inputs)(
+            model, build.all_items(catalogue), catalogue.offsets
+        )
+        codes, _ = make_codes(model, latents, catalogue, beta=1.0, config_hash="c" * 12)
+        size = config.data.image_size
+        encoder = export_encoder(
+            model, size, mean=tuple(config.data.mean), std=tuple(config.data.std)
+        )
+    codes.save(folder / "run" / "codes.safetensors")
+    save_encoder(folder / "run" / photos.FILE, encoder, codes, size)
+    site = Settings(workdir=str(folder / "run"), root=str(root), variant="8", rate=0.0)
+    return site, codes, root / "images" / "291x291"
+
+
+@pytest.fixture(scope="module")
+def encoder(run):
+    site, codes, _ = run
+    encoder = PhotoEncoder(Path(site.workdir) / photos.FILE, codes)
+    yield encoder
+    encoder.close()
+
+
+@pytest.fixture(scope="module")
+def app(run):
+    app = create_app(run[0])
+    yield app
+    app.state.service.close()
+
+
+@pytest.fixture
+def visitor(app):
+    return program(app, program(app).post(f"{API}/visitors", json={}).json()["token"])
+
+
+def encoded(kind, size=(60, 40), mode="RGB", **options):
+    colours = {"RGB": (200, 30, 90), "RGBA": (200, 30, 90, 128), "L": 90, "P": 3}
+    image = Image.new(mode, size, colours.get(mode, 0))
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def upload(client, data, category="top", **fields):
+    return client.post(
+        f"{API}/wardrobe/photos",
+        data={"category": category} | fields,
+        files={"photo": ("../../x.jpg", data, "image/jpeg")},
+    )
+
+
+def problem(answer, status):
+    assert answer.status_code == status, answer.text
+    return answer.json()["detail"]
+
+
+# --- the encoder ------------------------------------------------------------------
+
+
+def test_the_photo_of_an_item_has_the_code_of_the_item(run, encoder):
+    _, codes, images = run
+    for category, item in ((0, 0), (1, 3), (2, 7)):
+        data = (images / codes.names[category][item]).read_bytes()
+        photo = encoder.encode(data, category)
+        assert photo.code.tolist() == codes.items["visual"][category][item].tolist()
+        scale = codes.item_scales["visual"][category][item]
+        assert photo.scale == pytest.approx(float(scale), rel=1e-3)
+
+
+def test_a_photo_stands_for_all_modalities(run):
+    _, codes, _ = run
+    code = pack(np.where(np.arange(codes.bits) % 3, 1, -1))
+    guest = photos.Photo(b"", code, 0.25).guest(codes)
+    assert guest.codes.tolist() == [code.tolist()] * 2
+    assert guest.scales.tolist() == [0.25] * 2
+
+
+def test_photos_become_square_on_white_and_upright():
+    picture = garment_photo(encoded("PNG", (60, 20), "RGBA"), 30)
+    assert picture.size == (30, 30) and picture.mode == "RGB"
+    assert picture.getpixel((15, 1)) == (255, 255, 255)
+    red, green, blue = picture.getpixel((15, 15))  # half transparent on white
+    assert abs(red - 227) < 3 and abs(green - 142) < 3 and abs(blue - 172) < 3
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    turned = garment_photo(encoded("JPEG", (60, 20), exif=exif), 30)
+    assert turned.getpixel((1, 15)) == (255, 255, 255)
+    assert turned.getpixel((15, 2)) != (255, 255, 255)
+    for mode in ("L", "P", "RGB"):
+        assert garment_photo(encoded("PNG", mode=mode), 30).mode == "RGB"
+
+
+def test_what_a_camera_wrote_into_a_photo_is_not_kept(encoder):
+    exif = Image.Exif()
+    exif[0x010E] = "where I live"
+    photo = encoder.encode(encoded("JPEG", exif=exif), 0)
+    assert b"where I live" not in photo.picture
+    with Image.open(io.BytesIO(photo.picture)) as picture:
+        assert picture.size == (291, 291) and not picture.getexif()
+
+
+def moving():
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    file = io.BytesIO()
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+BAD = [
+    (b"", "cannot be decoded"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "cannot be decoded"),
+    (b"GIF89a" + bytes(50), "cannot be decoded"),
+    (encoded("GIF"), "cannot be decoded"),
+    (encoded("TIFF"), "cannot be decoded"),
+    (encoded("JPEG")[:300], "cannot be decoded"),
+    (encoded("PNG", (5001, 5000)), "expected at most 25 megapixels"),
+    (moving(), "moving WEBP"),
+]
+
+
+@pytest.mark.parametrize(("data", "text"), BAD, ids=range(len(BAD)))
+def test_what_is_no_photo_is_refused_at_once_and_changes_nothing(visitor, data, text):
+    upload(visitor, encoded("PNG"), "shoe")  # the process has started
+    before = time.monotonic()
+    assert text in problem(upload(visitor, data), 422)
+    assert time.monotonic() - before < 2
+    assert len(visitor.get(f"{API}/wardrobe").json()["items"]) == 1
+
+
+def test_a_process_that_dies_is_replaced(encoder):
+    encoder.encode(encoded("PNG"), 0)
+    (process,) = encoder._pool._processes.values()
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(ValueError, match="its decoder failed"):
+        encoder.encode(encoded("PNG"), 0)
+    assert encoder.encode(encoded("PNG"), 0).scale > 0
+
+
+def test_a_photo_that_takes_too_long_is_given_up(encoder, monkeypatch):
+    monkeypatch.setattr(photos, "_SECONDS", 0)
+    with pytest.raises(TimeoutError, match="takes too long"):
+        encoder.encode(encoded("PNG"), 0)
+    monkeypatch.undo()
+    assert encoder.encode(encoded("PNG"), 0).scale > 0
+
+
+def test_encoders_of_other_runs_and_other_files_are_refused(run, tmp_path):
+    site, codes, _ = run
+    path = Path(site.workdir) / photos.FILE
+    other = dataclasses.replace(codes, config_hash="d" * 12)
+    with pytest.raises(ValueError, match="belongs to the run cccccccccccc, the codes"):
+        PhotoEncoder(path, other)
+    (tmp_path / "broken").write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match="is no encoder"):
+        PhotoEncoder(tmp_path / "broken", codes)
+    with pytest.raises(ValueError, match="has the format 'fhn_jax.codes'"):
+        PhotoEncoder(Path(site.workdir) / "codes.safetensors", codes)
+
+
+def test_a_network_without_images_has_no_encoder(tmp_path):
+    root = write_polyvore_u(tmp_path / "data", image_size=None)
+    config = settings(root)
+    catalogue, inputs = load(config)
+    model = build.make_model(config, catalogue, **build.input_dims(inputs))
+    with pytest.raises(ValueError, match="encodes no images"):
+        export_encoder(model, 32, mean=(0.5,) * 3, std=(0.2,) * 3)
+
+
+# --- the wardrobe -----------------------------------------------------------------
+
+
+def test_a_photo_is_composed_with_and_seen_by_its_visitor_alone(app, run, visitor):
+    _, codes, images = run
+    data = (images / codes.names[0][2]).read_bytes()
+    card = upload(visitor, data, title=" <b>My\n jacket ").json()
+    assert card["title"] == "<b>My jacket" and card["category"] == "top"
+    number = card["item"][1:]
+    found = visitor.post(
+        f"{API}/compose", json={"fixed": {"top": card["item"]}, "k": 5}
+    )
+    outfits = found.json()["outfits"]
+    assert len(outfits) == 5
+    assert all(outfit["items"][0] == card for outfit in outfits)
+    wardrobe = visitor.get(f"{API}/wardrobe").json()
+    assert wardrobe["photos"] and wardrobe["items"] == [card]
+    picture = visitor.get(card["image"])
+    assert picture.headers["content-type"] == "image/jpeg"
+    assert picture.headers["cache-control"] == "no-store"
+    token = program(app).post(f"{API}/visitors", json={}).json()["token"]
+    other = program(app, token)
+    assert other.get(f"{API}/wardrobe").json()["items"] == []
+    problem(other.get(card["image"]), 404)
+    problem(program(app).get(card["image"]), 401)
+    request = {"fixed": {"top": card["item"]}}
+    text = problem(other.post(f"{API}/compose", json=request), 404)
+    assert f"top {card['item']} is not in your wardrobe" in text
+    problem(other.delete(f"{API}/wardrobe/photos/{number}"), 404)
+    assert visitor.delete(f"{API}/wardrobe/photos/{number}").status_code == 204
+    problem(visitor.get(card["image"]), 404)
+
+
+def test_a_wardrobe_of_photos_and_items_is_combined_exactly(app, run, visitor):
+    _, codes, images = run
+    # Photos of known items, with a text part that is not theirs.
+    cards = {}
+    for category, item in (("top", 1), ("top", 2), ("shoe", 3)):
+        number = codes.categories.index(category)
+        data = (images / codes.names[number][item]).read_bytes()
+        cards[category, item] = upload(visitor, data, category).json()["item"]
+    visitor.put(f"{API}/wardrobe/top/4")
+    visitor.put(f"{API}/wardrobe/bottom/5")
+    visitor.put(f"{API}/wardrobe/bottom/6")
+    request = {"wardrobe": True, "k": 24}
+    outfits = visitor.post(f"{API}/compose", json=request).json()["outfits"]
+    made = {tuple(str(i["item"]) for i in o["items"]) for o in outfits}
+    tops = {cards["top", 1], cards["top", 2], "4"}
+    expected = {(t, b, cards["shoe", 3]) for t in tops for b in ("5", "6")}
+    assert made == expected
+    scores = [outfit["score"] for outfit in outfits]
+    assert scores == sorted(scores, reverse=True)
+    # As if the items of the photos had the visual code for their text too.
+    items = {}
+    scales = {}
+    for modality in codes.modalities:
+        items[modality] = tuple(map(np.copy, codes.items[modality]))
+        scales[modality] = tuple(map(np.copy, codes.item_scales[modality]))
+    for category, item in cards:
+        number = codes.categories.index(category)
+        items["text"][number][item] = items["visual"][number][item]
+        scales["text"][number][item] = scales["visual"][number][item]
+    from fhn_jax.retrieval.items import ItemTables
+
+    as_if = dataclasses.replace(codes, items=items, item_scales=scales)
+    tables = ItemTables.from_codes(as_if)
+    back = {name: item for (_, item), name in cards.items()}
+    latents = app.state.service.recommender.start(None).astype(np.float64)
+    for outfit in outfits:
+        ids = np.array([[back.get(i["item"], i["item"]) for i in outfit["items"]]])
+        weights = tables.user_vectors(latents)
+        units = tables.compatibilities(ids)
+        for slot in range(3):
+            units = units + tables.affinities_of(slot, ids[:, slot], weights)[0]
+        # The scale of a photo is not rounded to 16 bits.
+        assert outfit["score"] == pytest.approx(tables.to_scores(units)[0], abs=5e-3)
+
+
+def test_photos_of_unknown_kinds_or_too_many_are_refused(visitor, monkeypatch):
+    assert "category 'hat'" in problem(upload(visitor, encoded("PNG"), "hat"), 404)
+    answer = visitor.post(f"{API}/wardrobe/photos", data={"category": "top"})
+    problem(answer, 422)
+    monkeypatch.setattr(service_module, "MOST_PHOTOS", 1)
+    assert upload(visitor, encoded("WEBP")).status_code == 201
+    assert "1 photos and no more" in problem(upload(visitor, encoded("PNG")), 409)
+
+
+def test_a_photo_of_too_many_bytes_is_refused(visitor):
+    data = encoded("PNG") + bytes(11 * 2**20)
+    assert "too many bytes" in problem(upload(visitor, data), 413)
+    assert visitor.get(f"{API}/wardrobe").json()["items"] == []
+
+
+def test_without_an_encoder_photos_are_off(run, tmp_path):
+    site, codes, _ = run
+    codes.save(tmp_path / "codes.safetensors")
+    app = create_app(dataclasses.replace(site, workdir=str(tmp_path)))
+    token = program(app).post(f"{API}/visitors", json={}).json()["token"]
+    client = program(app, token)
+    assert client.get(f"{API}/wardrobe").json()["photos"] is False
+    assert "there is no encoder" in problem(upload(client, encoded("PNG")), 404)
