@@ -9,6 +9,7 @@ from random_codes import random_codes
 from fhn_jax.retrieval import kernels
 from fhn_jax.retrieval.compose import Composer, Guest
 from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.pair_bounds import PairBounds
 
 
 def all_outfits(tables, user, score="asymmetric"):
@@ -208,6 +209,46 @@ def test_a_wardrobe_is_all_there_is_to_choose_from(way):
     part = {name: wardrobe[name] for name in ("top", "bottom")}
     got = composer.compose(0, 3, wardrobe=part, fixed={"shoe": 2})
     assert set(got.items[:, 2]) == {2}
+
+
+def test_bounds_are_kept_and_made_anew_if_they_are_not_right(
+    way, tmp_path, monkeypatch
+):
+    tables, composer = catalogue()
+    expected = composer.compose(3, 20)
+    made, build = [], PairBounds.build.__func__
+
+    def counted(cls, *arguments):
+        made.append(1)
+        return build(cls, *arguments)
+
+    monkeypatch.setattr(PairBounds, "build", classmethod(counted))
+
+    def kept(builds):
+        found = Composer.kept(tmp_path / "kept", tables).compose(3, 20)
+        np.testing.assert_array_equal(found.items, expected.items)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        assert len(made) == builds
+
+    kept(1)
+    kept(1)  # mapped
+    path = tmp_path / "kept" / "items.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="items.npy is damaged"):
+        PairBounds.open(tmp_path / "kept", tables)
+    kept(2)
+    (tmp_path / "kept" / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="the manifest is damaged"):
+        PairBounds.open(tmp_path / "kept", tables)
+    kept(3)
+    (tmp_path / "kept" / "rows.npy").unlink()
+    kept(4)
+    other = ItemTables.from_codes(random_codes(9))
+    with pytest.raises(ValueError, match="of other codes"):
+        PairBounds.open(tmp_path / "kept", other)
+    kept(4)
 
 
 @pytest.mark.parametrize("scaled", [False, True])

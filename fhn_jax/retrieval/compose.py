@@ -1,5 +1,8 @@
 """The best of all possible outfits of a catalogue, without going through them."""
 
+import contextlib
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,11 +63,14 @@ class Composer:
     Args:
       tables: the items.
       seed: of the clusters, which decide how long composing takes, not what it finds.
+      bounds: of pairs of these items, if they are made already.
     """
 
-    def __init__(self, tables: ItemTables, seed: int = 0):
+    def __init__(
+        self, tables: ItemTables, seed: int = 0, *, bounds: PairBounds | None = None
+    ):
         self._tables = tables
-        self._bounds = PairBounds.build(tables, seed)
+        self._bounds = bounds or PairBounds.build(tables, seed)
         layout = self._bounds.layout
         self._codes = layout.by_position(tables.packed)
         self._scales = None
@@ -75,6 +81,23 @@ class Composer:
             layout.category_starts, layout.category_starts[1:], strict=False
         ):
             self._place[first + layout.order[first:last]] = np.arange(first, last)
+
+    @classmethod
+    def kept(cls, folder: str | os.PathLike, tables: ItemTables) -> "Composer":
+        """Takes the bounds from a folder, or makes them and keeps them there.
+
+        They take seconds to make for many items, and are mapped into memory when they
+        are kept. What is damaged or belongs to other items is made anew.
+        """
+        try:
+            return cls(tables, bounds=PairBounds.open(folder, tables))
+        except (FileNotFoundError, ValueError):
+            made = cls(tables)
+        shutil.rmtree(folder, ignore_errors=True)
+        # Another process may have been faster.
+        with contextlib.suppress(FileExistsError, OSError):
+            made._bounds.save(folder, tables)
+        return made
 
     @property
     def num_bytes(self) -> int:

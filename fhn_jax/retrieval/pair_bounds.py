@@ -4,14 +4,22 @@ Pair terms do not depend on the user. So the best pair term of each item with ea
 cluster of the other categories is found once, and serves every user.
 """
 
+import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
+from fhn_jax import files
 from fhn_jax.retrieval.blocks import Layout
 from fhn_jax.retrieval.items import ItemTables
 
+FORMAT, VERSION = "fhn_jax.pair_bounds", 1
+_BOUNDS = (
+    *("clusters", "first_cluster", "cluster_of", "items", "rows", "columns", "pairs"),
+)
 _NUM_CLUSTERS = 256
 # Rows of a matrix of pair terms that are computed at a time.
 _ROWS = 512
@@ -96,6 +104,66 @@ class PairBounds:
                 if num[a] and num[b]:
                     bounds._fill(a, b, vectors[a], weighted[b], factor, margin)
         return bounds
+
+    def save(self, folder: str | os.PathLike, tables: ItemTables) -> None:
+        """Keeps the bounds in a new folder, which appears when all is there.
+
+        Raises:
+          FileExistsError: there is something at `folder`.
+        """
+        with files.new_folder(folder) as new:
+            kept = {}
+            for name, array in self._arrays().items():
+                np.save(new / f"{name}.npy", array)
+                kept[name] = files.sha256_file(new / f"{name}.npy")
+            manifest = {
+                "format": FORMAT,
+                "version": VERSION,
+                "codes": tables.item_fingerprint,
+                "num_coarse": self.layout.num_coarse,
+                "files": kept,
+            }
+            files.write_json(new / "manifest.json", manifest)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike, tables: ItemTables) -> "PairBounds":
+        """Maps bounds that were kept, after comparing checksums.
+
+        Raises:
+          FileNotFoundError: nothing is kept there.
+          ValueError: it is damaged, or of other codes.
+        """
+        folder = Path(folder)
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            about = [manifest[key] for key in ("format", "version", "codes")]
+            split, kept = manifest["num_coarse"], manifest["files"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder}: the manifest is damaged ({error!r})") from None
+        if about != [FORMAT, VERSION, tables.item_fingerprint]:
+            raise ValueError(f"{folder} holds bounds of other codes or another version")
+        arrays = {}
+        for name in ("order", "category_starts", "range_starts", *_BOUNDS):
+            path = folder / f"{name}.npy"
+            if files.sha256_file(path) != kept.get(name):
+                raise ValueError(f"{path} is damaged: its checksum is another one")
+            # Copied where it is written to, which is never: compiled loops then take it
+            # as they take an array in memory.
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
+            arrays[name] = np.asarray(array)
+        layout = Layout(
+            *(arrays.pop(n) for n in ("order", "category_starts", "range_starts")),
+            num_coarse=split,
+        )
+        return cls(layout=layout, **arrays)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        layout = self.layout
+        return {
+            "order": layout.order,
+            "category_starts": layout.category_starts,
+            "range_starts": layout.range_starts,
+        } | {name: getattr(self, name) for name in _BOUNDS}
 
     def _fill(self, a, b, vectors_a, weighted_b, factor, margin) -> None:
         """Fills in what categories a and b have to do with each other."""

@@ -118,7 +118,8 @@ def make_service(settings: Settings) -> Service:
     codes = Codes.load(workdir / "codes.safetensors")
     index = _open_index(settings, codes)
     images = open_images(root) if (root / "images").is_dir() else None
-    recommender = Recommender(codes, index, read_titles(root))
+    keep = workdir / "composing"
+    recommender = Recommender(codes, index, read_titles(root), keep)
     recommender.warm_up()
     url = settings.database_url
     url = url or f"sqlite:///{(workdir / 'visitors.sqlite').absolute()}"

@@ -74,14 +74,19 @@ class Recommender:
       codes: of items and known users.
       index: the stored outfits.
       titles: of items by name, where there are any.
+      keep: folder to keep in what composing needs, for the next start.
     """
 
     def __init__(
-        self, codes: Codes, index: Searcher, titles: Mapping[str, str] | None = None
+        self,
+        codes: Codes,
+        index: Searcher,
+        titles: Mapping[str, str] | None = None,
+        keep: Path | None = None,
     ):
         self.codes, self._index, self._titles = codes, index, titles or {}
         self.slots = _slot_names(codes)
-        self._tables = ItemTables.from_codes(codes)
+        self._tables, self._keep = ItemTables.from_codes(codes), keep
         self._learner = BprFit(codes)
         self._stranger = self._learner.fit(no_clicks(codes), no_clicks(codes), 1)
         self._making = threading.Lock()
@@ -294,7 +299,9 @@ class Recommender:
 
     @functools.cached_property
     def _made_composer(self) -> Composer:
-        return Composer(self._tables)
+        if self._keep is None:
+            return Composer(self._tables)
+        return Composer.kept(self._keep, self._tables)
 
     def similar(self, category: int, item: int, k: int) -> list[tuple[int, float]]:
         """Items of the same category with the most equal bits, and the share of them.
