@@ -231,7 +231,7 @@ def test_undo_takes_the_last_one_back(visitor):
     judge(visitor, False, items=items_of(one))  # thought better of it
     judge(visitor, True, items=items_of(other))
     undone = ok(visitor.post(f"{API}/undo"))
-    assert undone["undone"]["outfit"]["id"] == other["id"]
+    assert items_of(undone["undone"]["outfit"]) == items_of(other)
     assert (undone["likes"], undone["dislikes"]) == (0, 1)
     undone = ok(visitor.post(f"{API}/undo"))
     assert (undone["likes"], undone["dislikes"]) == (1, 0)
@@ -253,9 +253,9 @@ def test_history_has_the_newest_first(visitor):
     for liked, outfit in zip((True, False, True), outfits, strict=True):
         judge(visitor, liked, items=items_of(outfit))
     found = ok(visitor.get(f"{API}/visitors/me/feedback", params={"limit": 2}))
-    assert [one["outfit"]["id"] for one in found["feedback"]] == [
-        outfits[2]["id"],
-        outfits[1]["id"],
+    assert [items_of(one["outfit"]) for one in found["feedback"]] == [
+        items_of(outfits[2]),
+        items_of(outfits[1]),
     ]
     assert [one["liked"] for one in found["feedback"]] == [True, False]
     assert found["feedback"][1]["outfit"]["feedback"] == "dislike"

@@ -79,9 +79,9 @@ def visitor_of(state, **changes):
     return state.visitor(state.create(**values))
 
 
-def judge(state, visitor, items, liked, outfits=()):
+def judge(state, visitor, items, liked):
     with state.changing(visitor.id) as change:
-        return change.judge(items, liked, outfits)
+        return change.judge(items, liked)
 
 
 def likes(state, visitor):
@@ -112,7 +112,7 @@ def test_a_restart_loses_nothing(url):
     first = State(url, CODES)
     token = first.create(None, LATENTS)
     visitor = first.visitor(token)
-    judge(first, visitor, (1, 2, 3), True, (7, 9))
+    judge(first, visitor, (1, 2, 3), True)
     judge(first, visitor, (-1, 4, -1), False)
     with first.changing(visitor.id) as change:
         change.learned(2 * LATENTS)
@@ -122,8 +122,8 @@ def test_a_restart_loses_nothing(url):
     again = second.visitor(token)
     assert again.latents.tolist() == (2 * LATENTS).tolist() and again.changes == 1
     newest, oldest = second.judgements(again.id)
-    assert (newest.items, newest.liked, newest.outfits) == ((-1, 4, -1), False, ())
-    assert (oldest.items, oldest.liked, oldest.outfits) == ((1, 2, 3), True, (7, 9))
+    assert (newest.items, newest.liked) == ((-1, 4, -1), False)
+    assert (oldest.items, oldest.liked) == ((1, 2, 3), True)
     assert second.wardrobe(again.id) == [(1, 5)]
     second.close()
 
@@ -180,7 +180,7 @@ def test_a_change_that_fails_changes_nothing(state):
     visitor = visitor_of(state)
     with pytest.raises(KeyError):
         with state.changing(visitor.id) as change:
-            change.judge((1, 2, 3), True, ())
+            change.judge((1, 2, 3), True)
             change.learned(5 * LATENTS)
             raise KeyError
     assert likes(state, visitor) == []
@@ -203,7 +203,7 @@ def test_changes_at_the_same_time_are_all_kept(state):
     def change_some(first):
         for number in range(first, first + 10):
             with state.changing(visitor.id) as change:
-                change.judge((number, 0, 0), True, ())
+                change.judge((number, 0, 0), True)
                 count = np.float32(len(change.judgements()))
                 change.learned(np.full(8, count))
 

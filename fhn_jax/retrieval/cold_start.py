@@ -412,26 +412,29 @@ class BprFit(Learner):
         self._sampled_features = features[:samples]
         self._samples = self._project(self.sampled, self._mean)
 
-    def adapt(
+    def latents(
         self,
-        latents: Float32[np.ndarray, "u d"],
         likes: Outfits,
         dislikes: Outfits,
-    ) -> NewUsers:
-        """Codes of users who are known already, after some clicks.
-
-        As `fit`, but that the mean μ of the prior is each user's own code.
+        num_users: int,
+        around: Float32[np.ndarray, "u d"] | None = None,
+    ) -> Float32[np.ndarray, "u d"]:
+        """The real codes of `fit`, without the search for bits that follow them.
 
         Args:
-          latents: these codes; users are their rows.
+          around: for users who are known already their own codes, which then take the
+            place of the mean μ of the prior.
         Raises:
           ValueError: as `fit`.
         """
-        _check(self.codes, likes, dislikes, len(latents))
-        found, bits = self._learn(likes, dislikes, len(latents), latents)
-        return NewUsers(found, bits.astype(np.int8), likes, dislikes)
+        _check(self.codes, likes, dislikes, num_users)
+        return self._search(likes, dislikes, num_users, around)
 
-    def _learn(self, likes, dislikes, num_users, means=None):
+    def _learn(self, likes, dislikes, num_users):
+        latents = self._search(likes, dislikes, num_users)
+        return latents, _nearest_bits(self.codes, latents, self._covariance)
+
+    def _search(self, likes, dislikes, num_users, means=None):
         latents = np.tile(self._mean, (num_users, 1)) if means is None else means.copy()
         # One table of outfits, likes first; a user's are a range of `order`.
         users = np.concatenate([likes.users, dislikes.users + num_users])
@@ -464,7 +467,7 @@ class BprFit(Learner):
                 self.strength,
             )
             latents[chunk] += found @ self._basis.T
-        return latents, _nearest_bits(self.codes, latents, self._covariance)
+        return latents
 
     def _project(
         self, items: Int[np.ndarray, "n s"], mean: Float32[np.ndarray, "..."]

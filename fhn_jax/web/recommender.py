@@ -95,7 +95,7 @@ class Recommender:
         """Loads what the first request would wait for."""
         self.recommend(self.start(None), 1, judged=[])
         now = datetime.datetime.now(datetime.UTC)
-        self.learn(None, [Judgement(0, (0,) * len(self.slots), True, (), now)])
+        self.learn(None, [Judgement(0, (0,) * len(self.slots), True, now)])
 
     def title(self, category: int, item: int) -> str:
         """What an item is called."""
@@ -145,9 +145,8 @@ class Recommender:
                 [judged.items for judged in used if not judged.liked],
             )
         ]
-        if user is None:
-            return self._learner.fit(*clicks, 1).latents[0]
-        return self._learner.adapt(self.start(user)[None], *clicks).latents[0]
+        around = None if user is None else self.start(user)[None]
+        return self._learner.latents(*clicks, 1, around)[0]
 
     def bits(self, latents: Float32[np.ndarray, " d"]) -> list[int]:
         """The binary code of a visitor, as 0 and 1."""
@@ -183,8 +182,6 @@ class Recommender:
             drawn anew.
         """
         seen = {judgement.items for judgement in judged}
-        ids = np.unique([i for judgement in judged for i in judgement.outfits])
-        ids = ids.astype(np.int64)
         users = [latents]
         explores = round(explore * k) if self.codes.num_users else 0
         if explores:
@@ -193,9 +190,7 @@ class Recommender:
             own = len(judged) / (len(judged) + _HALF)
             users.append(own * latents + (1 - own) * other)
         found = self._index.search_batch(
-            np.stack(users).astype(np.float64),
-            k * (page + _WIDER),
-            exclude=[ids] * len(users),
+            np.stack(users).astype(np.float64), k * (page + _WIDER) + len(seen)
         )
         found = [_unseen(hits, seen) for hits in found]
         shown: set[tuple[int, ...]] = set()
@@ -206,15 +201,6 @@ class Recommender:
             others = _spread(found[1], explores, shown, limit=_limit(k))
             best = _interleave(best, self._rescored(others, latents))
         return best
-
-    def stored_as(self, items: Sequence[int]) -> tuple[int, ...]:
-        """Ids of the stored outfits that have exactly these items."""
-        names = {self.codes.categories[c]: [] for c in self.codes.slots}
-        for category, item in zip(self.codes.slots, items, strict=True):
-            names[self.codes.categories[category]].append(item)
-        hits = self._index.search(self._stranger.latents[0], 64, must_contain=names)
-        same = (hits.items == np.array(items)).all(axis=1)
-        return tuple(hits.outfits[same].tolist())
 
     def compose(
         self,

@@ -79,7 +79,7 @@ class ItemCard(BaseModel):
 class OutfitCard(BaseModel):
     """An outfit to show."""
 
-    id: int | None = Field(description="Of a stored outfit; null for a composed one")
+    id: int | None = Field(description="Of a stored outfit, where it was found as one")
     items: list[ItemCard] = Field(description="In the order of the slots")
     score: float
     explored: bool = Field(description="Shown to learn from, not as one of the best")

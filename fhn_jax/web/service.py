@@ -191,14 +191,12 @@ class Service:
             )
         if request.items is not None:
             items = self.outfit(request.items)
-            outfits = self.recommender.stored_as(items)
         else:
             category = self.category(request.item.category)
             items = [-1] * len(self.codes.slots)
             items[self.codes.slots.index(category)] = self.item(
                 category, request.item.item
             )
-            outfits = ()
         with self.state.changing(visitor.id) as change:
             if change.count() >= MOST_JUDGEMENTS:
                 raise Refused(
@@ -206,7 +204,7 @@ class Service:
                     f"{MOST_JUDGEMENTS:,} judgements are kept of a visitor and no "
                     "more; reset, or undo some",
                 )
-            event = change.judge(items, request.liked, outfits)
+            event = change.judge(items, request.liked)
             judged = self._learn(change)
         return schemas.Judged(event=event, **_counts(judged).model_dump())
 
@@ -628,8 +626,7 @@ class Service:
         places = [s for s, i in enumerate(judgement.items) if i >= 0]
         if len(places) == len(self.codes.slots):
             scores = self.recommender.scores(visitor.latents, [judgement.items])
-            ids = judgement.outfits
-            suggestion = Suggestion(judgement.items, scores[0], ids[0] if ids else None)
+            suggestion = Suggestion(judgement.items, scores[0])
             outfit = self._outfit_card(suggestion, {judgement.items: judgement})
         else:
             slot = places[0]

@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -52,7 +53,6 @@ _judgements = sa.Table(
     ),
     sa.Column("items", sa.String(200), nullable=False),
     sa.Column("liked", sa.Boolean, nullable=False),
-    sa.Column("outfits", sa.Text, nullable=False),
     sa.Column("at", sa.DateTime(timezone=True), nullable=False),
     sqlite_autoincrement=True,  # An id that was undone does not come back.
 )
@@ -79,8 +79,7 @@ _photos = sa.Table(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Judgement:
+class Judgement(NamedTuple):
     """A like or dislike.
 
     Attributes:
@@ -88,14 +87,12 @@ class Judgement:
       items: of the outfit, an id for each slot; -1 in all slots but one for an item
         alone.
       liked: or disliked.
-      outfits: ids of the stored outfits of these items.
       at: when.
     """
 
     event: int
     items: tuple[int, ...]
     liked: bool
-    outfits: tuple[int, ...]
     at: datetime.datetime
 
 
@@ -286,13 +283,12 @@ class Change:
         count = sa.select(sa.func.count()).select_from(_judgements).where(mine)
         return self._connection.execute(count).scalar_one()
 
-    def judge(self, items: Sequence[int], liked: bool, outfits: Sequence[int]) -> int:
+    def judge(self, items: Sequence[int], liked: bool) -> int:
         """Adds a judgement; returns its event."""
         values = {
             "visitor": self.visitor.id,
-            "items": _text(items),
+            "items": "/".join(map(str, items)),
             "liked": liked,
-            "outfits": _text(outfits),
             "at": _now(),
         }
         added = self._connection.execute(_judgements.insert().values(**values))
@@ -301,11 +297,11 @@ class Change:
     def undo(self) -> Judgement | None:
         """Takes the last judgement back; what was said before it counts again."""
         mine = _judgements.c.visitor == self.visitor.id
-        newest = sa.select(_judgements).where(mine).order_by(_judgements.c.id.desc())
+        newest = sa.select(*_COLUMNS).where(mine).order_by(_judgements.c.id.desc())
         row = self._connection.execute(newest.limit(1)).first()
         if row is None:
             return None
-        taken = _judgements.delete().where(_judgements.c.id == row.id)
+        taken = _judgements.delete().where(_judgements.c.id == row[0])
         self._connection.execute(taken)
         return _judgement(row)
 
@@ -424,31 +420,26 @@ def _visitor(connection: Connection, row, *, lock: bool = False) -> Visitor | No
     )
 
 
+_COLUMNS = tuple(_judgements.c[name] for name in ("id", "items", "liked", "at"))
+
+
 def _current(connection: Connection, visitor: int) -> list[Judgement]:
     mine = _judgements.c.visitor == visitor
-    rows = sa.select(_judgements).where(mine).order_by(_judgements.c.id.desc())
-    newest: dict[str, Judgement] = {}
+    rows = sa.select(*_COLUMNS).where(mine).order_by(_judgements.c.id.desc())
+    newest: dict[str, Any] = {}
     for row in connection.execute(rows):
-        newest.setdefault(row.items, _judgement(row))
-    return list(newest.values())
+        newest.setdefault(row[1], row)
+    return [_judgement(row) for row in newest.values()]
 
 
 def _judgement(row) -> Judgement:
-    outfits = _numbers(row.outfits)
-    return Judgement(row.id, _numbers(row.items), row.liked, outfits, _utc(row.at))
+    event, items, liked, at = row
+    return Judgement(event, tuple(map(int, items.split("/"))), liked, _utc(at))
 
 
 def _digest(token: str) -> str:
     """What the database knows of a token: with it alone nobody gets in."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _text(numbers: Sequence[int]) -> str:
-    return "/".join(map(str, numbers))
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split("/"))) if text else ()
 
 
 def _utc(at: datetime.datetime) -> datetime.datetime:
