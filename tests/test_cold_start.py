@@ -176,10 +176,11 @@ KINDS = {
 }
 
 
-def loss_of(codes, learner, likes, dislikes, strength, shrinkage):
+def loss_of(codes, learner, likes, dislikes, strength, shrinkage, around=None):
     """A function of one user's code: the loss as the docstring of BprFit has it."""
     known = codes.user_latents.astype(np.float64)
     mean, spread = known.mean(axis=0), (known**2).mean()
+    mean = mean if around is None else around
     covariance = (1 - shrinkage) * np.cov(known.T) + shrinkage * spread * np.eye(
         codes.bits
     )
@@ -233,6 +234,48 @@ def test_fit_finds_the_minimum_of_the_loss(kind, clicks):
         up, down = loss(latent + step) - lowest, loss(latent - step) - lowest
         assert up > 0 and down > 0
         assert abs(up - down) < 0.2 * (up + down)
+
+
+@pytest.mark.parametrize("kind", ["T3", "0/1", "two tops"])
+def test_a_known_user_is_learned_from_the_own_code_on(kind):
+    codes = codes_for(**KINDS[kind])
+    learner = BprFit(codes, rank=codes.bits, strength=0.5, shrinkage=0.3)
+    likes = random_clicks(2, 4, 0, codes)
+    dislikes = random_clicks(2, 6, 1, codes)
+    own = codes.user_latents[[3, 7]]
+    nothing = empty(len(codes.slots))
+    np.testing.assert_array_equal(learner.latents(nothing, nothing, 2, own), own)
+    found = learner.latents(likes, dislikes, 2, own)
+    rng = np.random.default_rng(0)
+    for user in range(2):
+        mine = [
+            Outfits(
+                np.zeros(len(c), np.int32)[c.users == user], c.items[c.users == user]
+            )
+            for c in (likes, dislikes)
+        ]
+        around = own[user].astype(np.float64)
+        loss = loss_of(codes, learner, *mine, 0.5, 0.3, around)
+        latent = found[user].astype(np.float64)
+        lowest = loss(latent)
+        assert lowest < loss(around) - 1e-3
+        for _ in range(10):
+            step = rng.normal(size=codes.bits)
+            step *= 0.2 / np.linalg.norm(step)
+            up, down = loss(latent + step) - lowest, loss(latent - step) - lowest
+            assert up > 0 and down > 0
+            assert abs(up - down) < 0.2 * (up + down)
+
+
+def test_the_real_code_alone_is_that_of_the_fit():
+    codes = codes_for()
+    clicks = random_clicks(3, 4, 0), random_clicks(3, 5, 1)
+    learner = BprFit(codes)
+    np.testing.assert_array_equal(
+        learner.latents(*clicks, 3), learner.fit(*clicks).latents
+    )
+    with pytest.raises(ValueError, match="both likes and dislikes|likes and dislikes"):
+        learner.latents(clicks[0], clicks[0], 3)
 
 
 def test_fewer_directions_come_close_to_all():

@@ -1,0 +1,115 @@
+r"""Whether the page learns: visitors with a hidden taste click, and what they are shown.
+
+    python benchmarks/learning.py --base BASE --judge JUDGE --root ../shared/data/clothing_outfits --variant 40
+
+BASE is the workdir of a network that never saw the visitors (of the first 32 users, as
+clothing_cold_start.py trains it), JUDGE that of one which knows them (of all 40). Stored
+outfits are random ones of the test items. A visitor is one of the last 8 users, and likes
+the tenth of them that JUDGE scores highest for this user: chance is .1. Each visitor sees
+a page of 12, judges its first card, and gets the next page, 30 times; several draws of
+stored outfits make more visitors of the same users. The share is of liked outfits among
+the 12 that are shown, none of which was judged before.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+try:
+    from benchmarks import harness
+except ModuleNotFoundError:  # as `python benchmarks/learning.py`
+    import harness
+
+from fhn_jax.codes import Codes, Scorer
+from fhn_jax.data.schema import read_catalogue
+from fhn_jax.retrieval.engine import Searcher
+from fhn_jax.web import schemas
+from fhn_jax.web.recommender import Recommender
+from fhn_jax.web.service import Service
+from fhn_jax.web.state import State
+
+CLICKS, PAGE = 30, 12
+OUTFITS, LIKED = 4000, 0.1
+
+
+def visit(
+    service: Service, likes: dict[tuple[int, ...], bool], explore: float
+) -> list[float]:
+    """The share of liked outfits on each page, before each click and after the last."""
+    token = service.new_visitor(None)
+    shares = []
+    for click in range(CLICKS + 1):
+        visitor = service.visitor(token)
+        shown = service.recommend(visitor, PAGE, explore).outfits
+        keys = [tuple(item.item for item in outfit.items) for outfit in shown]
+        shares.append(float(np.mean([likes[key] for key in keys])))
+        if click < CLICKS:
+            items = {item.category: item.item for item in shown[0].items}
+            request = schemas.Judgement(items=items, liked=likes[keys[0]])
+            service.judge(visitor, request)
+    return shares
+
+
+def main() -> None:
+    """Prints the shares by the number of clicks."""
+    parser = harness.parser(__doc__)
+    parser.set_defaults(repeats=3)
+    parser.add_argument("--base", type=Path, required=True, help="workdir that serves")
+    parser.add_argument("--judge", type=Path, required=True, help="workdir that judges")
+    parser.add_argument("--root", type=Path, required=True, help="of the data")
+    parser.add_argument("--variant", required=True)
+    parser.add_argument("--users", type=_span, default=range(32, 40), help="32-39")
+    parser.add_argument("--explore", type=float, default=0.2)
+    options = parser.parse_args()
+    catalogue = read_catalogue(options.root, options.variant)
+    served, judge = (
+        Codes.load(folder / "codes.safetensors")
+        for folder in (options.base, options.judge)
+    )
+    test = catalogue.splits["test"].positives.items
+    pools = [np.unique(test[:, slot]) for slot in range(test.shape[1])]
+    shares = []
+    for repeat in range(options.repeats):
+        rng = np.random.default_rng(repeat)
+        outfits = np.unique(
+            np.stack([rng.choice(pool, OUTFITS) for pool in pools], axis=1), axis=0
+        )
+        for user in options.users:
+            scores = Scorer(judge).score(
+                "asymmetric", np.full(len(outfits), user), outfits
+            )
+            liked = scores >= np.quantile(scores, 1 - LIKED)
+            likes = dict(zip(map(tuple, outfits.tolist()), liked.tolist(), strict=True))
+            with tempfile.TemporaryDirectory() as folder:
+                state = State(f"sqlite:///{folder}/visitors.sqlite", served.sha256())
+                recommender = Recommender(served, Searcher.in_memory(served, outfits))
+                service = Service(recommender, state, None, outfits=len(outfits))
+                shares.append(visit(service, likes, options.explore))
+                service.close()
+    table = np.array(shares)
+    rows = [harness.Row("serve/learning", "chance", "share liked", (LIKED,))]
+    for clicks in (0, 1, 3, 5, 10, 20, 30):
+        values = tuple(table[:, clicks].tolist())
+        rows.append(
+            harness.Row("serve/learning", f"after {clicks} clicks", "share", values)
+        )
+        mean = (float(np.mean(values)),)
+        rows.append(
+            harness.Row("serve/learning", f"after {clicks} clicks, mean", "share", mean)
+        )
+    harness.report(rows, options.json)
+
+
+def _span(text: str) -> range:
+    """Users "32-39" as a range."""
+    try:
+        first, last = map(int, text.split("-"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 32-39") from None
+    return range(first, last + 1)
+
+
+if __name__ == "__main__":
+    main()
