@@ -12,15 +12,17 @@ kernels; memory is the resident set after the load.
 
     python benchmarks/serve.py --fuzz 100000
 
-lets schemathesis draw requests from the server's own OpenAPI description, valid and not,
-on several threads; counts answers of 5xx, looks whether another visitor's state is as it
-was, and how the memory grew.
+lets schemathesis draw some thousand requests from the server's own OpenAPI description,
+valid and not, and sends so many of them, in any order, by 8 visitors at once; counts
+answers of 5xx, looks whether another visitor's state is as it was, and how memory grew.
 """
 
 import concurrent.futures
 import contextlib
+import functools
 import http.client
 import json
+import random
 import re
 import socket
 import subprocess
@@ -49,7 +51,9 @@ THREADS = 8
 # Of six requests one is a judgement.
 JUDGES = 6
 READY_SECONDS = 300
-FORGET = "forget_api_v1_visitors_me_delete"
+# Of the fuzz: requests drawn for each operation and mode, and parts between which the
+# memory is looked at.
+DRAWN, PARTS = 150, 4
 
 
 class Server:
@@ -224,35 +228,69 @@ def measure(rate: float, seconds: float, repeats: int) -> list[harness.Row]:
 # --- requests of any kind ---------------------------------------------------------
 
 
+def drawn(server: Server, each: int) -> list[tuple[str, str, dict, bytes | None]]:
+    """Requests that schemathesis draws, valid and not: so many for each operation."""
+    import requests
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis.errors import Unsatisfiable
+
+    address = f"http://127.0.0.1:{server.port}"
+    schema = schemathesis.openapi.from_url(f"{address}{API}/openapi.json")
+    found = []
+
+    def keep(case):
+        request = requests.Request(
+            **{
+                name: value
+                for name, value in case.as_transport_kwargs(base_url=address).items()
+                if name in ("method", "url", "headers", "params", "data", "json")
+                or name == "files"
+            }
+        ).prepare()
+        if (request.method, request.path_url) != ("DELETE", f"{API}/visitors/me"):
+            body = request.body
+            body = body.encode() if isinstance(body, str) else body
+            found.append((request.method, request.path_url, request.headers, body))
+
+    for result in schema.get_all_operations():
+        for mode in schemathesis.GenerationMode:
+            strategy = result.ok().as_strategy(generation_mode=mode)
+            draw = settings(
+                max_examples=each,
+                database=None,
+                deadline=None,
+                derandomize=True,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )(given(case=strategy)(keep))
+            with contextlib.suppress(Unsatisfiable):
+                draw()
+    return found
+
+
 def fuzz(count: int) -> list[harness.Row]:
-    """Sends about so many requests of any kind; what came of them."""
+    """Sends so many requests of any kind; what came of them."""
     with site(10_000) as folder:
         server = Server(folder)
         try:
             with contextlib.closing(server.connect()) as connection:
-                mine, other = (
+                mine, *others = (
                     ask(connection, "POST", f"{API}/visitors", {})[1]["token"]
-                    for _ in range(2)
+                    for _ in range(1 + THREADS)
                 )
-                root = ask(connection, "GET", f"{API}/openapi.json")[1]
                 body = {"items": {"top": 1, "bottom": 2, "shoe": 3}, "liked": True}
                 ask(connection, "POST", f"{API}/feedback", body, mine)
                 before = ask(connection, "GET", f"{API}/visitors/me", token=mine)
-            operations = sum(map(len, root["paths"].values())) - 1
-            each = -(-count // operations)
+            requests_ = drawn(server, DRAWN)
             memory = [server.mebibytes()]
-            for half in range(2):
-                command = [sys.executable, "-m", "schemathesis.cli", "run"]
-                command += [f"http://127.0.0.1:{server.port}{API}/openapi.json"]
-                command += ["--checks=not_a_server_error", f"--workers={THREADS}"]
-                command += [f"--max-examples={-(-each // 2)}", f"--seed={half}"]
-                command += ["--phases=fuzzing", "--mode=all", "--no-color"]
-                command += [f"--header=Authorization: Bearer {other}"]
-                command += ["--exclude-operation-id", FORGET]
-                done = subprocess.run(command, capture_output=True, text=True)
-                print(done.stdout[-2500:])
-                if done.returncode not in (0, 1):
-                    raise RuntimeError(done.stderr)
+            for part in range(PARTS):
+                send = functools.partial(
+                    replay, server, requests_, count // PARTS // THREADS
+                )
+                with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+                    seeds = range(part * THREADS, (part + 1) * THREADS)
+                    list(pool.map(send, others, seeds))
                 memory.append(server.mebibytes())
             with contextlib.closing(server.connect()) as connection:
                 after = ask(connection, "GET", f"{API}/visitors/me", token=mine)
@@ -261,16 +299,49 @@ def fuzz(count: int) -> list[harness.Row]:
                 counted = answers(server)
         finally:
             server.stop()
+    print("answers:", dict(sorted(counted.items())))
     failed = sum(n for status, n in counted.items() if status >= 500)
-    names = ("start", "half of them", "all of them")
+    values = {
+        "drawn": len(requests_),
+        "sent": sum(counted.values()),
+        "answers of 5xx": failed,
+    }
     return [
-        harness.Row("serve/fuzz", "requests", "", (float(sum(counted.values())),)),
-        harness.Row("serve/fuzz", "answers of 5xx", "", (float(failed),)),
         *(
-            harness.Row("serve/fuzz", f"resident, after {name}", "MiB", (value,))
-            for name, value in zip(names, memory, strict=True)
+            harness.Row("serve/fuzz", n, "requests", (float(v),))
+            for n, v in values.items()
+        ),
+        harness.Row("serve/fuzz", "resident, before", "MiB", (memory[0],)),
+        *(
+            harness.Row(
+                "serve/fuzz", f"resident, after {n} of {PARTS}", "MiB", (value,)
+            )
+            for n, value in enumerate(memory[1:], 1)
         ),
     ]
+
+
+def replay(server: Server, requests_, count: int, token: str, seed: int) -> None:
+    """Sends requests in any order, as fast as they are answered."""
+    rng = random.Random(seed)
+    connection = server.connect()
+    for _ in range(count):
+        method, path, headers, body = rng.choice(requests_)
+        shown = {
+            name: value
+            for name, value in headers.items()
+            if name.lower() in ("content-type", "accept")
+        }
+        if rng.random() < 0.95:
+            shown["authorization"] = f"Bearer {token}"
+        try:
+            connection.request(method, path, body, shown)
+            connection.getresponse().read()
+        except (http.client.HTTPException, OSError, ValueError):
+            # What cannot be sent, or a server that closed after refusing a body.
+            connection.close()
+            connection = server.connect()
+    connection.close()
 
 
 def answers(server: Server) -> Counter[int]:

@@ -238,16 +238,10 @@ class Composer:
             if slot in held and other in held:
                 total += int(self._pairs(held[slot], zero, held[other], zero)[0])
         open_categories = {c for c, item in zip(slots, fixed, strict=True) if item < 0}
-        everything = (self._codes, self._scales)
         for category in open_categories:
             first, last = starts[category : category + 2]
-            affinities[first:last] = self._affinities(first, last, weights)
-            for slot, item in held.items():
-                if slots[slot] != category:
-                    none = np.zeros(last - first, np.int64)
-                    affinities[first:last] += self._pairs(
-                        item, none, everything, np.arange(first, last)
-                    )
+            others = [item for slot, item in held.items() if slots[slot] != category]
+            affinities[first:last] = self._affinities(first, last, weights, others)
         return total
 
     def _item(self, category: int, item: int, guests):
@@ -264,10 +258,34 @@ class Composer:
         scales = None if self._scales is None else self._scales[place : place + 1]
         return self._codes[place : place + 1], scales
 
-    def _affinities(self, first, last, weights) -> Int32[np.ndarray, " n"]:
-        """What the items at some positions add for a user."""
-        scales = None if self._scales is None else self._scales[first:last]
-        return kernels.affinities(self._codes[first:last], scales, weights)[0]
+    def _affinities(self, first, last, weights, others) -> Int32[np.ndarray, " n"]:
+        """What the items at some positions add for a user, and with some others."""
+        codes = self._codes[first:last]
+        tables = [
+            kernels.pair_tables(
+                item[0],
+                self._tables.pair_table,
+                self._tables.codes.alphabet == "pm1",
+            )
+            for item, _ in others
+        ]
+        modalities = len(self._tables.codes.modalities)
+        if self._scales is None:
+            # All that is added for a byte is looked up at once.
+            everything = sum(tables, np.tile(weights[0], (modalities, 1)))
+            return kernels.affinities(codes, None, everything[None])[0]
+        scales = self._scales[first:last]
+        total = kernels.affinities(codes, scales, weights)[0]
+        for (_, factors), table in zip(others, tables, strict=True):
+            for modality, part in enumerate(np.split(table, modalities)):
+                width = len(part)
+                own = codes[:, modality * width : (modality + 1) * width]
+                own = np.ascontiguousarray(own)
+                sums = kernels.affinities(own, None, part[None])[0]
+                factor = scales[:, modality].astype(np.float64)
+                factor *= float(factors[0, modality])
+                total += np.rint(sums * factor).astype(np.int32)
+        return total
 
     def _pairs(self, some, a: Int64[np.ndarray, " n"], others, b):
         """Pair terms of rows a of some codes with rows b of others, row by row."""

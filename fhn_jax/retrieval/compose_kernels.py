@@ -516,6 +516,9 @@ def compose(problem, scores, outfits, rounds):
                 tops[a, b] = max(tops[a, b], peaks[a, b, p])
             reached += amount[a] * amount[b] * tops[a, b]
     _start_all(problem, state, peaks)
+    if len(free) == 2:
+        _pairs_alone(problem, state, free[0], free[1])
+        return
     for part in rounds:
         for a in range(c):
             for b in range(a + 1, c):
@@ -529,6 +532,52 @@ def compose(problem, scores, outfits, rounds):
                 elif part < 1:
                     continue
                 _edges(problem, state, a, b, share, whole, threshold, peaks[a, b])
+
+
+@_jit
+@typing.no_type_check
+def _pairs_alone(problem, state, slot, other):
+    """Takes the best outfits where two slots of different categories are all to fill.
+
+    There is one edge, so no threshold is needed but the k-th best score. The bounds of
+    an item with all clusters lie side by side.
+    """
+    a, b = problem.slots[slot], problem.slots[other]
+    first_b, last_b = problem.first_cluster[b], problem.first_cluster[b + 1]
+    state.chosen[slot] = state.chosen[other] = -1
+    for p in range(problem.first_cluster[a], problem.first_cluster[a + 1]):
+        if problem.best[p] <= NONE:
+            continue
+        most = np.int64(4 * NONE)
+        for q in range(first_b, last_b):
+            most = max(most, problem.best[q] + problem.pairs[p, q])
+        if problem.best[p] + most < state.scores[-1]:
+            continue
+        for i in range(problem.clusters[p], problem.clusters[p + 1]):
+            affinity = problem.affinities[i]
+            if affinity <= NONE or affinity + most < state.scores[-1]:
+                continue
+            begin = problem.rows[i] + problem.columns[a, b]
+            state.low[slot] = problem.ids[i]
+            for q in range(first_b, last_b):
+                reach = affinity + problem.items[begin + q]
+                if reach + problem.best[q] < state.scores[-1]:
+                    continue
+                for j in range(problem.clusters[q], problem.clusters[q + 1]):
+                    total = affinity + problem.affinities[j]
+                    if reach + problem.affinities[j] < state.scores[-1]:
+                        continue
+                    if problem.affinities[j] <= NONE:
+                        continue
+                    # Nor can the pair be more than what j has with the cluster of i.
+                    least = problem.rows[j] + problem.columns[b, a] + p
+                    if total + problem.items[least] < state.scores[-1]:
+                        continue
+                    state.low[other] = problem.ids[j]
+                    total += _pair(problem, i, j)
+                    if _hopeful(problem, state, total):
+                        _insert(problem, state, total)
+    state.low[slot] = state.low[other] = 0
 
 
 @_jit

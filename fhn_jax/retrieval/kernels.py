@@ -200,6 +200,21 @@ def pairs(
     return out
 
 
+def pair_tables(
+    code: UInt8[np.ndarray, " mw"], table: Int32[np.ndarray, "w 256"], differing: bool
+) -> Int32[np.ndarray, "mw 256"]:
+    """Tables by which `affinities` sums the pairs of one item with any others.
+
+    Args:
+      code: of the item.
+      table, differing: as for `pairs`.
+    """
+    values = np.arange(256)
+    values = values ^ code[:, None] if differing else values & code[:, None]
+    places = np.arange(len(code)) % len(table)
+    return table[places[:, None], values]
+
+
 def _factors(scales):
     """Scales as a compiled loop takes them; no rows for none."""
     return np.empty((0, 0)) if scales is None else scales.astype(np.float64)
