@@ -515,10 +515,11 @@ def compose(problem, scores, outfits, rounds):
                 peaks[a, b, p] = peak + share[a] * problem.best[p]
                 tops[a, b] = max(tops[a, b], peaks[a, b, p])
             reached += amount[a] * amount[b] * tops[a, b]
-    _start_all(problem, state, peaks)
     if len(free) == 2:
+        # It finds good outfits first by itself; a start would cost more.
         _pairs_alone(problem, state, free[0], free[1])
         return
+    _start_all(problem, state, peaks)
     for part in rounds:
         for a in range(c):
             for b in range(a + 1, c):
@@ -545,13 +546,16 @@ def _pairs_alone(problem, state, slot, other):
     a, b = problem.slots[slot], problem.slots[other]
     first_b, last_b = problem.first_cluster[b], problem.first_cluster[b + 1]
     state.chosen[slot] = state.chosen[other] = -1
-    for p in range(problem.first_cluster[a], problem.first_cluster[a + 1]):
-        if problem.best[p] <= NONE:
-            continue
-        most = np.int64(4 * NONE)
+    first_a, last_a = problem.first_cluster[a], problem.first_cluster[a + 1]
+    mosts = np.full(last_a - first_a, 4 * NONE)
+    for p in range(first_a, last_a):
         for q in range(first_b, last_b):
-            most = max(most, problem.best[q] + problem.pairs[p, q])
-        if problem.best[p] + most < state.scores[-1]:
+            most = problem.best[q] + problem.pairs[p, q]
+            mosts[p - first_a] = max(mosts[p - first_a], most)
+    # The best clusters first: the k-th best score then soon rules out the others.
+    for number in np.argsort(-(problem.best[first_a:last_a] + mosts)):
+        p, most = first_a + number, mosts[number]
+        if problem.best[p] + most < state.scores[-1] or problem.best[p] <= NONE:
             continue
         for i in range(problem.clusters[p], problem.clusters[p + 1]):
             affinity = problem.affinities[i]
