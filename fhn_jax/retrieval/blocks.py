@@ -161,11 +161,13 @@ def arrange(
     block_starts = np.append(block_starts, n).astype(np.int64)
     firsts = starts[block_ranges].astype(np.int32)
     relative = positions[order] - np.repeat(firsts, np.diff(block_starts), axis=0)
+    compatibilities = compatibilities[order]
     return kernels.Blocks(
         items=relative.astype(np.uint16),
-        compatibilities=compatibilities[order],
+        compatibilities=compatibilities,
         outfits=outfits[order].astype(np.uint32),
         starts=block_starts,
+        tops=compatibilities[block_starts[:-1]],
         ranges=block_ranges,
         range_starts=layout.range_starts,
     )

@@ -1,8 +1,10 @@
 """The search itself: the best of stored outfits for users, exactly."""
 
+import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +15,8 @@ from fhn_jax.codes import Codes
 from fhn_jax.retrieval import blocks, kernels
 from fhn_jax.retrieval.items import ItemTables, check_count, item_ids
 
-# Users scored at a time by `search_batch`.
-_USERS_AT_ONCE = 64
+# Users scored at a time by `search_batch`, by a thread.
+_USERS_AT_ONCE = 32
 # Ways to cluster that are tried when an index is built, on so many outfits at most.
 _CLUSTERS = (256, 64)
 _TRIAL_OUTFITS = 10**6
@@ -163,20 +165,28 @@ class Searcher:
         vectors = self._tables.user_vectors(users, score)
         excluded = self._check_excluded(exclude, len(vectors))
         admitted, wanted = self._admitted(must_contain, categories)
-        hits = []
-        for start in range(0, len(vectors), _USERS_AT_ONCE):
-            some = vectors[start : start + _USERS_AT_ONCE]
+
+        def some(start: int) -> list[Hits]:
+            part = vectors[start : start + _USERS_AT_ONCE]
             # Any 16 bits are then a valid offset from the start of any range, so that
             # a damaged file may give wrong outfits but not a crash.
             affinities = kernels.affinities(
-                self._packed, self._scales, self._tables.byte_tables(some), 2**16
+                self._packed, self._scales, self._tables.byte_tables(part), 2**16
             )
+            found = []
             for user, values in enumerate(affinities, start):
                 filters = kernels.Filters(
                     self._removed, excluded[user], admitted, wanted
                 )
-                hits.append(self._best(values, filters, int(k)))
-        return hits
+                found.append(self._best(values, filters, int(k)))
+            return found
+
+        starts = range(0, len(vectors), _USERS_AT_ONCE)
+        if len(starts) < 2:
+            return [hits for start in starts for hits in some(start)]
+        # The loops run without Python's lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return [hits for part in pool.map(some, starts) for hits in part]
 
     def _best(self, affinities, filters, k) -> Hits:
         limited = affinities[: len(self._packed)]
@@ -280,6 +290,7 @@ def _part(segment: kernels.Blocks, number: int, count: int) -> kernels.Blocks:
         compatibilities=segment.compatibilities[a:b],
         outfits=segment.outfits[a:b],
         starts=segment.starts[first : last + 1] - a,
+        tops=segment.tops[first:last],
         ranges=segment.ranges[first:last],
     )
 

@@ -305,6 +305,7 @@ class Blocks(typing.NamedTuple):
       compatibilities: int32 [n], falling within a block.
       outfits: uint32 [n], ids.
       starts: int64 [b + 1], first outfit of each block.
+      tops: int32 [b], the largest compatibility of each block, side by side.
       ranges: int32 [b, s], the range of each slot.
       range_starts: int64 [r], the first position of each range.
     """
@@ -313,6 +314,7 @@ class Blocks(typing.NamedTuple):
     compatibilities: np.ndarray
     outfits: np.ndarray
     starts: np.ndarray
+    tops: np.ndarray
     ranges: np.ndarray
     range_starts: np.ndarray
 
@@ -358,7 +360,7 @@ def search_blocks(
 
 def _search_numpy(blocks, affinities, bounds, filters, best, place):
     block_bounds = bounds.astype(np.int64)[blocks.ranges].sum(axis=1)
-    block_bounds += blocks.compatibilities[blocks.starts[:-1]]
+    block_bounds += blocks.tops
     possible = np.flatnonzero((bounds[blocks.ranges] != NONE).all(axis=1))
     order = possible[np.argsort(-block_bounds[possible], kind="stable")]
     firsts = blocks.range_starts[blocks.ranges]
@@ -415,6 +417,7 @@ def _search_loop(
     compatibilities,
     outfits,
     starts,
+    tops,
     ranges,
     range_starts,
     affinities,
@@ -437,7 +440,7 @@ def _search_loop(
     first = np.full(num_first, -1, np.int64)
     lowest = np.int64(_DONE // 2)
     for block in range(num_blocks):
-        bound = np.int64(compatibilities[starts[block]])
+        bound = np.int64(tops[block])
         for slot in range(slots):
             largest = bounds[ranges[block, slot]]
             bound += largest if largest != NONE else _DONE
@@ -467,7 +470,7 @@ def _search_loop(
         if bound < _DONE // 2:
             continue
         block_bounds[block] = _DONE  # not a second time
-        best_items = bound - compatibilities[starts[block]]
+        best_items = bound - tops[block]
         for slot in range(slots):
             bases[slot] = range_starts[ranges[block, slot]]
         for row in range(starts[block], starts[block + 1]):

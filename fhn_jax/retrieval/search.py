@@ -32,7 +32,7 @@ from fhn_jax.retrieval.engine import Searcher
 from fhn_jax.retrieval.items import ItemTables
 
 FORMAT = "fhn_jax.outfits"
-VERSION = 1
+VERSION = 2
 
 _REMEDY = "build it again with OutfitIndex.build"
 _MAX_OUTFITS = 2**32
@@ -41,6 +41,7 @@ _DTYPES = {
     "compatibilities": np.int32,
     "outfits": np.uint32,
     "starts": np.int64,
+    "tops": np.int32,
     "ranges": np.int32,
 }
 _FILE = re.compile(
@@ -48,7 +49,7 @@ _FILE = re.compile(
     r"removed-\d+\.npy"
 )
 # Read whole, and checked, when an index is opened; the others are mapped.
-_SMALL = ("starts", "ranges")
+_SMALL = ("starts", "tops", "ranges")
 
 
 class OutfitIndex(Searcher):
@@ -468,6 +469,7 @@ def _read_segment(folder: Path, manifest, name: str, layout) -> kernels.Blocks:
         segment.items.shape == (count, slots)
         and segment.compatibilities.shape == segment.outfits.shape == (count,)
         and ranges.shape == (len(starts) - 1, slots)
+        and segment.tops.shape == (len(starts) - 1,)
         and starts[0] == 0
         and starts[-1] == count
         and (np.diff(starts) > 0).all()
