@@ -506,7 +506,7 @@ def test_damaged_outfits_that_were_not_verified_are_no_crash(
     ("change", "message"),
     [
         ({"format": "other"}, "format is 'other', expected 'fhn_jax.outfits'"),
-        ({"version": 9}, "version is 9, expected 1"),
+        ({"version": 9}, "version is 9, expected 2"),
         ({"outfits": 2}, "its checksum is wrong"),
     ],
 )
