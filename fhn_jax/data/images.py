@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
@@ -215,12 +216,16 @@ def decode(
         than 25 megapixels.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _check_header(image, name)
-            image.load()
-            if size is not None and image.size != (size, size):
-                image = image.resize((size, size), Image.Resampling.BILINEAR)
-            return np.array(image)
+        pixels = _jpeg_pixels(data)
+        if pixels is None:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                _check_header(image, name)
+                pixels = np.array(image)
+        if size is not None and pixels.shape[:2] != (size, size):
+            image = Image.fromarray(pixels)
+            image = image.resize((size, size), Image.Resampling.BILINEAR)
+            pixels = np.array(image)
+        return pixels
     except _UnsuitableImage:
         raise
     except Exception as error:  # Decoders of hostile bytes raise nearly anything.
@@ -228,6 +233,22 @@ def decode(
             f"{_undecodable(data, name, error)}; download it again, or remove the item "
             "from the data"
         ) from error
+
+
+def _jpeg_pixels(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
+    """The pixels of a plain JPEG, which are Pillow's, in less than half the time.
+
+    None for anything else, of which Pillow then says what it is.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours not in ("YCbCr", "RGB") or height * width > MAX_PIXELS:
+            return None
+        return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
+    except ValueError:
+        return None
 
 
 def garment_photo(data: bytes, size: int) -> Image.Image:
