@@ -1,6 +1,7 @@
 """The API: what it answers, what it learns, and what it refuses."""
 
 import concurrent.futures
+import dataclasses
 import json
 
 import numpy as np
@@ -138,8 +139,6 @@ def test_who_leaves_is_forgotten(app, visitor):
 def test_a_stranger_is_shown_scores_of_the_codes(visitor, codes, app):
     found = recommended(visitor, k=5)
     latents = app.state.service.recommender.start(None)
-    import dataclasses
-
     alone = dataclasses.replace(
         codes, users=codes.users[:1], user_latents=latents[None].astype(np.float32)
     )
@@ -629,6 +628,24 @@ def test_what_is_wrong_is_said_at_the_start(tmp_path, settings):
     (tmp_path / "site" / "data" / "titles.json").write_text(json.dumps(["a"]))
     with pytest.raises(ValueError, match="expected an object of image names"):
         create_app(broken)
+
+
+def test_an_index_that_the_server_made_is_made_anew_for_new_codes(tmp_path):
+    settings = make_site(tmp_path)
+    create_app(settings).state.service.close()
+    path = tmp_path / "run" / "codes.safetensors"
+    codes = Codes.load(path)
+    items = {m: tuple(c[::-1] for c in cs) for m, cs in codes.items.items()}
+    new = dataclasses.replace(codes, items=items)
+    new.save(path)
+    with pytest.raises(ValueError, match="belong to other codes"):
+        create_app(settings)
+    url = f"sqlite:///{tmp_path / 'others.sqlite'}"
+    app = create_app(dataclasses.replace(settings, database_url=url))
+    token = ok(program(app).post(f"{API}/visitors", json={"user": 2}), 201)["token"]
+    (best,) = recommended(program(app, token), k=1)
+    index = OutfitIndex.open(tmp_path / "run" / "outfits", new)
+    assert best["id"] == index.search(2, 1).outfits[0]
 
 
 def test_hosts_are_those_that_were_given_and_this_machine():

@@ -202,7 +202,10 @@ def open_images(root: str | os.PathLike) -> LmdbImages | FolderImages:
 
 
 def decode(
-    data: bytes, name: str, size: int | None = None
+    data: bytes,
+    name: str,
+    size: int | None = None,
+    into: UInt8[np.ndarray, "h w 3"] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes an image after checking that it is one that the models can take.
 
@@ -211,12 +214,13 @@ def decode(
       name: of the image, for errors.
       size: height and width to resize to if it has another one, in pixels, with an
         antialiasing triangle filter. None: as it is.
+      into: an array of this size, contiguous, to write the pixels to.
     Raises:
       ValueError: it cannot be decoded completely, is not RGB, moves, or has more
         than 25 megapixels.
     """
     try:
-        pixels = _jpeg_pixels(data)
+        pixels = _jpeg_pixels(data, into)
         if pixels is None:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 _check_header(image, name)
@@ -225,6 +229,8 @@ def decode(
             image = Image.fromarray(pixels)
             image = image.resize((size, size), Image.Resampling.BILINEAR)
             pixels = np.array(image)
+        if into is not None and pixels is not into:
+            into[:] = pixels
         return pixels
     except _UnsuitableImage:
         raise
@@ -235,7 +241,9 @@ def decode(
         ) from error
 
 
-def _jpeg_pixels(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
+def _jpeg_pixels(
+    data: bytes, into: UInt8[np.ndarray, "_h _w 3"] | None
+) -> UInt8[np.ndarray, "h w 3"] | None:
     """The pixels of a plain JPEG, which are Pillow's, in less than half the time.
 
     None for anything else, of which Pillow then says what it is.
@@ -246,7 +254,11 @@ def _jpeg_pixels(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours not in ("YCbCr", "RGB") or height * width > MAX_PIXELS:
             return None
-        return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
+        exact = {"fastdct": False, "fastupsample": False}
+        if into is not None and into.shape == (height, width, 3):
+            simplejpeg.decode_jpeg(data, "RGB", buffer=into, **exact)
+            return into
+        return simplejpeg.decode_jpeg(data, "RGB", **exact)
     except ValueError:
         return None
 

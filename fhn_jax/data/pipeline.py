@@ -17,6 +17,8 @@ from jaxtyping import Int32, UInt8
 
 from fhn_jax.data.images import ImageStore, decode
 
+_ALIGNMENT = 64  # bytes
+
 
 def image_batches(
     id_batches: Iterable[Int32[np.ndarray, " _"]],
@@ -58,11 +60,14 @@ def image_batches(
             failures.append(error)
 
     def decode_batch(batch_names: Any, batch: Any) -> UInt8[np.ndarray, "n h w 3"]:
-        pixels = np.zeros((len(batch), size, size, 3), np.uint8)
+        pixels = _aligned(len(batch), size)
 
         def decode_into(row: int) -> None:
             if batch[row]:
-                pixels[row] = decode(batch[row], batch_names[row].decode(), size)
+                name = batch_names[row].decode()
+                decode(batch[row], name, size, pixels[row])
+            else:
+                pixels[row] = 0
 
         try:
             for _ in pool.map(decode_into, range(len(batch))):
@@ -102,6 +107,14 @@ def image_batches(
             reader.close()
     if failures:
         raise failures[0]
+
+
+def _aligned(count: int, size: int) -> UInt8[np.ndarray, "n h w 3"]:
+    """An array that tensorflow takes as it is; it copies those of other addresses."""
+    shape = (count, size, size, 3)
+    memory = np.empty(int(np.prod(shape)) + _ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % _ALIGNMENT
+    return memory[first : first + int(np.prod(shape))].reshape(shape)
 
 
 def _read_batch(

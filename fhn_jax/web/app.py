@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Sequence
@@ -140,8 +141,11 @@ def _open_index(settings: Settings, codes: Codes) -> OutfitIndex:
     if settings.index:
         return OutfitIndex.open(settings.index, codes)
     folder = Path(settings.workdir) / "outfits"
-    if folder.exists():
+    try:
         return OutfitIndex.open(folder, codes)
+    except (FileNotFoundError, ValueError):
+        # None yet, or a damaged one, or one of the codes before the last training.
+        shutil.rmtree(folder, ignore_errors=True)
     catalogue = read_catalogue(Path(settings.root), settings.variant)
     check_same_data(codes, catalogue)
     try:
