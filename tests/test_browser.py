@@ -1,15 +1,19 @@
 """The page in a browser: Chromium, driven by Selenium."""
 
+import io
 import shutil
 import socket
 import threading
 import time
 
+import numpy as np
 import pytest
 import uvicorn
+from PIL import Image
 from web_site import make_site
 
 from fhn_jax.web.app import create_app
+from fhn_jax.web.photos import Photo
 
 selenium = pytest.importorskip("selenium")
 from selenium import webdriver  # noqa: E402
@@ -264,6 +268,52 @@ def test_a_wardrobe_makes_outfits_of_its_own_items(page):
     page.wait(lambda: len(page.all("#worn .thing")) == 4)
     page.open("/#wardrobe")
     page.wait(lambda: len(page.all("#worn .thing")) == 4)
+
+
+def test_a_photo_is_uploaded_composed_with_and_deleted(
+    page, site, tmp_path, monkeypatch
+):
+    picture = io.BytesIO()
+    Image.new("RGB", (60, 60), "teal").save(picture, "JPEG")
+    (tmp_path / "mine.jpg").write_bytes(picture.getvalue())
+
+    class Encoder:
+        def encode(self, data, category):
+            return Photo(data, np.full(2, 0b1010, np.uint8), 1.0)
+
+    monkeypatch.setattr(site[1].state.service, "_encoder", Encoder())
+    page.click("#tab-wardrobe")
+    page.wait(lambda: page.one("#upload").is_displayed())
+    page.one("#upload input[type=file]").send_keys(str(tmp_path / "mine.jpg"))
+    page.one("#upload input[name=title]").send_keys(EVIL)
+    page.click("#upload button")
+    page.wait(lambda: len(page.all("#worn .thing")) == 1)
+    assert page.one("#worn .thing").text == EVIL
+    page.click("#compose-wardrobe")
+    page.wait(lambda: page.outfits("#panel-cards"))
+    assert all(o.split("/")[0].startswith("w") for o in page.outfits("#panel-cards"))
+    # Such an outfit says nothing of the catalogue, so it cannot be judged.
+    assert not page.one("#panel-cards .actions").is_displayed()
+    page.click("#panel-cards .piece")
+    page.wait(lambda: page.one("#menu").is_displayed())
+    shown = [b for b in page.all("#menu [data-do]") if b.is_displayed()]
+    assert [b.get_attribute("data-do") for b in shown] == ["complete"]
+    page.click("#menu [data-do=complete]")
+    page.wait(lambda: not page.one("#menu").is_displayed())
+    page.wait(lambda: len(page.outfits("#panel-cards")) == 8)
+    page.click("#panel .close")
+    page.click("#worn .thing button")
+    page.wait(lambda: page.all("#worn .thing") == [])
+
+
+def test_when_all_is_judged_the_page_says_so(page, site, monkeypatch):
+    recommender = site[1].state.service.recommender
+    monkeypatch.setattr(recommender, "recommend", lambda *_, **__: [])
+    assert not page.one("#empty").is_displayed()
+    page.script("window.scrollTo(0, 0)")
+    page.click("#fresh")
+    page.wait(lambda: page.one("#empty").is_displayed())
+    assert page.outfits() == []
 
 
 def test_pieces_are_searched_by_words(page):
