@@ -94,8 +94,8 @@ class Composer:
         except (FileNotFoundError, ValueError):
             made = cls(tables)
         shutil.rmtree(folder, ignore_errors=True)
-        # Another process may have been faster.
-        with contextlib.suppress(FileExistsError, OSError):
+        # Another process may have been faster, or there is no room; it is made already.
+        with contextlib.suppress(OSError):
             made._bounds.save(folder, tables)
         return made
 

@@ -353,17 +353,20 @@ class Service:
         ids: Sequence[int] = range(self.codes.num_items[category])
         words = query.lower().split()
         if words:
-            titles = self._titles(category)
+            titles = self._titles[category]
             ids = [i for i in ids if all(word in titles[i] for word in words)]
         page = ids[offset : offset + limit]
         return schemas.Items(
             items=[self.card(category, item) for item in page], total=len(ids)
         )
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the program
-    def _titles(self, category: int) -> list[str]:
-        count = self.codes.num_items[category]
-        return [self.recommender.title(category, item).lower() for item in range(count)]
+    @functools.cached_property
+    def _titles(self) -> list[list[str]]:
+        """By category and item, in small letters."""
+        return [
+            [self.recommender.title(category, item).lower() for item in range(count)]
+            for category, count in enumerate(self.codes.num_items)
+        ]
 
     def similar(self, name: str, item: int, k: int) -> schemas.SimilarItems:
         """Items like one.
