@@ -7,6 +7,7 @@ better (flips, normalisation) is left to the training step.
 
 import functools
 import os
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,15 @@ def image_batches(
         except Exception as error:
             failures.append(error)
 
+    def read_on() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        # tensorflow may still be reading when the consumer has stopped.
+        while True:
+            with reading:
+                batch = next(reader, None)
+            if batch is None:
+                return
+            yield batch
+
     def decode_batch(batch_names: Any, batch: Any) -> UInt8[np.ndarray, "n h w 3"]:
         pixels = _aligned(len(batch), size)
 
@@ -72,8 +82,10 @@ def image_batches(
         try:
             for _ in pool.map(decode_into, range(len(batch))):
                 pass
-        except ValueError as error:
-            failures.append(ValueError(f"{error} (in {store.path})"))
+        except Exception as error:
+            where = f"{error} (in {store.path})"
+            is_ours = isinstance(error, ValueError)
+            failures.append(ValueError(where) if is_ours else error)
             raise
         return pixels
 
@@ -83,9 +95,10 @@ def image_batches(
         )
         return tf.ensure_shape(pixels, [None, size, size, 3])
 
-    reader, strings = read(), tf.TensorSpec([None], tf.string)
+    reader, reading = read(), threading.Lock()
+    strings = tf.TensorSpec([None], tf.string)
     batches = tf.data.Dataset.from_generator(
-        lambda: reader, output_signature=(strings, strings)
+        read_on, output_signature=(strings, strings)
     )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # Two batches at once: the next one starts while the last images of one are done.
@@ -101,10 +114,11 @@ def image_batches(
                     raise failures[0] from None
                 yield images
         finally:
-            # This waits for a read in progress. tensorflow would keep the reader, and
-            # with it the source of the ids, for as long as the process lives.
             del iterator
-            reader.close()
+            # tensorflow would keep the reader, and with it the source of the ids, for
+            # as long as the process lives.
+            with reading:
+                reader.close()
     if failures:
         raise failures[0]
 
