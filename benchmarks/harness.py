@@ -30,7 +30,7 @@ from fhn_jax.files import write_json  # noqa: E402
 
 _PACKAGES = (
     *("numpy", "numba", "faiss-cpu", "jax", "jaxlib", "flax", "optax", "torch"),
-    *("tensorflow", "pillow", "fastapi", "uvicorn", "sqlalchemy"),
+    *("tensorflow", "pillow", "simplejpeg", "fastapi", "uvicorn", "sqlalchemy"),
 )
 
 
