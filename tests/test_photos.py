@@ -4,6 +4,8 @@ import dataclasses
 import io
 import os
 import signal
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -172,9 +174,24 @@ def test_a_process_that_dies_is_replaced(encoder):
 def test_a_photo_that_takes_too_long_is_given_up(encoder, monkeypatch):
     monkeypatch.setattr(photos, "_SECONDS", 0)
     with pytest.raises(TimeoutError, match="takes too long"):
-        encoder.encode(encoded("PNG"), 0)
+        encoder.encode(encoded("PNG", (4500, 4500)), 0)
     monkeypatch.undo()
     assert encoder.encode(encoded("PNG"), 0).scale > 0
+
+
+def test_photos_that_come_at_once_take_turns(encoder, monkeypatch):
+    encoder.close()  # so that the first of them starts the process
+    good, bad = encoded("PNG"), b"no photo"
+    with ThreadPoolExecutor(6) as visitors:
+        tasks = [visitors.submit(encoder.encode, d, 0) for d in (good, bad) * 3]
+    codes = {bytes(task.result().code) for task in tasks[::2]}
+    assert len(codes) == 1
+    refused = [task.exception() for task in tasks[1::2]]
+    assert all(isinstance(error, ValueError) for error in refused)
+    assert all("decoder failed" not in str(error) for error in refused)
+    monkeypatch.setattr(photos, "_SECONDS", 0)
+    with encoder._turn, pytest.raises(TimeoutError, match="too many photos"):
+        encoder.encode(good, 0)
 
 
 def test_encoders_of_other_runs_and_other_files_are_refused(run, tmp_path):
@@ -275,6 +292,33 @@ def test_a_wardrobe_of_photos_and_items_is_combined_exactly(app, run, visitor):
             units = units + tables.affinities_of(slot, ids[:, slot], weights)[0]
         # The scale of a photo is not rounded to 16 bits.
         assert outfit["score"] == pytest.approx(tables.to_scores(units)[0], abs=5e-3)
+
+
+def test_diversity_holds_for_photos_but_not_for_a_fixed_one(run, visitor):
+    _, codes, images = run
+    jacket, coat = (
+        upload(visitor, (images / codes.names[0][item]).read_bytes()).json()["item"]
+        for item in (1, 2)
+    )
+    for item in range(4):
+        visitor.put(f"{API}/wardrobe/bottom/{item}")
+        visitor.put(f"{API}/wardrobe/shoe/{item}")
+    request = {"wardrobe": True, "k": 24, "diversity": 2}
+    found = visitor.post(f"{API}/compose", json=request).json()
+    assert found["greedy"] is True
+    worn = Counter(
+        (i["category"], i["item"]) for o in found["outfits"] for i in o["items"]
+    )
+    assert max(worn.values()) == 2
+    assert worn["top", jacket] == worn["top", coat] == 2
+    best = visitor.post(f"{API}/compose", json=request | {"diversity": None}).json()
+    assert best["outfits"][0]["items"] == found["outfits"][0]["items"]
+    around = {"fixed": {"top": jacket}, "k": 8, "diversity": 2}
+    outfits = visitor.post(f"{API}/compose", json=around).json()["outfits"]
+    assert len(outfits) == 8
+    worn = Counter(i["item"] for o in outfits for i in o["items"][1:])
+    assert all(o["items"][0]["item"] == jacket for o in outfits)
+    assert max(worn.values()) == 2
 
 
 def test_photos_of_unknown_kinds_or_too_many_are_refused(visitor, monkeypatch):

@@ -133,6 +133,8 @@ class Composer:
           diversity: no item, other than the fixed ones, is in more than so many of the
             outfits. Outfits are then taken greedily: each is the best that the limit
             allows after those before it.
+          guests: category -> items that each outfit has beside the fixed ones, and that
+            are not of the catalogue; their ids follow those of its items.
         Raises:
           ValueError: k or diversity < 1, an unknown score, user, category or item, more
             items fixed than slots, nothing to choose from in a category, both

@@ -54,7 +54,7 @@ class Settings:
     variant: str
     index: str = ""
     database_url: str = ""
-    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1", "testserver")
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     rate: float = 20.0
     known_users: bool = True
 

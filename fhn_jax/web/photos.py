@@ -10,6 +10,7 @@ import dataclasses
 import io
 import multiprocessing
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ class PhotoEncoder:
             )
         self._path, self._codes = path, codes
         self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+        # One photo at a time, so that a process that fails does so for its own photo.
+        self._turn = threading.Lock()
 
     def encode(self, data: bytes, category: int) -> Photo:
         """The code of a photo.
@@ -107,6 +110,14 @@ class PhotoEncoder:
           ValueError: it is no such image, or too large.
           TimeoutError: it takes too long.
         """
+        if not self._turn.acquire(timeout=_SECONDS):
+            raise TimeoutError("too many photos are being read; try again later")
+        try:
+            return self._encode(data, category)
+        finally:
+            self._turn.release()
+
+    def _encode(self, data: bytes, category: int) -> Photo:
         if self._pool is None:
             self._pool = concurrent.futures.ProcessPoolExecutor(
                 1,
@@ -114,9 +125,9 @@ class PhotoEncoder:
                 initializer=_load,
                 initargs=(self._path,),
             )
-        pool = self._pool
+        reading = self._pool.submit(_encode, data, category)
         try:
-            picture, code, scale = pool.submit(_encode, data, category).result(_SECONDS)
+            picture, code, scale = reading.result(_SECONDS)
         except concurrent.futures.process.BrokenProcessPool:
             self.close()
             raise ValueError(

@@ -150,8 +150,9 @@ class Recommender:
 
     def bits(self, latents: Float32[np.ndarray, " d"]) -> list[int]:
         """The binary code of a visitor, as 0 and 1."""
-        middle = 0.5 if self.codes.alphabet == "01" else 0.0
-        return (latents > middle).astype(int).tolist()
+        # As the hash layers have it: the sign of 0 is +1, 0.5 is not yet a 1.
+        ones = latents > 0.5 if self.codes.alphabet == "01" else latents >= 0
+        return ones.astype(int).tolist()
 
     # --- outfits ----------------------------------------------------------------------
 
@@ -235,6 +236,7 @@ class Recommender:
         fixed: Mapping[str, list[int]],
         candidates: Mapping[str, list[int]],
         photos: Mapping[str, Sequence[tuple[int, Guest]]],
+        diversity: int | None = None,
     ) -> list[Suggestion]:
         """The best outfits of a wardrobe that has photos in it; exactly.
 
@@ -243,8 +245,9 @@ class Recommender:
 
         Args:
           candidates: category -> items to choose from; without an entry all, unless
-            there are photos of it.
+            there are photos of it. An empty entry fixes the category's photo.
           photos: category -> ids and codes.
+          diversity: as `Composer.compose`, for photos too; greedily.
         Returns:
           outfits in which the item of a photo is -id.
         """
@@ -260,6 +263,7 @@ class Recommender:
                 k,
                 fixed=fixed,
                 candidates={n: c for n, c in candidates.items() if n not in worn},
+                diversity=diversity,
                 guests={name: [guest] for name, (_, guest) in worn.items()},
             )
             ids = {self.codes.categories.index(n): -i for n, (i, _) in worn.items()}
@@ -270,7 +274,23 @@ class Recommender:
                 )
                 found.append(dataclasses.replace(outfit, items=items))
         found.sort(key=lambda outfit: (-outfit.score, outfit.items))
+        if diversity is not None:
+            held = {(n, i) for n, ids in fixed.items() for i in ids}
+            held |= {(n, -photos[n][0][0]) for n in names if candidates.get(n) == []}
+            found = self._within(found, diversity, held)
         return found[:k]
+
+    def _within(self, found, limit: int, held) -> list[Suggestion]:
+        """Outfits taken in their order; none but held items are in more than `limit`."""
+        uses: Counter = Counter()
+        kept = []
+        for outfit in found:
+            named = zip(self.codes.slots, outfit.items, strict=True)
+            own = {(self.codes.categories[c], i) for c, i in named} - held
+            if all(uses[item] < limit for item in own):
+                uses.update(own)
+                kept.append(outfit)
+        return kept
 
     def prepare_composing(self) -> None:
         """Makes and loads what the first `compose` would wait for."""

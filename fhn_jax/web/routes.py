@@ -1,5 +1,6 @@
 """The API: thin routes over `Service`."""
 
+import hashlib
 from typing import Annotated
 
 from fastapi import (
@@ -223,7 +224,7 @@ def thumbnail(
 
 
 def _picture(request: Request, data: bytes, media_type: str) -> Response:
-    tag = f'"{service_of(request).etag(data)}"'
+    tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "public, max-age=31536000, immutable"}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import io
 import threading
 from collections import OrderedDict
@@ -49,7 +48,7 @@ class Service:
     Args:
       recommender: finds outfits.
       state: remembers visitors.
-      images: of the items; without them there are placeholders.
+      images: of the items, where there are any.
       encoder: of photos; without it none can be uploaded.
       outfits: how many are stored.
       known_users: whether anybody may open a known user.
@@ -261,8 +260,9 @@ class Service:
                         name: [(one.id, one.photo.guest(self.codes)) for one in some]
                         for name, some in worn.items()
                     },
+                    diversity=request.diversity,
                 )
-                greedy = False
+                greedy = request.diversity is not None
             else:
                 outfits, greedy = self.recommender.compose(
                     visitor.latents,
@@ -504,10 +504,6 @@ class Service:
             made = picture.getvalue()
             self._thumbnails.put((category, item), made)
         return made, _TYPES["JPEG"]
-
-    def etag(self, data: bytes) -> str:
-        """A name for bytes, by which a browser knows that it has them."""
-        return hashlib.sha256(data).hexdigest()[:32]
 
     def check(self) -> None:
         """Raises `Refused` unless the database answers."""
