@@ -240,6 +240,9 @@ class Composer:
             if slot in held and other in held:
                 total += int(self._pairs(held[slot], zero, held[other], zero)[0])
         open_categories = {c for c, item in zip(slots, fixed, strict=True) if item < 0}
+        if not held and len(open_categories) == len(starts) - 1:
+            affinities[:] = self._affinities(0, starts[-1], weights, [])
+            return 0
         for category in open_categories:
             first, last = starts[category : category + 2]
             others = [item for slot, item in held.items() if slots[slot] != category]
@@ -443,6 +446,7 @@ class _Search:
             rows=bounds.rows,
             columns=bounds.columns,
             pairs=bounds.pairs,
+            largest=bounds.largest,
             slots=np.array(self._slots),
             free=self._free,
             fixed=self._fixed,

@@ -12,12 +12,12 @@ import typing
 
 import numpy as np
 
-from fhn_jax.retrieval.kernels import _jit, pair
+from fhn_jax.retrieval.kernels import _inlined, _jit, pair
 
 # Below any score: an item that may not be used, or a place that is not yet taken.
 NONE = -(2**50)
 # Clusters of the first category that a first good outfit is looked for in.
-STARTS = 8
+STARTS = 3
 # Edges count affinities and pair terms so many times: all shares divide it.
 WHOLE = 12
 
@@ -32,7 +32,7 @@ class Problem(typing.NamedTuple):
       lowest: int64 [clusters], the lowest id in each cluster that may be used.
       codes, scales, table, differing: as `fhn_jax.retrieval.kernels.pair` takes them.
       ids: int32 [n], the id of each position within its category.
-      clusters, first_cluster, cluster_of, items, rows, columns, pairs: as in
+      clusters, first_cluster, cluster_of, items, rows, columns, pairs, largest: as in
         `PairBounds`.
       slots: int64 [s], the category of each slot.
       free: int64 [f], the slots to fill, at least two of different categories.
@@ -54,6 +54,7 @@ class Problem(typing.NamedTuple):
     rows: np.ndarray
     columns: np.ndarray
     pairs: np.ndarray
+    largest: np.ndarray
     slots: np.ndarray
     free: np.ndarray
     fixed: np.ndarray
@@ -83,12 +84,11 @@ class State(typing.NamedTuple):
 
 @_jit
 @typing.no_type_check
-def _sorted_row(problem, state):
+def _sort_row(slots, low, row):
     """Puts `low` into `row`, items of one category in rising order."""
-    slots, row = problem.slots, state.row
     s = len(slots)
     for slot in range(s):
-        row[slot] = state.low[slot]
+        row[slot] = low[slot]
     for _ in range(s - 1):
         for slot in range(s):
             for other in range(slot + 1, s):
@@ -98,37 +98,44 @@ def _sorted_row(problem, state):
 
 @_jit
 @typing.no_type_check
-def _before(state, place):
-    """Whether `row` comes before the outfit at a place, among equal scores."""
-    for slot in range(len(state.row)):
-        if state.row[slot] != state.outfits[place, slot]:
-            return state.row[slot] < state.outfits[place, slot]
+def _before(row, outfit):
+    """Whether a row comes before an outfit, among equal scores."""
+    for slot in range(len(row)):
+        if row[slot] != outfit[slot]:
+            return row[slot] < outfit[slot]
     return False
 
 
 @_jit
 @typing.no_type_check
+def _wins_tie(slots, low, row, outfits):
+    """Whether the outfit `low` comes before the last of the best, of equal score."""
+    _sort_row(slots, low, row)
+    return _before(row, outfits[-1])
+
+
+@_inlined
+@typing.no_type_check
 def _hopeful(problem, state, bound):
     """Whether an outfit of score `bound` and ids `low` would be among the best."""
-    last = len(state.scores) - 1
-    if bound != state.scores[last]:
-        return bound > state.scores[last]
-    _sorted_row(problem, state)
-    return _before(state, last)
+    worst = state.scores[-1]
+    if bound != worst:
+        return bound > worst
+    return _wins_tie(problem.slots, state.low, state.row, state.outfits)
 
 
 @_jit
 @typing.no_type_check
 def _insert(problem, state, score):
     """Takes the outfit `low` into the best, unless it is there already."""
-    _sorted_row(problem, state)
     scores, outfits = state.scores, state.outfits
+    _sort_row(problem.slots, state.low, state.row)
     first, last = 0, len(scores)
     while first < last:
         middle = (first + last) // 2
         worse = scores[middle] < score
         if scores[middle] == score:
-            worse = _before(state, middle)
+            worse = _before(state.row, outfits[middle])
         if worse:
             last = middle
         else:
@@ -150,7 +157,7 @@ def _insert(problem, state, score):
         outfits[first, slot] = state.row[slot]
 
 
-@_jit
+@_inlined
 @typing.no_type_check
 def _pair(problem, a, b):
     return pair(
@@ -165,16 +172,15 @@ def _pair(problem, a, b):
     )
 
 
-@_jit
+@_inlined
 @typing.no_type_check
 def _set_reach(problem, state, slot):
     """Bounds what each cluster adds in `slot` to the chosen; returns the best one."""
     category = problem.slots[slot]
     first = problem.first_cluster[category]
     count = problem.first_cluster[category + 1] - first
-    reach = state.reach[slot]
-    for q in range(count):
-        reach[q] = problem.best[first + q]
+    reach = state.reach[slot][:count]
+    reach[:] = problem.best[first : first + count]
     for other in problem.free:
         position = state.chosen[other]
         if position >= 0 and problem.slots[other] != category:
@@ -190,7 +196,7 @@ def _set_reach(problem, state, slot):
     return top
 
 
-@_jit
+@_inlined
 @typing.no_type_check
 def _bound_of(problem, state, other, category, cluster):
     """The bound of the pair of what is chosen in `other` with a cluster."""
@@ -254,8 +260,10 @@ def _complete_one(problem, state, slot, total):
             problem, state, total + reach[q]
         ):
             continue
+        most = total + reach[q] - problem.best[cluster]
         for position in range(problem.clusters[cluster], problem.clusters[cluster + 1]):
-            if problem.affinities[position] <= NONE:
+            affinity = problem.affinities[position]
+            if affinity <= NONE or most + affinity < state.scores[-1]:
                 continue
             state.low[slot] = problem.ids[position]
             good, value = _exactly(
@@ -400,7 +408,7 @@ def _score(problem, state):
     return total
 
 
-@_jit
+@_inlined
 @typing.no_type_check
 def _rest_bound(problem, rest, category_a, cluster_a, category_b, cluster_b):
     """Bounds what open slots can add to items of two clusters."""
@@ -408,24 +416,22 @@ def _rest_bound(problem, rest, category_a, cluster_a, category_b, cluster_b):
     for slot in rest:
         category = problem.slots[slot]
         first = problem.first_cluster[category]
-        largest = np.int64(4 * NONE)
-        near_a, near_b = category != category_a, category != category_b
-        for q in range(first, problem.first_cluster[category + 1]):
-            value = problem.best[q]
-            if near_a:
-                value += problem.pairs[cluster_a, q]
-            if near_b:
-                value += problem.pairs[cluster_b, q]
-            largest = max(largest, value)
-        total += largest
-    if len(rest) == 2:
-        one, two = problem.slots[rest[0]], problem.slots[rest[1]]
-        if one != two:
-            total += _largest_pair(problem, one, two)
-    return total
+        last = problem.first_cluster[category + 1]
+        best = problem.best[first:last]
+        if category == category_a:
+            total += _largest_sum(best, problem.pairs[cluster_b, first:last])
+        elif category == category_b:
+            total += _largest_sum(best, problem.pairs[cluster_a, first:last])
+        else:
+            total += _largest_sum_of_three(
+                best,
+                problem.pairs[cluster_a, first:last],
+                problem.pairs[cluster_b, first:last],
+            )
+    return total + _rest_pairs(problem, rest)
 
 
-@_jit
+@_inlined
 @typing.no_type_check
 def _rest_bound_of_item(problem, rest, category_a, i, category_b, cluster_b):
     """As `_rest_bound`, for an item and a cluster."""
@@ -433,25 +439,51 @@ def _rest_bound_of_item(problem, rest, category_a, i, category_b, cluster_b):
     for slot in rest:
         category = problem.slots[slot]
         first = problem.first_cluster[category]
-        count = problem.first_cluster[category + 1] - first
-        best = problem.best[first : first + count]
-        pairs = problem.pairs[cluster_b, first : first + count]
-        near_b = np.int64(category != category_b)
-        largest = np.int64(4 * NONE)
-        if category != category_a:
-            begin = problem.rows[i] + problem.columns[category_a, category] + first
-            bounds = problem.items[begin : begin + count]
-            for q in range(count):
-                largest = max(largest, best[q] + bounds[q] + near_b * pairs[q])
+        last = problem.first_cluster[category + 1]
+        best = problem.best[first:last]
+        if category == category_a:
+            total += _largest_sum(best, problem.pairs[cluster_b, first:last])
+            continue
+        begin = problem.rows[i] + problem.columns[category_a, category]
+        bounds = problem.items[begin + first : begin + last]
+        if category == category_b:
+            total += _largest_sum(best, bounds)
         else:
-            for q in range(count):
-                largest = max(largest, best[q] + near_b * pairs[q])
-        total += largest
+            pairs = problem.pairs[cluster_b, first:last]
+            total += _largest_sum_of_three(best, bounds, pairs)
+    return total + _rest_pairs(problem, rest)
+
+
+# Over slices counted from 0, so that compilers make vector instructions of these loops.
+
+
+@_jit
+@typing.no_type_check
+def _largest_sum(some, others):
+    largest = np.int64(4 * NONE)
+    for q in range(len(some)):
+        largest = max(largest, some[q] + others[q])
+    return largest
+
+
+@_jit
+@typing.no_type_check
+def _largest_sum_of_three(some, others, more):
+    largest = np.int64(4 * NONE)
+    for q in range(len(some)):
+        largest = max(largest, some[q] + (np.int64(others[q]) + more[q]))
+    return largest
+
+
+@_inlined
+@typing.no_type_check
+def _rest_pairs(problem, rest):
+    """Bounds the pair of two open slots."""
     if len(rest) == 2:
         one, two = problem.slots[rest[0]], problem.slots[rest[1]]
         if one != two:
-            total += _largest_pair(problem, one, two)
-    return total
+            return np.int64(_largest_pair(problem, one, two))
+    return np.int64(0)
 
 
 @_jit
@@ -459,8 +491,7 @@ def _rest_bound_of_item(problem, rest, category_a, i, category_b, cluster_b):
 def _largest_pair(problem, one, two):
     largest = np.int32(-(2**31))
     for p in range(problem.first_cluster[one], problem.first_cluster[one + 1]):
-        for q in range(problem.first_cluster[two], problem.first_cluster[two + 1]):
-            largest = max(largest, problem.pairs[p, q])
+        largest = max(largest, problem.largest[p, two])
     return largest
 
 
@@ -492,34 +523,31 @@ def compose(problem, scores, outfits, rounds):
     amount = np.zeros(c, np.int64)
     for slot in free:
         amount[slots[slot]] += 1
-    whole, num_edges = np.int64(WHOLE), np.int64(0)
+    num_edges = np.int64(0)
+    # Each affinity's share in an edge, of the best of each cluster.
     share = np.zeros(c, np.int64)
+    halves = np.zeros(num_clusters, np.int64)
     for category in range(c):
         if 0 < amount[category] < len(free):
-            share[category] = whole // (len(free) - amount[category])
+            share[category] = WHOLE // (len(free) - amount[category])
             num_edges += amount[category] * (len(free) - amount[category])
+        for p in range(
+            problem.first_cluster[category], problem.first_cluster[category + 1]
+        ):
+            halves[p] = share[category] * problem.best[p]
     num_edges //= 2
-    # The best edge of each cluster with any of another category.
-    peaks = np.full((c, c, num_clusters), 64 * NONE)
     tops = np.full((c, c), 64 * NONE)
     reached = np.int64(0)
     for a in range(c):
         for b in range(a + 1, c):
-            if amount[a] == 0 or amount[b] == 0:
-                continue
-            for p in range(problem.first_cluster[a], problem.first_cluster[a + 1]):
-                peak = np.int64(64 * NONE)
-                for q in range(problem.first_cluster[b], problem.first_cluster[b + 1]):
-                    value = share[b] * problem.best[q] + whole * problem.pairs[p, q]
-                    peak = max(peak, value)
-                peaks[a, b, p] = peak + share[a] * problem.best[p]
-                tops[a, b] = max(tops[a, b], peaks[a, b, p])
-            reached += amount[a] * amount[b] * tops[a, b]
+            if amount[a] > 0 and amount[b] > 0:
+                tops[a, b] = _top_edge(problem, halves, a, b)
+                reached += amount[a] * amount[b] * tops[a, b]
     if len(free) == 2:
         # It finds good outfits first by itself; a start would cost more.
         _pairs_alone(problem, state, free[0], free[1])
         return
-    _start_all(problem, state, peaks)
+    _start_all(problem, state)
     for part in rounds:
         for a in range(c):
             for b in range(a + 1, c):
@@ -527,12 +555,12 @@ def compose(problem, scores, outfits, rounds):
                     continue
                 threshold = np.int64(64 * NONE)
                 if scores[-1] > NONE:
-                    gap = reached - whole * scores[-1]
+                    gap = reached - WHOLE * scores[-1]
                     threshold = tops[a, b] - np.int64(np.ceil(gap / num_edges * part))
                     threshold -= 1  # the division may round
                 elif part < 1:
                     continue
-                _edges(problem, state, a, b, share, whole, threshold, peaks[a, b])
+                _edges(problem, state, a, b, share, halves, threshold)
 
 
 @_jit
@@ -586,30 +614,20 @@ def _pairs_alone(problem, state, slot, other):
 
 @_jit
 @typing.no_type_check
-def _start_all(problem, state, peaks):
+def _start_all(problem, state):
     """Starts from the clusters with the best bounds."""
     category = problem.slots[problem.free[0]]
     first = problem.first_cluster[category]
     count = problem.first_cluster[category + 1] - first
     bounds = np.zeros(count, np.int64)
     for p in range(count):
-        if problem.best[first + p] <= NONE:
-            bounds[p] = 64 * NONE
-            continue
         bounds[p] = problem.best[first + p]
         for slot in problem.free[1:]:
-            other = problem.slots[slot]
-            if other == category:
-                continue
-            largest = np.int64(4 * NONE)
-            for q in range(
-                problem.first_cluster[other], problem.first_cluster[other + 1]
-            ):
-                largest = max(largest, problem.best[q] + problem.pairs[first + p, q])
-            bounds[p] += largest
+            if problem.slots[slot] != category:
+                bounds[p] += problem.largest[first + p, problem.slots[slot]]
     for _ in range(min(STARTS, count)):
         top = np.argmax(bounds)
-        if bounds[top] <= NONE:
+        if bounds[top] <= NONE // 2:
             break
         bounds[top] = 64 * NONE
         _start(problem, state, first + top)
@@ -617,7 +635,45 @@ def _start_all(problem, state, peaks):
 
 @_jit
 @typing.no_type_check
-def _edges(problem, state, a, b, share, whole, threshold, peaks):
+def _top_edge(problem, halves, a, b):
+    """The largest bound of an edge of two categories."""
+    first, last = problem.first_cluster[a], problem.first_cluster[a + 1]
+    ceiling = np.int64(64 * NONE)
+    for q in range(problem.first_cluster[b], problem.first_cluster[b + 1]):
+        ceiling = max(ceiling, halves[q])
+    best = first
+    for p in range(first, last):
+        if halves[p] + WHOLE * problem.largest[p, b] > (
+            halves[best] + WHOLE * problem.largest[best, b]
+        ):
+            best = p
+    top = _row_top(problem, halves, best, b)
+    for p in range(first, last):
+        if halves[p] + WHOLE * problem.largest[p, b] + ceiling > top:
+            top = max(top, _row_top(problem, halves, p, b))
+    return top
+
+
+@_inlined
+@typing.no_type_check
+def _row_top(problem, halves, p, b):
+    """The largest bound of an edge of a cluster with one of category b."""
+    first, last = problem.first_cluster[b], problem.first_cluster[b + 1]
+    return halves[p] + _largest_edge(halves[first:last], problem.pairs[p, first:last])
+
+
+@_jit
+@typing.no_type_check
+def _largest_edge(halves, pairs):
+    largest = np.int64(64 * NONE)
+    for q in range(len(halves)):
+        largest = max(largest, halves[q] + WHOLE * np.int64(pairs[q]))
+    return largest
+
+
+@_jit
+@typing.no_type_check
+def _edges(problem, state, a, b, share, halves, threshold):
     """Completes all edges of two categories that reach a threshold."""
     slots, free = problem.slots, problem.free
     slot_a, slot_b = -1, -1
@@ -629,12 +685,16 @@ def _edges(problem, state, a, b, share, whole, threshold, peaks):
         if slot_b < 0 and slots[slot] == b:
             slot_b = slot
     rest = free[(free != slot_a) & (free != slot_b)]
+    first, last = problem.first_cluster[b], problem.first_cluster[b + 1]
+    ceiling = halves[first:last].max()
     for p in range(problem.first_cluster[a], problem.first_cluster[a + 1]):
-        if problem.best[p] <= NONE or peaks[p] < threshold:
+        largest = halves[p] + WHOLE * problem.largest[p, b]
+        if problem.best[p] <= NONE or largest + ceiling < threshold:
             continue
-        base = share[a] * problem.best[p]
-        for q in range(problem.first_cluster[b], problem.first_cluster[b + 1]):
-            edge = base + share[b] * problem.best[q] + whole * problem.pairs[p, q]
+        if _row_top(problem, halves, p, b) < threshold:
+            continue
+        for q in range(first, last):
+            edge = halves[p] + halves[q] + WHOLE * np.int64(problem.pairs[p, q])
             if edge < threshold or problem.best[q] <= NONE:
                 continue
             more = _rest_bound(problem, rest, a, p, b, q)
@@ -647,7 +707,7 @@ def _edges(problem, state, a, b, share, whole, threshold, peaks):
                     state,
                     (slot_a, slot_b),
                     (p, q),
-                    (share[a], share[b], whole),
+                    (share[a], share[b]),
                     threshold,
                     rest,
                     more,
@@ -662,50 +722,74 @@ def _block(problem, state, pair_of_slots, clusters, shares, threshold, rest, mor
     """Completes the edges between two clusters; `more` bounds what the rest adds."""
     slot_a, slot_b = pair_of_slots
     p, q = clusters
-    share_a, share_b, whole = shares
+    share_a, share_b = shares
     a, b = problem.slots[slot_a], problem.slots[slot_b]
     affinities, best = problem.affinities, problem.best
     first = problem.clusters[q]
     others = np.empty(problem.clusters[q + 1] - first, np.int64)
     bounds = np.empty(len(others), np.int64)
     count = 0
+    # What the clusters allow is compared first: it lies at hand, the bounds of an item
+    # lie far from those of the next one.
+    pair_most = np.int64(problem.pairs[p, q])
+    edge_most = share_a * best[p] + WHOLE * pair_most
+    edge_of_others = most_of_others = np.int64(64 * NONE)
     for j in range(first, problem.clusters[q + 1]):
-        bound = problem.items[problem.rows[j] + problem.columns[b, a] + p]
-        edge = share_a * best[p] + share_b * affinities[j] + whole * bound
-        limit = best[p] + affinities[j] + bound + more
-        if affinities[j] > NONE and edge >= threshold and limit >= state.scores[-1]:
+        affinity = affinities[j]
+        if (
+            affinity <= NONE
+            or edge_most + share_b * affinity < threshold
+            or best[p] + affinity + pair_most + more < state.scores[-1]
+        ):
+            continue
+        bound = np.int64(problem.items[problem.rows[j] + problem.columns[b, a] + p])
+        edge = share_b * affinity + WHOLE * bound
+        if (
+            share_a * best[p] + edge >= threshold
+            and best[p] + affinity + bound + more >= state.scores[-1]
+        ):
             others[count], bounds[count] = j, bound
+            edge_of_others = max(edge_of_others, edge)
+            most_of_others = max(most_of_others, affinity + bound)
             count += 1
     if count == 0:
         return
     for i in range(problem.clusters[p], problem.clusters[p + 1]):
         affinity = affinities[i]
-        if affinity <= NONE:
+        if (
+            affinity <= NONE
+            or share_a * affinity + edge_of_others < threshold
+            or affinity + most_of_others + more < state.scores[-1]
+        ):
             continue
-        bound = problem.items[problem.rows[i] + problem.columns[a, b] + q]
-        edge = share_a * affinity + share_b * best[q] + whole * bound
+        bound = np.int64(problem.items[problem.rows[i] + problem.columns[a, b] + q])
+        edge = share_a * affinity + share_b * best[q] + WHOLE * bound
         if edge < threshold:
             continue
         state.low[slot_a] = problem.ids[i]
         state.low[slot_b] = problem.lowest[q]
         if not _hopeful(problem, state, affinity + best[q] + bound + more):
             continue
-        more_i = min(more, _rest_bound_of_item(problem, rest, a, i, b, q))
-        if not _hopeful(problem, state, affinity + best[q] + bound + more_i):
-            continue
         state.chosen[slot_a] = i
+        more_i, is_close = more, False
         for number in range(count):
             j = others[number]
             edge = share_a * affinity + share_b * affinities[j]
             least = min(bound, bounds[number])
-            if edge + whole * least < threshold:
+            if edge + WHOLE * least < threshold:
                 continue
             total = affinity + affinities[j]
             state.low[slot_b] = problem.ids[j]
             if not _hopeful(problem, state, total + least + more_i):
                 continue
+            if not is_close:
+                # Looked at only where it is needed: it takes as long as ten items.
+                more_i = min(more, _rest_bound_of_item(problem, rest, a, i, b, q))
+                is_close = True
+                if not _hopeful(problem, state, total + least + more_i):
+                    continue
             term = _pair(problem, i, j)
-            if edge + whole * term < threshold:
+            if edge + WHOLE * np.int64(term) < threshold:
                 continue
             if _hopeful(problem, state, total + term + more_i):
                 state.chosen[slot_b] = j

@@ -28,7 +28,7 @@ _ITEMS = 64
 _FIRST_BLOCKS = 32
 
 
-def _jit(loop):
+def _jit(loop, inline="never"):
     """Compiles `loop` at its first call and keeps the result beside the source.
 
     The loops carry `no_type_check`, since a loop wrapped by a checker of annotations
@@ -37,9 +37,18 @@ def _jit(loop):
     if numba is None:
         return loop
     try:
-        return numba.njit(cache=True, nogil=True)(loop)
+        return numba.njit(cache=True, nogil=True, inline=inline)(loop)
     except RuntimeError:  # there is no folder to keep it in
-        return numba.njit(nogil=True)(loop)
+        return numba.njit(nogil=True, inline=inline)(loop)
+
+
+def _inlined(loop):
+    """As `_jit`, but written into the loops that call it.
+
+    For what is called often and does little: handing over a tuple of twenty arrays
+    takes longer than that.
+    """
+    return _jit(loop, inline="always")
 
 
 def affinities(

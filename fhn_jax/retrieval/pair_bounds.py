@@ -4,13 +4,14 @@ Pair terms do not depend on the user. So the best pair term of each item with ea
 cluster of the other categories is found once, and serves every user.
 """
 
+import functools
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 
 from fhn_jax import files
 from fhn_jax.retrieval.blocks import Layout
@@ -104,6 +105,16 @@ class PairBounds:
                 if num[a] and num[b]:
                     bounds._fill(a, b, vectors[a], weighted[b], factor, margin)
         return bounds
+
+    @functools.cached_property
+    def largest(self) -> Int32[np.ndarray, "p c"]:
+        """The largest of `pairs` of each cluster with those of each category."""
+        found = np.full((len(self.pairs), len(self.first_cluster) - 1), -(2**31))
+        for category, first in enumerate(self.first_cluster[:-1]):
+            columns = self.pairs[:, first : self.first_cluster[category + 1]]
+            if columns.size:
+                found[:, category] = columns.max(axis=1)
+        return found.astype(np.int32)
 
     def save(self, folder: str | os.PathLike, tables: ItemTables) -> None:
         """Keeps the bounds in a new folder, which appears when all is there.
