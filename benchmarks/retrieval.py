@@ -129,7 +129,8 @@ def make_outfits(codes: Codes, count: int) -> np.ndarray:
 def clusteredness(codes: Codes) -> float:
     """Share of bits that agree with the majority of the item's cluster, of 256.
 
-    About .55 for random codes, 1 for copies of 256 codes.
+    For random codes little above .5: by how much depends on the items in a cluster.
+    1 for copies of 256 codes.
     """
     shares = []
     for packed in ItemTables.from_codes(codes).packed:

@@ -19,7 +19,7 @@ from fhn_jax import sharding
 from fhn_jax.data.batches import Batch, TrainBatches
 from fhn_jax.data.negatives import MAX_REDRAWS, NegativeSampler, no_negative_error
 from fhn_jax.schedule import Schedule
-from fhn_jax.train_state import Trainer, TrainState
+from fhn_jax.train_state import Trainer, TrainState, compiler_options
 
 Advance = tuple[Callable[[TrainState], tuple[TrainState, int]], int]
 
@@ -295,7 +295,9 @@ class DeviceEpochs:
         self.trainer, self.batches, self.tables = trainer, batches, tables
         self.key, self.most = key, most
         self.sampler = DeviceSampler(batches.sampler)
-        self._run = jax.jit(self._steps, donate_argnums=0)
+        self._run = jax.jit(
+            self._steps, donate_argnums=0, compiler_options=compiler_options()
+        )
 
     def advances(
         self, schedule: Schedule, epoch: int, skip: int, beta: float
@@ -343,7 +345,9 @@ class DeviceEpochs:
                 slots=self.batches.slots,
                 offsets=self.batches.offsets,
             )
-            state = self.trainer.step(state, key, beta, rates[index], batch, {}, tables)
+            state = self.trainer.one_step(
+                state, key, beta, rates[index], batch, {}, tables
+            )
             images = images + (batch.items >= 0).sum(dtype=jnp.int32)
             return state, images, drawn & fits
 

@@ -1,11 +1,14 @@
 """The benchmarks: what they write, and that the baseline computes what we do."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from random_codes import random_codes
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -52,6 +55,16 @@ def test_peak_memory_is_that_of_the_process_alone(harness):
     held[::4096] = b"x" * len(held[::4096])
     assert harness.peak_mebibytes() > 300
     assert harness.apart(harness.peak_mebibytes) < harness.peak_mebibytes() - 200
+
+
+def test_clusteredness_is_1_for_copies_and_low_for_random_codes(harness):
+    import retrieval  # its folder is on the path beside the harness
+
+    codes = random_codes(counts=(3000, 3000, 3000), bits=64, modalities=("text",))
+    assert 0.5 < retrieval.clusteredness(codes) < 0.8
+    copies = tuple(packed[np.arange(3000) % 200] for packed in codes.items["text"])
+    copied = dataclasses.replace(codes, items={"text": copies})
+    assert retrieval.clusteredness(copied) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", ["train_step", "epoch", "input_pipeline"])

@@ -226,14 +226,14 @@ def test_a_finished_run_is_not_trained_again(root, tmp_path, monkeypatch, capsys
 
 
 def test_the_step_is_traced_once(root, tmp_path, monkeypatch):
-    step, traces = Trainer._step, []
+    step, traces = Trainer.one_step, []
 
     @functools.wraps(step)
     def counted(self, state, key, beta, rate, batch, inputs, tables):
         traces.append(batch)
         return step(self, state, key, beta, rate, batch, inputs, tables)
 
-    monkeypatch.setattr(Trainer, "_step", counted)
+    monkeypatch.setattr(Trainer, "one_step", counted)
     train(settings(root, LONG | {"train.epochs": 3}), tmp_path)
     assert len(traces) == 1
 

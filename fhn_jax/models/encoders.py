@@ -61,6 +61,8 @@ class Head(nnx.Module):
       stddev: of the initial weights; 0 takes He's sqrt(2 / inputs) for the hidden and
         sqrt(1 / hidden) for the last layer, which starts adaptive optimisers at codes
         of useful size.
+      gain: of the hidden layer's initial weights, which have `gain` times that
+        deviation. He's takes features of mean square 1; vectors of length 1 want more.
     Source: Lu et al., CVPR 2019, section 4.2.
     """
 
@@ -73,6 +75,7 @@ class Head(nnx.Module):
         input_dropout: float,
         dropout: float,
         stddev: float = INIT_STDDEV,
+        gain: float = 1.0,
         rngs: nnx.Rngs,
     ):
         self.input_dropout = input_dropout
@@ -81,7 +84,7 @@ class Head(nnx.Module):
             inputs,
             hidden,
             use_bias=True,
-            stddev=stddev or (2 / inputs) ** 0.5,
+            stddev=gain * (stddev or (2 / inputs) ** 0.5),
             rngs=rngs,
         )
         self.out = normal_linear(

@@ -56,7 +56,7 @@ class FashionHashNet(nnx.Module):
       backbone: name and options of the image network, see `make_backbone`; the name
         `PRECOMPUTED` with `shape.feature_dim` is none: visual inputs are features.
       frozen_backbone: no gradient goes into the image network.
-      visual_head, text_head: dict(hidden, input_dropout, dropout, stddev); visual
+      visual_head, text_head: dict(hidden, input_dropout, dropout, stddev, gain); visual
         hidden 0 takes half of the backbone's features.
       single: one head for all categories instead of one each.
       user: dict(share_user, stddev), see `UserEncoder`.
