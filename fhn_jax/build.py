@@ -430,11 +430,6 @@ def check_config(config: ConfigDict) -> None:
         raise ValueError(
             f"train.sampler={config.train.sampler!r}: expected 'host' or 'device'"
         )
-    if config.train.sampler == "device" and config.mesh.data * config.mesh.model > 1:
-        raise ValueError(
-            "train.sampler='device' is for one device; use --config.train.sampler=host "
-            "with a mesh of several"
-        )
     if config.train.compute_dtype not in ("auto", "float32", "bfloat16"):
         raise ValueError(
             f"train.compute_dtype={config.train.compute_dtype!r}: expected 'auto', "

@@ -292,12 +292,16 @@ class DeviceEpochs:
                 f"{' and '.join(absent)} are not there; use --config.data.cache=device,"
                 " or --config.train.sampler=host"
             )
-        self.trainer, self.batches, self.tables = trainer, batches, tables
-        self.key, self.most = key, most
+        self.trainer, self.batches, self.most = trainer, batches, most
         self.sampler = DeviceSampler(batches.sampler)
-        self._run = jax.jit(
-            self._steps, donate_argnums=0, compiler_options=compiler_options()
-        )
+        self._there = key, tables, self.sampler.tables
+        options: dict[str, Any] = {"compiler_options": compiler_options()}
+        if trainer.mesh is not None:
+            copies, state = sharding.everywhere(trainer.mesh), trainer.state_shardings
+            self._there = sharding.place(trainer.mesh, self._there, copies)
+            options["in_shardings"] = (state, *[copies] * 6, copies)
+            options["out_shardings"] = (state, copies, copies)
+        self._run = jax.jit(self._steps, donate_argnums=0, **options)
 
     def advances(
         self, schedule: Schedule, epoch: int, skip: int, beta: float
@@ -314,9 +318,8 @@ class DeviceEpochs:
 
         def advance(state: TrainState, last: int) -> tuple[TrainState, int]:
             state, images, drawn = self._run(
-                state, self.key, np.float32(beta), np.array(rates, np.float32),
-                rows, weights, np.int32(epoch), np.int32(last),
-                self.tables, self.sampler.tables,
+                state, np.float32(beta), np.array(rates, np.float32),
+                rows, weights, np.int32(epoch), np.int32(last), self._there,
             )  # fmt: skip
             if not bool(drawn):
                 raise no_negative_error()
@@ -326,9 +329,8 @@ class DeviceEpochs:
             step = min(step - step % self.most + self.most, end)
             yield functools.partial(advance, last=step), step
 
-    def _steps(
-        self, state, key, beta, rates, rows, weights, epoch, last, tables, draws
-    ):
+    def _steps(self, state, beta, rates, rows, weights, epoch, last, there):
+        key, tables, draws = there
         first = epoch * rows.shape[0]
 
         def step(carry):
@@ -345,6 +347,9 @@ class DeviceEpochs:
                 slots=self.batches.slots,
                 offsets=self.batches.offsets,
             )
+            if self.trainer.mesh is not None:
+                by_rows = sharding.by_rows(self.trainer.mesh)
+                batch = jax.lax.with_sharding_constraint(batch, by_rows)
             state = self.trainer.one_step(
                 state, key, beta, rates[index], batch, {}, tables
             )

@@ -232,12 +232,17 @@ class Trainer:
             bad_steps={name: jnp.full((), -1, jnp.int32) for name in METRICS},
         )
 
+    @functools.cached_property
+    def state_shardings(self) -> Any:
+        """Where each array of a state lies on the mesh."""
+        return sharding.of_state(self.mesh, jax.eval_shape(self._start, self._params))
+
     def _jit_step(self):
         options = compiler_options()
         if self.mesh is None:
             return jax.jit(self.one_step, donate_argnums=0, compiler_options=options)
         rows, copies = sharding.by_rows(self.mesh), sharding.everywhere(self.mesh)
-        state = sharding.of_state(self.mesh, jax.eval_shape(self._start, self._params))
+        state = self.state_shardings
         return jax.jit(
             self.one_step,
             donate_argnums=0,

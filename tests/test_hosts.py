@@ -135,6 +135,20 @@ def test_two_processes_train_as_one(by_one, by_two, config):
 
 
 @pytest.mark.slow
+def test_two_processes_draw_on_their_devices_as_one(root, tmp_path):
+    values = VALUES | {"train.sampler": "device", "data.cache": "device"}
+    arguments = ["train", *flags(root, values | {"train.epochs": 2})]
+    said = run_two([*arguments, f"--workdir={tmp_path / 'two'}"])
+    assert [code for code, _, _ in said] == [0, 0], said
+    code, _, err = run([*arguments, f"--workdir={tmp_path / 'one'}"], patch=ONE_PROCESS)
+    assert code == 0, err
+    ours, theirs = metrics(tmp_path / "two"), metrics(tmp_path / "one")
+    assert len(ours) == len(theirs) > 2
+    for two, one in zip(ours, theirs, strict=True):
+        assert two == pytest.approx(one, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.slow
 def test_items_encoded_by_two_processes_are_those_of_one(by_two, root, tmp_path):
     done = by_two[0]
     copy = shutil.copytree(done, tmp_path / "copy")

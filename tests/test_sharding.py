@@ -22,11 +22,13 @@ REPOSITORY = Path(__file__).parents[1]
 STEPS = """
 import json, sys
 import jax
-data, model = map(int, sys.argv[1:])
+data, model, sampler = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
 from tests.test_train_state import Setting, RATES
 from fhn_jax import sharding
+from fhn_jax.epochs import DeviceEpochs, HostEpochs
+from fhn_jax.schedule import Schedule
 from fhn_jax.train_state import Objective, Trainer, make_optimizer, take_means
 
 setting = Setting(
@@ -42,11 +44,17 @@ trainer = Trainer(
     average_decay=one.average_decay, mesh=mesh,
 )
 state = trainer.init()
-for batch in setting.batches.epoch(0):
-    rows = {m: np.asarray(t)[np.maximum(batch.items, 0)]
-            for m, t in setting.tables.items()}
-    state = trainer.step(state, jax.random.key(0), np.float32(1), np.float32(1),
-                         batch, rows, {})
+key, schedule = jax.random.key(0), Schedule("constant", 100, 100)
+if sampler == "device":
+    epochs = DeviceEpochs(trainer, setting.batches, setting.tables, key, most=3)
+else:
+    def stream(batches):
+        for items, batch in batches:
+            yield batch, {m: np.asarray(t)[np.maximum(items, 0)]
+                          for m, t in setting.tables.items()}
+    epochs = HostEpochs(trainer, setting.batches, stream, {}, key)
+for advance, _ in epochs.advances(schedule, 0, 0, 1.0):
+    state, _ = advance(state)
 shards = {}
 for path, x in jax.tree_util.tree_flatten_with_path(state)[0]:
     if sharding._is_user_table(path):
@@ -57,11 +65,11 @@ print(json.dumps({"means": means, "params": params, "shards": shards}))
 """
 
 
-def steps(data, model):
+def steps(data, model, sampler):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     environment.pop("XLA_FLAGS", None)
     done = subprocess.run(
-        [sys.executable, "-c", STEPS, str(data), str(model)],
+        [sys.executable, "-c", STEPS, str(data), str(model), sampler],
         env=environment,
         capture_output=True,
         text=True,
@@ -71,14 +79,14 @@ def steps(data, model):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module")
-def on_one():
-    return steps(1, 1)
+@pytest.fixture(scope="module", params=["host", "device"])
+def on_one(request):
+    return steps(1, 1, request.param) | {"sampler": request.param}
 
 
 @pytest.mark.parametrize(("data", "model"), [(8, 1), (4, 2)])
 def test_several_devices_train_as_one(on_one, data, model):
-    several = steps(data, model)
+    several = steps(data, model, on_one["sampler"])
     assert several["means"] == pytest.approx(on_one["means"], rel=1e-5, abs=1e-5)
     for ours, theirs in zip(several["params"], on_one["params"], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -122,9 +130,11 @@ def test_a_model_axis_that_does_not_divide_the_bits_is_refused():
         sharding.of_state(mesh, table)
 
 
-def test_a_run_on_a_mesh_is_saved_and_restored(tmp_path):
+@pytest.mark.parametrize("sampler", ["host", "device"])
+def test_a_run_on_a_mesh_is_saved_and_restored(tmp_path, sampler):
     root = write_polyvore_u(tmp_path / "data", image_size=None)
     values = {"mesh.data": 2, "mesh.model": 2, "train.epochs": 1}
+    values |= {"train.sampler": sampler, "data.cache": "device"}
     program = "import jax; jax.config.update('jax_num_cpu_devices', 4)"
     arguments = ["train", *flags(root, values), f"--workdir={tmp_path / 'run'}"]
     code, _, err = run(arguments, patch=program)
@@ -138,10 +148,6 @@ def test_a_run_on_a_mesh_is_saved_and_restored(tmp_path):
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        (
-            {"mesh.data": 2, "train.sampler": "device"},
-            "'device' is for one device; use",
-        ),
         ({"mesh.data": 0}, "mesh.data=0: expected at least 1"),
         ({"mesh.data": 512}, "mesh.data=512 x mesh.model=1: expected"),
         ({"train.sampler": "tpu"}, "'tpu': expected 'host' or 'device'"),
