@@ -169,8 +169,17 @@ def arrange(
         starts=block_starts,
         tops=compatibilities[block_starts[:-1]],
         ranges=block_ranges,
+        groups=groups_of(block_ranges),
         range_starts=layout.range_starts,
     )
+
+
+def groups_of(ranges: Int32[np.ndarray, "b s"]) -> Int64[np.ndarray, " g"]:
+    """The first block of each run with the same ranges; last the number of blocks."""
+    if not len(ranges):
+        return np.zeros(1, np.int64)
+    changes = (ranges[1:] != ranges[:-1]).any(axis=1)
+    return np.concatenate([[0], np.flatnonzero(changes) + 1, [len(ranges)]])
 
 
 def positions_of(

@@ -292,6 +292,7 @@ def _part(segment: kernels.Blocks, number: int, count: int) -> kernels.Blocks:
         starts=segment.starts[first : last + 1] - a,
         tops=segment.tops[first:last],
         ranges=segment.ranges[first:last],
+        groups=blocks.groups_of(segment.ranges[first:last]),
     )
 
 

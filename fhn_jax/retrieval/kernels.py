@@ -24,7 +24,8 @@ _DONE = -(2**56)
 # Users whose affinities are computed together: two cache lines of 32-bit numbers.
 _USERS = 32
 _ITEMS = 64
-# How many of the most promising blocks of outfits are looked at before the others.
+# How many of the most promising blocks of outfits are looked at before the others; at
+# most one of a group where loops are compiled.
 _FIRST_BLOCKS = 32
 
 
@@ -306,16 +307,19 @@ class Best(typing.NamedTuple):
 class Blocks(typing.NamedTuple):
     """Outfits in blocks whose items come from the same ranges of positions.
 
-    Shapes: n outfits, s slots, b blocks, r ranges. Items are numbered by position, all
-    categories in one numbering; a range is a run of at most 65,536 positions.
+    Shapes: n outfits, s slots, b blocks, r ranges, g groups. Items are numbered by
+    position, all categories in one numbering; a range is a run of at most 65,536
+    positions. Blocks with the same ranges follow each other: a group.
 
     Attributes:
       items: uint16 [n, s], position less the start of the range.
       compatibilities: int32 [n], falling within a block.
       outfits: uint32 [n], ids.
       starts: int64 [b + 1], first outfit of each block.
-      tops: int32 [b], the largest compatibility of each block, side by side.
+      tops: int32 [b], the largest compatibility of each block, side by side; they fall
+        within a group.
       ranges: int32 [b, s], the range of each slot.
+      groups: int64 [g + 1], first block of each group.
       range_starts: int64 [r], the first position of each range.
     """
 
@@ -325,6 +329,7 @@ class Blocks(typing.NamedTuple):
     starts: np.ndarray
     tops: np.ndarray
     ranges: np.ndarray
+    groups: np.ndarray
     range_starts: np.ndarray
 
 
@@ -355,7 +360,8 @@ def search_blocks(
     """Puts the best outfits of some blocks among the best so far.
 
     A block is left out when even an outfit of the best items of its ranges, with the
-    largest compatibility of the block, would not be among the best.
+    largest compatibility of the block, would not be among the best; so are those after
+    it in its group then.
 
     Args:
       affinities: of the items, by position.
@@ -428,6 +434,7 @@ def _search_loop(
     starts,
     tops,
     ranges,
+    groups,
     range_starts,
     affinities,
     bounds,
@@ -442,79 +449,78 @@ def _search_loop(
     place,
     num_first,
 ):
-    num_blocks, slots = ranges.shape
-    block_bounds = np.empty(num_blocks, np.int64)
-    # The most promising blocks, in falling order of their bounds, come first: a good
-    # k-th best outfit rules out nearly all the others.
+    num_groups, slots = len(groups) - 1, ranges.shape[1]
+    # The best items of each group.
+    best_items = np.empty(num_groups, np.int64)
+    # The groups whose first blocks are most promising, in falling order, come first: a
+    # good k-th best outfit rules out nearly all the others.
     first = np.full(num_first, -1, np.int64)
-    lowest = np.int64(_DONE // 2)
-    for block in range(num_blocks):
-        bound = np.int64(tops[block])
+    first_bounds = np.full(num_first, np.int64(_DONE // 2))
+    for group in range(num_groups):
+        bound = np.int64(0)
         for slot in range(slots):
-            largest = bounds[ranges[block, slot]]
+            largest = bounds[ranges[groups[group], slot]]
             bound += largest if largest != NONE else _DONE
-        block_bounds[block] = bound
-        if bound > lowest:
+        best_items[group] = bound
+        bound += tops[groups[group]]
+        if bound > first_bounds[num_first - 1]:
             last = num_first - 1
-            while last > 0 and (
-                first[last - 1] < 0 or block_bounds[first[last - 1]] < bound
-            ):
+            while last > 0 and first_bounds[last - 1] < bound:
                 first[last] = first[last - 1]
+                first_bounds[last] = first_bounds[last - 1]
                 last -= 1
-            first[last] = block
-            if first[num_first - 1] >= 0:
-                lowest = block_bounds[first[num_first - 1]]
+            first[last], first_bounds[last] = group, bound
     bases = np.empty(slots, np.int64)
-    for number in range(num_first + num_blocks):
+    begun = np.zeros(num_groups, np.bool_)
+    for number in range(num_first + num_groups):
+        group = first[number] if number < num_first else number - num_first
+        if group < 0 or best_items[group] < _DONE // 2:
+            continue
+        begin, end = groups[group], groups[group + 1]
         if number < num_first:
-            block = first[number]
-            if block < 0:
-                continue
-        else:
-            block = number - num_first
-        bound = block_bounds[block]
-        full = count[0] == len(best_scores)
-        if full and bound < best_scores[0]:
-            continue
-        if bound < _DONE // 2:
-            continue
-        block_bounds[block] = _DONE  # not a second time
-        best_items = bound - tops[block]
-        for slot in range(slots):
-            bases[slot] = range_starts[ranges[block, slot]]
-        for row in range(starts[block], starts[block + 1]):
-            score = compatibilities[row]
+            end, begun[group] = begin + 1, True
+        elif begun[group]:
+            begin += 1
+        for block in range(begin, end):
             full = count[0] == len(best_scores)
-            if full and best_items + score < best_scores[0]:
+            if full and best_items[group] + tops[block] < best_scores[0]:
                 break
-            for slot in range(slots):
-                score += affinities[bases[slot] + items[row, slot]]
-            if full and score < best_scores[0]:
-                continue
-            outfit = np.int64(outfits[row])
-            if full and score == best_scores[0] and outfit > best_outfits[0]:
-                continue
-            if _contains(dead, outfit) or _contains(excluded, outfit):
-                continue
-            fits = True
-            if len(admitted):
+            if block == begin:
                 for slot in range(slots):
-                    fits &= admitted[bases[slot] + items[row, slot]]
-            for position in wanted:
-                has = False
+                    bases[slot] = range_starts[ranges[block, slot]]
+            for row in range(starts[block], starts[block + 1]):
+                score = compatibilities[row]
+                full = count[0] == len(best_scores)
+                if full and best_items[group] + score < best_scores[0]:
+                    break
                 for slot in range(slots):
-                    has |= bases[slot] + items[row, slot] == position
-                fits &= has
-            if fits:
-                _push(
-                    best_scores,
-                    best_outfits,
-                    best_places,
-                    count,
-                    score,
-                    outfit,
-                    place + row,
-                )
+                    score += affinities[bases[slot] + items[row, slot]]
+                if full and score < best_scores[0]:
+                    continue
+                outfit = np.int64(outfits[row])
+                if full and score == best_scores[0] and outfit > best_outfits[0]:
+                    continue
+                if _contains(dead, outfit) or _contains(excluded, outfit):
+                    continue
+                fits = True
+                if len(admitted):
+                    for slot in range(slots):
+                        fits &= admitted[bases[slot] + items[row, slot]]
+                for position in wanted:
+                    has = False
+                    for slot in range(slots):
+                        has |= bases[slot] + items[row, slot] == position
+                    fits &= has
+                if fits:
+                    _push(
+                        best_scores,
+                        best_outfits,
+                        best_places,
+                        count,
+                        score,
+                        outfit,
+                        place + row,
+                    )
 
 
 @_jit

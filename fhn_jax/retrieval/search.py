@@ -460,9 +460,13 @@ def _read_segment(folder: Path, manifest, name: str, layout) -> kernels.Blocks:
         key: _map(folder, manifest, f"{name}/{key}.npy", dtype, whole=key in _SMALL)
         for key, dtype in _DTYPES.items()
     }
-    segment = kernels.Blocks(**arrays, range_starts=layout.range_starts)
+    ranges = arrays["ranges"]
+    _expect(folder / name, ranges.ndim == 2)
+    segment = kernels.Blocks(
+        **arrays, groups=blocks.groups_of(ranges), range_starts=layout.range_starts
+    )
     count, slots = len(segment.outfits), manifest["slots"]
-    starts, ranges = segment.starts, segment.ranges
+    starts = segment.starts
     # Compiled loops do not look whether a place is there.
     _expect(
         folder / name,
