@@ -96,14 +96,18 @@ def fashion_hash_net(modalities, arg):
     config.model = ConfigDict(
         dict(
             modalities=modalities,
-            bits=arg.bits or (256 if arg.clothing else 128),
+            bits=arg.bits or 128,
             hash=arg.hash,
             ste_gradient="clip",
             item_scale=False,
             tanh_gamma=1.0,
             backbone=backbone_settings(backbone),
-            visual_head=dict(hidden=0, input_dropout=0.5, dropout=0.5, stddev=0.01),
-            text_head=dict(hidden=1024, input_dropout=0.0, dropout=0.5, stddev=0.01),
+            visual_head=dict(
+                hidden=0, input_dropout=0.5, dropout=0.5, stddev=0.01, gain=1.0
+            ),
+            text_head=dict(
+                hidden=1024, input_dropout=0.0, dropout=0.5, stddev=0.01, gain=1.0
+            ),
             single=False,
             user=dict(share_user=False, stddev=0.01),
             matching=dict(
@@ -164,7 +168,7 @@ def fashion_hash_net(modalities, arg):
     config.mesh = ConfigDict(dict(data=1, model=1))
     config.wandb = ConfigDict(dict(mode="offline", project="fhn_jax"))
     if arg.clothing:
-        clothing(config)
+        clothing(config, arg.bits)
     if arg.smoke:
         smoke(config)
     else:
@@ -210,13 +214,17 @@ def use_tiny(config, **options):
     config.model.backbone = ConfigDict(settings)
 
 
-def clothing(config):
+def clothing(config, bits=0):
     """Settings for a few thousand outfits of about a thousand items, on a CPU.
 
     Chosen on the validation split of clothing_outfits.
+
+    Args:
+      bits: 0 for as many as help there.
     """
     use_tiny(config)
-    head = dict(hidden=512, input_dropout=0.0, dropout=0.4, stddev=0.0)
+    text_only = tuple(config.model.modalities) == ("text",)
+    head = dict(hidden=512, input_dropout=0.0, dropout=0.4, stddev=0.0, gain=1.0)
     config.data.update(encode_batch=256, augment=dict(flip=True, shift=0.08, zoom=0.1))
     config.model.update(
         item_scale=config.model.hash in ("ste", "tanh"),
@@ -228,24 +236,30 @@ def clothing(config):
     rates = dict(user=0.06, backbone=4e-3, visual=4e-3, text=4e-3, matching=0.06)
     config.optimizer.update(name="adamw", weight_decay=1e-4, rates=rates)
     config.schedule.update(name="cosine", warmup_steps=30)
-    # Words alone cannot tell why others like an outfit: hard negatives cost .017 there.
-    text_only = tuple(config.model.modalities) == ("text",)
     config.train.update(
         epochs=20,
         batch_size=512,
-        negatives="random_online" if text_only else "hard_online",
+        negatives="hard_online",
         ratio=16,
         hard_share=0.25,
         average_decay=0.99,
         log_steps=8,
         val_epochs=2,
     )
+    config.model.bits = bits or (1024 if text_only else 256)
+    if text_only:
+        # Few words, in vectors of length 1, which all categories share. They cannot
+        # tell why others like an outfit: hard negatives cost .017 of AUC.
+        config.train.negatives = "random_online"
+        config.model.single = True
+        config.model.text_head.gain = 8.0
+        config.loss.binary_share = 0.8 if config.model.hash == "ste" else 0.0
 
 
 def demo_overlay(config):
     """The sections that replace those of `config` when the demo stands in for data."""
     demo = config.copy_and_resolve_references()
-    clothing(demo)
+    clothing(demo, demo.model.bits)
     demo.train.epochs = 16
     return ConfigDict({key: demo[key] for key in SECTIONS})
 

@@ -23,6 +23,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 DATA, MODEL = "data", "model"
 # Processes say farewell to each other together; one that is missing has failed.
 _SHUTDOWN_SECONDS = 10
+_START_SECONDS = 300
 
 
 @contextlib.contextmanager
@@ -69,12 +70,18 @@ def together(
 
 
 def _initialize(coordinator: str, processes: int, process_id: int) -> None:
+    if processes and process_id == 0:
+        # If fewer come, jax ends this process with words about tasks and barriers.
+        print(
+            f"waiting for all {processes} processes, {_START_SECONDS} seconds at most",
+            file=sys.stderr,
+        )
     try:
-        # Fewer processes than that: jax ends this one after its 5 minutes.
         jax.distributed.initialize(
             coordinator or None,
             processes or None,
             None if process_id < 0 else process_id,
+            initialization_timeout=_START_SECONDS,
             shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
     except ValueError as error:
