@@ -2,8 +2,9 @@ r"""Whether the page learns: visitors with a hidden taste click, and what they a
 
     python benchmarks/learning.py --base BASE --judge JUDGE --root ../shared/data/clothing_outfits --variant 40
 
-BASE is the workdir of a network that never saw the visitors (of the first 32 users, as
-clothing_cold_start.py trains it), JUDGE that of one which knows them (of all 40). Stored
+BASE is the workdir of a network that never saw the visitors (of the first 32 users:
+base_0 in the --workdir of clothing_cold_start.py), JUDGE that of one which knows them (of
+all 40: the README's command for clothing_outfits, with a --workdir). Stored
 outfits are random ones of the test items. A visitor is one of the last 8 users, and likes
 the tenth of them that JUDGE scores highest for this user: chance is .1. Each visitor sees
 a page of 12, judges its first card, and gets the next page, 30 times; several draws of

@@ -334,11 +334,15 @@ def main() -> None:
         "--outfits", nargs="+", choices=SIZES, default=["1M", "10M"], help="how many"
     )
     parser.add_argument(
-        "--kinds", nargs="+", choices=("clustered", "random"), help="both by default"
+        "--kinds",
+        nargs="*",
+        choices=("clustered", "random"),
+        default=["clustered", "random"],
+        help="both by default",
     )
     parser.add_argument("--codes", type=Path, help="codes.safetensors of a run")
     arguments = parser.parse_args()
-    kinds = arguments.kinds or ["clustered", "random"]
+    kinds = arguments.kinds
     if arguments.codes is not None:
         kinds.append("learned")
     rows: list[harness.Row] = []

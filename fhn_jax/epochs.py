@@ -19,7 +19,7 @@ from fhn_jax import sharding
 from fhn_jax.data.batches import Batch, TrainBatches
 from fhn_jax.data.negatives import MAX_REDRAWS, NegativeSampler, no_negative_error
 from fhn_jax.schedule import Schedule
-from fhn_jax.train_state import Trainer, TrainState, compiler_options
+from fhn_jax.train_state import Trainer, TrainState
 
 Advance = tuple[Callable[[TrainState], tuple[TrainState, int]], int]
 
@@ -295,7 +295,7 @@ class DeviceEpochs:
         self.trainer, self.batches, self.most = trainer, batches, most
         self.sampler = DeviceSampler(batches.sampler)
         self._there = key, tables, self.sampler.tables
-        options: dict[str, Any] = {"compiler_options": compiler_options()}
+        options: dict[str, Any] = {}
         if trainer.mesh is not None:
             copies, state = sharding.everywhere(trainer.mesh), trainer.state_shardings
             self._there = sharding.place(trainer.mesh, self._there, copies)

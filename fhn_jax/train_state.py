@@ -151,18 +151,6 @@ def make_optimizer(
     )
 
 
-def compiler_options() -> dict[str, bool] | None:
-    """How XLA compiles a training step.
-
-    On a CPU its parts are put in the order that takes the least memory, not in one that
-    lets them run side by side: each uses all cores by itself. That saves AlexNet a
-    third of what a step needs beside the variables, and costs no time.
-    """
-    if jax.default_backend() != "cpu":
-        return None
-    return {"xla_cpu_enable_concurrency_optimized_scheduler": False}
-
-
 class Trainer:
     """A network, its optimiser and objective: makes states and steps.
 
@@ -238,9 +226,8 @@ class Trainer:
         return sharding.of_state(self.mesh, jax.eval_shape(self._start, self._params))
 
     def _jit_step(self):
-        options = compiler_options()
         if self.mesh is None:
-            return jax.jit(self.one_step, donate_argnums=0, compiler_options=options)
+            return jax.jit(self.one_step, donate_argnums=0)
         rows, copies = sharding.by_rows(self.mesh), sharding.everywhere(self.mesh)
         state = self.state_shardings
         return jax.jit(
@@ -248,7 +235,6 @@ class Trainer:
             donate_argnums=0,
             in_shardings=(state, copies, copies, copies, rows, rows, copies),
             out_shardings=state,
-            compiler_options=options,
         )
 
     def model(self, state: TrainState) -> FashionHashNet:
