@@ -127,6 +127,32 @@ def vse_loss(visual, text):
     return ((hinge.sum(1) - 2 * MARGIN) / (n - 1)).mean()
 
 
+def loss_of(network, users, latents):
+    """The loss of a batch.
+
+    Args:
+      users: [b].
+      latents: from `Network.forward`, of a positive and a negative a user.
+    """
+    latents = {name: z.float() for name, z in latents.items()}
+    z_user = network.user(users)[:, None, :]
+    relaxed = binary = 0.0
+    for z in latents.values():
+        z = z.reshape(CATEGORIES, len(users), 2, BITS)
+        relaxed = relaxed + network.score(z_user.clamp(-1, 1), z.clamp(-1, 1))
+        binary = binary + network.score(sign(z_user), sign(z))
+    rank, binary_rank = (
+        F.softplus((s[:, 1] - s[:, 0]) / len(latents)).mean() for s in (relaxed, binary)
+    )
+    loss = (1 - BINARY_SHARE) * rank + BINARY_SHARE * binary_rank
+    if len(latents) == 2:
+        visual, text = (
+            latents[m].reshape(-1, BITS).clamp(-1, 1) for m in ("visual", "text")
+        )
+        loss = loss + VSE_WEIGHT * vse_loss(visual, text)
+    return loss
+
+
 def make_step(
     inputs: Mapping[str, np.ndarray],
     batch: int,
@@ -173,23 +199,7 @@ def make_step(
         bfloat16 = torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16")
         with bfloat16:
             latents = network(prepared())
-        latents = {name: z.float() for name, z in latents.items()}
-        z_user = network.user(who)[:, None, :]
-        relaxed = binary = 0.0
-        for z in latents.values():
-            z = z.reshape(CATEGORIES, batch, 2, BITS)
-            relaxed = relaxed + network.score(z_user.clamp(-1, 1), z.clamp(-1, 1))
-            binary = binary + network.score(sign(z_user), sign(z))
-        rank, binary_rank = (
-            F.softplus((s[:, 1] - s[:, 0]) / len(latents)).mean()
-            for s in (relaxed, binary)
-        )
-        loss = (1 - BINARY_SHARE) * rank + BINARY_SHARE * binary_rank
-        if len(latents) == 2:
-            visual, text = (
-                latents[m].reshape(-1, BITS).clamp(-1, 1) for m in ("visual", "text")
-            )
-            loss = loss + VSE_WEIGHT * vse_loss(visual, text)
+        loss = loss_of(network, who, latents)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from random_codes import random_codes
+
+from fhn_jax.data.batches import Batch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -94,3 +98,70 @@ def test_the_step_of_a_small_batch_is_measured(tmp_path):
     values = {row["metric"]: row["value"] for row in rows}
     assert values["step"] > 0 and values["CPU time of a step"] > 0
     assert 0 < values["share of a matrix product's FLOP/s"] < 1.5
+
+
+def test_the_baseline_has_our_loss(harness):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    import plain_torch
+    import synthetic
+
+    batch, users, size = 2, 5, 224
+    network = synthetic.model(("visual", "text"), "alexnet", size, users)
+    for heads in network.heads.values():
+        for head in heads:
+            head.dropout = head.input_dropout = 0.0
+            # Latents of about 1, so that the relaxed scores count too.
+            head.out.kernel[...] = 20 * head.out.kernel[...]
+    network.user.embedding[...] = 50 * network.user.embedding[...]
+    trainer = synthetic.trainer(network, (2 * batch,) * 3)
+    theirs = plain_torch.Network(("visual", "text"), synthetic.TEXT_DIM, users).eval()
+    copied = {"user.weight": network.user.embedding}
+    for name, layer in (
+        *((f"backbone.layers.{i}", network.backbone.convolutions[n])
+          for n, i in enumerate((0, 3, 6, 8, 10))),
+        ("backbone.layers.13", network.backbone.fc6),
+        ("backbone.layers.15", network.backbone.fc7),
+        *((f"heads.visual.{c}.1", network.heads["visual"][c].hidden) for c in range(3)),
+        *((f"heads.visual.{c}.4", network.heads["visual"][c].out) for c in range(3)),
+        *((f"heads.text.{c}.0", network.heads["text"][c].hidden) for c in range(3)),
+        *((f"heads.text.{c}.3", network.heads["text"][c].out) for c in range(3)),
+    ):  # fmt: skip
+        copied[f"{name}.weight"] = layer.kernel
+        if layer.bias is not None:
+            copied[f"{name}.bias"] = layer.bias
+    state = theirs.state_dict()
+    for name, variable in copied.items():
+        value = np.array(variable[...])
+        if value.ndim == 4:
+            value = value.transpose(3, 2, 0, 1)
+        elif name == "backbone.layers.13.weight":
+            value = value.reshape(6, 6, 256, 4096).transpose(3, 2, 0, 1)
+        elif value.ndim == 2 and name != "user.weight":
+            value = value.T
+        state[name] = torch.from_numpy(value.reshape(state[name].shape).copy())
+    assert set(state) == {*copied, "matching.0", "matching.1"}
+    theirs.load_state_dict(state)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(6 * batch, size, size, 3)).astype(np.float32)
+    texts = rng.normal(size=(6 * batch, synthetic.TEXT_DIM)).astype(np.float32)
+    who = np.arange(batch, dtype=np.int32) % users
+    with torch.no_grad():
+        latents = theirs(
+            {
+                "visual": torch.from_numpy(images.transpose(0, 3, 1, 2).copy()),
+                "text": torch.from_numpy(texts),
+            }
+        )
+        expected = plain_torch.loss_of(theirs, torch.from_numpy(who).long(), latents)
+    rows = np.arange(2 * batch, dtype=np.int32).reshape(batch, 2, 1)
+    one = Batch(
+        users=who,
+        outfits=np.repeat(rows, 3, axis=2),
+        weights=np.ones(batch, np.float32),
+        items=np.arange(6 * batch, dtype=np.int32),
+        paired=np.ones(6 * batch, bool),
+    )
+    inputs = {"visual": jnp.asarray(images), "text": jnp.asarray(texts)}
+    one = jax.tree.map(jnp.asarray, one)
+    loss, _ = trainer._loss(jax.random.key(0), 1.0, one, inputs, trainer._params)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
