@@ -520,6 +520,10 @@ def compose(problem, scores, outfits, rounds):
     )
     for slot in free:
         state.low[slot] = 0
+    if len(free) == 2:
+        # It finds good outfits first by itself; a start would cost more.
+        _pairs_alone(problem, state, free[0], free[1])
+        return
     amount = np.zeros(c, np.int64)
     for slot in free:
         amount[slots[slot]] += 1
@@ -543,10 +547,6 @@ def compose(problem, scores, outfits, rounds):
             if amount[a] > 0 and amount[b] > 0:
                 tops[a, b] = _top_edge(problem, halves, a, b)
                 reached += amount[a] * amount[b] * tops[a, b]
-    if len(free) == 2:
-        # It finds good outfits first by itself; a start would cost more.
-        _pairs_alone(problem, state, free[0], free[1])
-        return
     _start_all(problem, state)
     for part in rounds:
         for a in range(c):
