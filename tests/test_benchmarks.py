@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from random_codes import random_codes
 
+from benchmarks import retrieval
 from fhn_jax.data.batches import Batch
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -61,9 +62,7 @@ def test_peak_memory_is_that_of_the_process_alone(harness):
     assert harness.apart(harness.peak_mebibytes) < harness.peak_mebibytes() - 200
 
 
-def test_clusteredness_is_1_for_copies_and_low_for_random_codes(harness):
-    import retrieval  # its folder is on the path beside the harness
-
+def test_clusteredness_is_1_for_copies_and_low_for_random_codes():
     codes = random_codes(counts=(3000, 3000, 3000), bits=64, modalities=("text",))
     assert 0.5 < retrieval.clusteredness(codes) < 0.8
     copies = tuple(packed[np.arange(3000) % 200] for packed in codes.items["text"])
