@@ -100,18 +100,7 @@ def main() -> None:
     parser.add_argument(
         "--items", nargs="+", type=int, default=[200, 2000, 20000], help="a category"
     )
-    parser.add_argument(
-        "--kinds",
-        nargs="*",
-        choices=("clustered", "random"),
-        default=["clustered", "random"],
-        help="both by default",
-    )
-    parser.add_argument("--codes", type=Path, help="codes.safetensors of a run")
-    arguments = parser.parse_args()
-    kinds = arguments.kinds
-    if arguments.codes is not None:
-        kinds.append("learned")
+    arguments, kinds = retrieval.parse(parser)
     rows: list[harness.Row] = []
     start = time.perf_counter()
     for kind in kinds:

@@ -14,6 +14,7 @@ Every answer of the index is compared with that of the plain scan. Wall times su
 when the machine has other work; CPU times stand beside them.
 """
 
+import argparse
 import tempfile
 import time
 from collections.abc import Sequence
@@ -327,24 +328,28 @@ def _faiss_rows(one, many, kind, outfits, queries, add) -> list[harness.Row]:
     return [harness.Row(many, f"{kind}: recall of faiss 8 bit", "", (float(recall),))]
 
 
+def parse(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
+    """Reads the command line, and from it the kinds of codes to measure."""
+    parser.add_argument(
+        "--kinds",
+        nargs="*",
+        choices=("clustered", "random"),
+        default=("clustered", "random"),
+        help="both by default; without a value those of --codes alone",
+    )
+    parser.add_argument("--codes", type=Path, help="codes.safetensors of a run")
+    arguments = parser.parse_args()
+    learned = [] if arguments.codes is None else ["learned"]
+    return arguments, [*arguments.kinds, *learned]
+
+
 def main() -> None:
     """Measures what the command line asks for."""
     parser = harness.parser(__doc__)
     parser.add_argument(
         "--outfits", nargs="+", choices=SIZES, default=["1M", "10M"], help="how many"
     )
-    parser.add_argument(
-        "--kinds",
-        nargs="*",
-        choices=("clustered", "random"),
-        default=["clustered", "random"],
-        help="both by default",
-    )
-    parser.add_argument("--codes", type=Path, help="codes.safetensors of a run")
-    arguments = parser.parse_args()
-    kinds = arguments.kinds
-    if arguments.codes is not None:
-        kinds.append("learned")
+    arguments, kinds = parse(parser)
     rows: list[harness.Row] = []
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -294,12 +294,12 @@ class DeviceEpochs:
             )
         self.trainer, self.batches, self.most = trainer, batches, most
         self.sampler = DeviceSampler(batches.sampler)
-        self._there = key, tables, self.sampler.tables
+        self._resident = key, tables, self.sampler.tables
         options: dict[str, Any] = {}
         if trainer.mesh is not None:
             copies, state = sharding.everywhere(trainer.mesh), trainer.state_shardings
-            self._there = sharding.place(trainer.mesh, self._there, copies)
-            options["in_shardings"] = (state, *[copies] * 6, copies)
+            self._resident = sharding.place(trainer.mesh, self._resident, copies)
+            options["in_shardings"] = (state, *[copies] * 7)
             options["out_shardings"] = (state, copies, copies)
         self._run = jax.jit(self._steps, donate_argnums=0, **options)
 
@@ -319,7 +319,7 @@ class DeviceEpochs:
         def advance(state: TrainState, last: int) -> tuple[TrainState, int]:
             state, images, drawn = self._run(
                 state, np.float32(beta), np.array(rates, np.float32),
-                rows, weights, np.int32(epoch), np.int32(last), self._there,
+                rows, weights, np.int32(epoch), np.int32(last), self._resident,
             )  # fmt: skip
             if not bool(drawn):
                 raise no_negative_error()
@@ -329,8 +329,8 @@ class DeviceEpochs:
             step = min(step - step % self.most + self.most, end)
             yield functools.partial(advance, last=step), step
 
-    def _steps(self, state, beta, rates, rows, weights, epoch, last, there):
-        key, tables, draws = there
+    def _steps(self, state, beta, rates, rows, weights, epoch, last, resident):
+        key, tables, draws = resident
         first = epoch * rows.shape[0]
 
         def step(carry):

@@ -204,6 +204,24 @@ def test_a_config_read_from_json_is_the_same(name, arg):
     assert build.config_hash(again) == build.config_hash(config)
 
 
+@pytest.mark.parametrize(
+    ("name", "arg", "bits", "single"),
+    [
+        ("text_t3", "clothing", 1024, True),
+        ("text_t3", "clothing,bits=64", 64, True),
+        ("vse_t3", "clothing", 256, False),
+        ("t3", "clothing", 256, False),
+        ("text_t3", None, 128, False),
+    ],
+)
+def test_text_alone_has_settings_of_its_own_on_small_data(name, arg, bits, single):
+    config = load(name, arg)
+    assert (config.model.bits, config.model.single) == (bits, single)
+    assert config.model.text_head.gain == (8.0 if single else 1.0)
+    # The demo has as many bits as were asked for.
+    assert config.demo.model.bits == bits
+
+
 def test_the_hash_is_of_what_decides_the_result():
     config = load("vse_t3")
     before = build.config_hash(config)

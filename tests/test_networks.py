@@ -173,6 +173,15 @@ def test_weights_start_with_the_deviation_asked_for():
     assert np.std(head.out.kernel[...]) == pytest.approx((1 / 300) ** 0.5, rel=0.05)
 
 
+@pytest.mark.parametrize("stddev", [0.01, 0.0])
+def test_the_gain_is_that_of_the_hidden_layer_alone(stddev):
+    one, eight = (make_head(stddev=stddev, gain=gain) for gain in (1.0, 8.0))
+    np.testing.assert_allclose(
+        eight.hidden.kernel[...], 8 * one.hidden.kernel[...], rtol=1e-6
+    )
+    np.testing.assert_array_equal(eight.out.kernel[...], one.out.kernel[...])
+
+
 def test_user_latents_are_rows_of_the_embedding():
     encoder = UserEncoder(9, 16, rngs=nnx.Rngs(0))
     got = encoder(jnp.array([3, 0, 3]))

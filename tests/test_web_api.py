@@ -388,6 +388,19 @@ def test_html_in_a_title_stays_text(app):
     assert answer.json()["items"][0]["title"] == EVIL
 
 
+@pytest.mark.parametrize(
+    ("alphabet", "latents", "bits"),
+    [("pm1", [-0.1, 0.0, 0.4], [0, 1, 1]), ("01", [0.4, 0.5, 0.6], [0, 0, 1])],
+)
+def test_the_bits_of_a_visitor_are_those_of_the_hash_layers(
+    app, monkeypatch, alphabet, latents, bits
+):
+    recommender = app.state.service.recommender
+    codes = dataclasses.replace(recommender.codes, alphabet=alphabet)
+    monkeypatch.setattr(recommender, "codes", codes)
+    assert recommender.bits(np.array(latents, np.float32)) == bits
+
+
 def test_similar_items_share_the_most_bits(app, codes):
     found = ok(program(app).get(f"{API}/items/top/3/similar?k=60"))["items"]
     signs = np.concatenate([codes.to_numpy()[m][0] for m in codes.modalities], axis=1)

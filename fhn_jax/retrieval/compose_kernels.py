@@ -528,9 +528,9 @@ def compose(problem, scores, outfits, rounds):
     for slot in free:
         amount[slots[slot]] += 1
     num_edges = np.int64(0)
-    # Each affinity's share in an edge, of the best of each cluster.
+    # What an affinity counts in an edge, and the best one of each cluster so counted.
     share = np.zeros(c, np.int64)
-    halves = np.zeros(num_clusters, np.int64)
+    counted = np.zeros(num_clusters, np.int64)
     for category in range(c):
         if 0 < amount[category] < len(free):
             share[category] = WHOLE // (len(free) - amount[category])
@@ -538,14 +538,14 @@ def compose(problem, scores, outfits, rounds):
         for p in range(
             problem.first_cluster[category], problem.first_cluster[category + 1]
         ):
-            halves[p] = share[category] * problem.best[p]
+            counted[p] = share[category] * problem.best[p]
     num_edges //= 2
     tops = np.full((c, c), 64 * NONE)
     reached = np.int64(0)
     for a in range(c):
         for b in range(a + 1, c):
             if amount[a] > 0 and amount[b] > 0:
-                tops[a, b] = _top_edge(problem, halves, a, b)
+                tops[a, b] = _top_edge(problem, counted, a, b)
                 reached += amount[a] * amount[b] * tops[a, b]
     _start_all(problem, state)
     for part in rounds:
@@ -560,7 +560,7 @@ def compose(problem, scores, outfits, rounds):
                     threshold -= 1  # the division may round
                 elif part < 1:
                     continue
-                _edges(problem, state, a, b, share, halves, threshold)
+                _edges(problem, state, a, b, share, counted, threshold)
 
 
 @_jit
@@ -635,45 +635,45 @@ def _start_all(problem, state):
 
 @_jit
 @typing.no_type_check
-def _top_edge(problem, halves, a, b):
+def _top_edge(problem, counted, a, b):
     """The largest bound of an edge of two categories."""
     first, last = problem.first_cluster[a], problem.first_cluster[a + 1]
     ceiling = np.int64(64 * NONE)
     for q in range(problem.first_cluster[b], problem.first_cluster[b + 1]):
-        ceiling = max(ceiling, halves[q])
+        ceiling = max(ceiling, counted[q])
     best = first
     for p in range(first, last):
-        if halves[p] + WHOLE * problem.largest[p, b] > (
-            halves[best] + WHOLE * problem.largest[best, b]
+        if counted[p] + WHOLE * problem.largest[p, b] > (
+            counted[best] + WHOLE * problem.largest[best, b]
         ):
             best = p
-    top = _row_top(problem, halves, best, b)
+    top = _row_top(problem, counted, best, b)
     for p in range(first, last):
-        if halves[p] + WHOLE * problem.largest[p, b] + ceiling > top:
-            top = max(top, _row_top(problem, halves, p, b))
+        if counted[p] + WHOLE * problem.largest[p, b] + ceiling > top:
+            top = max(top, _row_top(problem, counted, p, b))
     return top
 
 
 @_inlined
 @typing.no_type_check
-def _row_top(problem, halves, p, b):
+def _row_top(problem, counted, p, b):
     """The largest bound of an edge of a cluster with one of category b."""
     first, last = problem.first_cluster[b], problem.first_cluster[b + 1]
-    return halves[p] + _largest_edge(halves[first:last], problem.pairs[p, first:last])
+    return counted[p] + _largest_edge(counted[first:last], problem.pairs[p, first:last])
 
 
 @_jit
 @typing.no_type_check
-def _largest_edge(halves, pairs):
+def _largest_edge(counted, pairs):
     largest = np.int64(64 * NONE)
-    for q in range(len(halves)):
-        largest = max(largest, halves[q] + WHOLE * np.int64(pairs[q]))
+    for q in range(len(counted)):
+        largest = max(largest, counted[q] + WHOLE * np.int64(pairs[q]))
     return largest
 
 
 @_jit
 @typing.no_type_check
-def _edges(problem, state, a, b, share, halves, threshold):
+def _edges(problem, state, a, b, share, counted, threshold):
     """Completes all edges of two categories that reach a threshold."""
     slots, free = problem.slots, problem.free
     slot_a, slot_b = -1, -1
@@ -686,15 +686,15 @@ def _edges(problem, state, a, b, share, halves, threshold):
             slot_b = slot
     rest = free[(free != slot_a) & (free != slot_b)]
     first, last = problem.first_cluster[b], problem.first_cluster[b + 1]
-    ceiling = halves[first:last].max()
+    ceiling = counted[first:last].max()
     for p in range(problem.first_cluster[a], problem.first_cluster[a + 1]):
-        largest = halves[p] + WHOLE * problem.largest[p, b]
+        largest = counted[p] + WHOLE * problem.largest[p, b]
         if problem.best[p] <= NONE or largest + ceiling < threshold:
             continue
-        if _row_top(problem, halves, p, b) < threshold:
+        if _row_top(problem, counted, p, b) < threshold:
             continue
         for q in range(first, last):
-            edge = halves[p] + halves[q] + WHOLE * np.int64(problem.pairs[p, q])
+            edge = counted[p] + counted[q] + WHOLE * np.int64(problem.pairs[p, q])
             if edge < threshold or problem.best[q] <= NONE:
                 continue
             more = _rest_bound(problem, rest, a, p, b, q)

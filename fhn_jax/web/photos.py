@@ -113,11 +113,11 @@ class PhotoEncoder:
         if not self._turn.acquire(timeout=_SECONDS):
             raise TimeoutError("too many photos are being read; try again later")
         try:
-            return self._encode(data, category)
+            return self._encode_apart(data, category)
         finally:
             self._turn.release()
 
-    def _encode(self, data: bytes, category: int) -> Photo:
+    def _encode_apart(self, data: bytes, category: int) -> Photo:
         if self._pool is None:
             self._pool = concurrent.futures.ProcessPoolExecutor(
                 1,

@@ -247,17 +247,30 @@ class Recommender:
           candidates: category -> items to choose from; without an entry all, unless
             there are photos of it. An empty entry fixes the category's photo.
           photos: category -> ids and codes.
-          diversity: as `Composer.compose`, for photos too; greedily.
+          diversity: as `Composer.compose`, where every photo is fixed.
         Returns:
           outfits in which the item of a photo is -id.
+        Raises:
+          ValueError: diversity with photos to choose from; or as `Composer.compose`.
         """
         names = [name for name in photos if name not in fixed]
+        choices = [
+            {n: photo for n, photo in zip(names, choice, strict=True) if photo}
+            for choice in itertools.product(*([None, *photos[name]] for name in names))
+        ]
+        # Without those that leave out a category of which there are photos alone.
+        choices = [
+            worn
+            for worn in choices
+            if all(n in worn or candidates.get(n) for n in names)
+        ]
+        if diversity is not None and len(choices) > 1:
+            raise ValueError(
+                "diversity is not to be had with photos to choose from; expected null, "
+                "or a fixed photo"
+            )
         found: list[Suggestion] = []
-        for choice in itertools.product(*([None, *photos[name]] for name in names)):
-            worn = {n: p for n, p in zip(names, choice, strict=True) if p is not None}
-            # A category of which there are photos alone.
-            if any(n not in worn and not candidates.get(n) for n in names):
-                continue
+        for worn in choices:
             outfits, _ = self.compose(
                 latents,
                 k,
@@ -274,23 +287,7 @@ class Recommender:
                 )
                 found.append(dataclasses.replace(outfit, items=items))
         found.sort(key=lambda outfit: (-outfit.score, outfit.items))
-        if diversity is not None:
-            held = {(n, i) for n, ids in fixed.items() for i in ids}
-            held |= {(n, -photos[n][0][0]) for n in names if candidates.get(n) == []}
-            found = self._within(found, diversity, held)
         return found[:k]
-
-    def _within(self, found, limit: int, held) -> list[Suggestion]:
-        """Outfits taken in their order; none but held items are in more than `limit`."""
-        uses: Counter = Counter()
-        kept = []
-        for outfit in found:
-            named = zip(self.codes.slots, outfit.items, strict=True)
-            own = {(self.codes.categories[c], i) for c, i in named} - held
-            if all(uses[item] < limit for item in own):
-                uses.update(own)
-                kept.append(outfit)
-        return kept
 
     def prepare_composing(self) -> None:
         """Makes and loads what the first `compose` would wait for."""
