@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fhn_jax.models.alexnet import AlexNet, max_pool, pad_to, patches
+from fhn_jax.models.alexnet import AlexNet, pad_to, patches
 from fhn_jax.models.encoders import Head, UserEncoder, make_backbone
 from fhn_jax.models.fashion_hash_net import (
     FashionHashNet,
@@ -36,11 +36,6 @@ def features_shape(name, size):
 
 
 # Parts of the backbones
-
-
-def test_max_pool_leaves_out_incomplete_windows():
-    x = jnp.arange(36.0).reshape(1, 6, 6, 1)
-    assert max_pool(x)[0, :, :, 0].tolist() == [[14.0, 16.0], [26.0, 28.0]]
 
 
 def test_patches_times_a_kernel_is_a_convolution():

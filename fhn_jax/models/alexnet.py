@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from fhn_jax.models.spatial import convolution, max_pool
+
 # (features, kernel, stride, padding, max-pool after it)
 _CONVOLUTIONS = (
     (64, 11, 4, 2, True),
@@ -15,14 +17,6 @@ _CONVOLUTIONS = (
 )
 _FC6_KERNEL = 6
 MIN_SIZE = 63
-
-
-def max_pool(
-    x: Float[Array, "n h w f"], window: int = 3, padding: int = 0
-) -> Float[Array, "n h2 w2 f"]:
-    """Max-pooling of stride 2; incomplete windows are left out."""
-    pads = ((padding, padding), (padding, padding))
-    return nnx.max_pool(x, (window, window), strides=(2, 2), padding=pads)
 
 
 def patches(x: Float[Array, "n h w f"], kernel: int) -> Float[Array, "n h2 w2 p"]:
@@ -70,11 +64,11 @@ class AlexNet(nnx.Module):
         self.convolutions = nnx.List([])
         for features, kernel, stride, padding, _ in _CONVOLUTIONS:
             self.convolutions.append(
-                nnx.Conv(
+                convolution(
                     channels,
                     features,
-                    (kernel, kernel),
-                    strides=stride,
+                    kernel,
+                    stride=stride,
                     padding=padding,
                     kernel_init=nnx.initializers.he_normal(),
                     rngs=rngs,
@@ -114,9 +108,8 @@ class AlexNet(nnx.Module):
     def convolve(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h2 w2 256"]:
         """The last pooled map of convolutions."""
         x = images
-        for convolution, (*_, pool) in zip(
-            self.convolutions, _CONVOLUTIONS, strict=True
-        ):
-            x = jax.nn.relu(convolution(x))
-            x = max_pool(x) if pool else x
+        for layer, (*_, pool) in zip(self.convolutions, _CONVOLUTIONS, strict=True):
+            x = layer(x)
+            # The largest, then its ReLU, is the same and leaves less to keep.
+            x = jax.nn.relu(max_pool(x) if pool else x)
         return x

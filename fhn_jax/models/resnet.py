@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fhn_jax.models.alexnet import max_pool
+from fhn_jax.models.spatial import convolution, max_pool
 
 # name: (blocks of each stage, bottleneck)
 DEPTHS = {
@@ -31,11 +31,11 @@ def _he_fan_out(key, shape, dtype=jnp.float32):
 
 
 def _conv(inputs, outputs, kernel, stride, rngs):
-    return nnx.Conv(
+    return convolution(
         inputs,
         outputs,
-        (kernel, kernel),
-        strides=stride,
+        kernel,
+        stride=stride,
         padding=kernel // 2,
         use_bias=False,
         kernel_init=_he_fan_out,
@@ -110,10 +110,10 @@ class Block(nnx.Module):
         if self.shortcut is not None:
             residual = self.shortcut_norm(self.shortcut(x))
         pairs = list(zip(self.convolutions, self.norms, strict=True))
-        for convolution, norm in pairs[:-1]:
-            x = jax.nn.relu(norm(convolution(x)))
-        convolution, norm = pairs[-1]
-        return jax.nn.relu(norm(convolution(x)) + residual)
+        for layer, norm in pairs[:-1]:
+            x = jax.nn.relu(norm(layer(x)))
+        layer, norm = pairs[-1]
+        return jax.nn.relu(norm(layer(x)) + residual)
 
 
 class ResNet(nnx.Module):
@@ -168,8 +168,8 @@ class ResNet(nnx.Module):
 
     def stem_map(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h2 w2 64"]:
         """The map after the first pooling."""
-        x = jax.nn.relu(self.stem_norm(self.stem(images)))
-        return max_pool(x, padding=1)
+        # The largest, then its ReLU, is the same and leaves less to keep.
+        return jax.nn.relu(max_pool(self.stem_norm(self.stem(images)), padding=1))
 
 
 def perceptual(images: Float[Array, "n h w 3"]) -> Float[Array, "n h w 4"]:
