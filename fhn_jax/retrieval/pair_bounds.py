@@ -99,7 +99,8 @@ class PairBounds:
             # scaled codes are rounded once a modality.
             terms = vectors[0].shape[1] + 4
             margin = largest * terms * 2.0**-23 + len(tables.codes.modalities) / factor
-        weighted = [v * np.tile(weights, _modalities(tables)) for v in vectors]
+        weights = np.tile(weights, _modalities(tables)).astype(np.float32)
+        weighted = [v * weights for v in vectors]
         for a in range(c):
             for b in range(a + 1, c):
                 if num[a] and num[b]:
@@ -188,15 +189,20 @@ class PairBounds:
         first_b, last_b = self.first_cluster[b : b + 2]
         edges_a = self.clusters[first_a : last_a + 1] - starts[a]
         edges_b = self.clusters[first_b:last_b] - starts[b]
+        largest = max(_ROWS, int(np.diff(edges_a).max()))
+        # Written again and again: fresh memory would take as long as the product.
+        memory = np.empty((largest, len(weighted_b)), np.float32)
         begin = 0
         while begin < len(edges_a) - 1:
             end = int(np.searchsorted(edges_a, edges_a[begin] + _ROWS, "right")) - 1
             end = max(end, begin + 1)
-            rows = slice(edges_a[begin], edges_a[end])
-            sums = vectors_a[rows] @ weighted_b.T
-            of_a[rows] = units(np.maximum.reduceat(sums, edges_b, axis=1))
-            by_cluster = edges_a[begin:end] - edges_a[begin]
-            of_b[:, begin:end] = units(np.maximum.reduceat(sums, by_cluster, axis=0)).T
+            first, last = edges_a[[begin, end]]
+            sums = memory[: last - first]
+            np.matmul(vectors_a[first:last], weighted_b.T, out=sums)
+            of_a[first:last] = units(np.maximum.reduceat(sums, edges_b, axis=1))
+            for cluster in range(begin, end):
+                rows = slice(*(edges_a[cluster : cluster + 2] - first))
+                of_b[:, cluster] = units(sums[rows].max(axis=0))
             begin = end
         pairs = np.maximum.reduceat(of_a, edges_a[:-1], axis=0)
         self.pairs[first_a:last_a, first_b:last_b] = pairs
