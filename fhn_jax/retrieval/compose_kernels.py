@@ -12,7 +12,7 @@ import typing
 
 import numpy as np
 
-from fhn_jax.retrieval.kernels import _inlined, _jit, pair
+from fhn_jax.retrieval.kernels import _borrowing, _inlined, _jit, pair
 
 # Below any score: an item that may not be used, or a place that is not yet taken.
 NONE = -(2**50)
@@ -71,6 +71,10 @@ class State(typing.NamedTuple):
       row: int64 [s], for passing an outfit on.
       reach: int64 [s, clusters], bounds by cluster for each open slot.
       found: int64 [2], score and position of the best that `_complete_one` saw.
+      promise: int64 [clusters], bounds of what the clusters of one category lead to.
+      rest: int64 [s], room for the slots that an edge leaves open.
+      others, bounds: int64 [largest cluster], room for items of a cluster, and what
+        they have with another one at most.
     """
 
     scores: np.ndarray
@@ -80,9 +84,13 @@ class State(typing.NamedTuple):
     row: np.ndarray
     reach: np.ndarray
     found: np.ndarray
+    promise: np.ndarray
+    rest: np.ndarray
+    others: np.ndarray
+    bounds: np.ndarray
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _sort_row(slots, low, row):
     """Puts `low` into `row`, items of one category in rising order."""
@@ -96,7 +104,7 @@ def _sort_row(slots, low, row):
                     row[slot], row[other] = row[other], row[slot]
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _before(row, outfit):
     """Whether a row comes before an outfit, among equal scores."""
@@ -106,7 +114,7 @@ def _before(row, outfit):
     return False
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _wins_tie(slots, low, row, outfits):
     """Whether the outfit `low` comes before the last of the best, of equal score."""
@@ -124,7 +132,7 @@ def _hopeful(problem, state, bound):
     return _wins_tie(problem.slots, state.low, state.row, state.outfits)
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _insert(problem, state, score):
     """Takes the outfit `low` into the best, unless it is there already."""
@@ -175,12 +183,14 @@ def _pair(problem, a, b):
 @_inlined
 @typing.no_type_check
 def _set_reach(problem, state, slot):
-    """Bounds what each cluster adds in `slot` to the chosen; returns the best one."""
+    """Bounds what each cluster adds in `slot` to the chosen."""
     category = problem.slots[slot]
     first = problem.first_cluster[category]
     count = problem.first_cluster[category + 1] - first
     reach = state.reach[slot][:count]
-    reach[:] = problem.best[first : first + count]
+    best = problem.best[first : first + count]
+    for q in range(count):
+        reach[q] = best[q]
     for other in problem.free:
         position = state.chosen[other]
         if position >= 0 and problem.slots[other] != category:
@@ -189,11 +199,26 @@ def _set_reach(problem, state, slot):
             bounds = problem.items[begin : begin + count]
             for q in range(count):
                 reach[q] += bounds[q]
-    top = 0
-    for q in range(count):
-        if reach[q] > reach[top]:
-            top = q
-    return top
+    return reach
+
+
+@_borrowing
+@typing.no_type_check
+def _largest(values):
+    # Two loops: compilers make vector instructions of the first one.
+    largest = values[0]
+    for value in values:
+        largest = max(largest, value)
+    return largest
+
+
+@_borrowing
+@typing.no_type_check
+def _place_of(value, values):
+    for place in range(len(values)):
+        if values[place] == value:
+            return place
+    return -1
 
 
 @_inlined
@@ -206,7 +231,7 @@ def _bound_of(problem, state, other, category, cluster):
     ]
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _exactly(problem, state, slot, position, cluster, value, more):
     """Adds up the pairs of an item with the chosen, while it is hopeful.
@@ -233,7 +258,7 @@ def _exactly(problem, state, slot, position, cluster, value, more):
     return True, value
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _complete_one(problem, state, slot, total):
     """Takes the best outfits of the chosen items and any item in `slot`.
@@ -241,26 +266,21 @@ def _complete_one(problem, state, slot, total):
     Args:
       total: the score of the chosen items.
     """
-    category = problem.slots[slot]
-    first = problem.first_cluster[category]
-    count = problem.first_cluster[category + 1] - first
-    top = _set_reach(problem, state, slot)
-    reach = state.reach[slot]
+    first = problem.first_cluster[problem.slots[slot]]
+    reach = _set_reach(problem, state, slot)
     state.found[0] = NONE
-    for number in range(-1, count):
-        # The best cluster first, since what it holds spares looks at others.
-        if number == top:
-            continue
-        q = top if number < 0 else number
-        if total + reach[q] < state.scores[-1]:
-            continue
+    # Clusters by falling bound: what the first ones hold spares looks at the others.
+    while True:
+        most = _largest(reach)
+        if total + most < state.scores[-1] or most <= NONE // 2:
+            break
+        q = _place_of(most, reach)
+        reach[q] = 4 * NONE
         cluster = first + q
         state.low[slot] = problem.lowest[cluster]
-        if problem.best[cluster] <= NONE or not _hopeful(
-            problem, state, total + reach[q]
-        ):
+        if not _hopeful(problem, state, total + most):
             continue
-        most = total + reach[q] - problem.best[cluster]
+        most += total - problem.best[cluster]
         for position in range(problem.clusters[cluster], problem.clusters[cluster + 1]):
             affinity = problem.affinities[position]
             if affinity <= NONE or most + affinity < state.scores[-1]:
@@ -283,7 +303,7 @@ def _complete_one(problem, state, slot, total):
     state.low[slot] = 0
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _complete_two(problem, state, slot, other, total):
     """As `_complete_one`, for two open slots."""
@@ -292,9 +312,10 @@ def _complete_two(problem, state, slot, other, total):
     count = problem.first_cluster[category + 1] - first
     first_other = problem.first_cluster[second]
     count_other = problem.first_cluster[second + 1] - first_other
-    top = _set_reach(problem, state, slot)
-    top_other = _set_reach(problem, state, other)
-    reach, reach_other = state.reach[slot], state.reach[other]
+    reach = _set_reach(problem, state, slot)
+    reach_other = _set_reach(problem, state, other)
+    most_other = _largest(reach_other)
+    top = _place_of(_largest(reach), reach)
     for number in range(-1, count):
         if number == top:
             continue
@@ -302,7 +323,7 @@ def _complete_two(problem, state, slot, other, total):
         cluster = first + q
         if problem.best[cluster] <= NONE:
             continue
-        more = reach_other[top_other]
+        more = most_other
         if category != second:
             more = np.int64(4 * NONE)
             for r in range(count_other):
@@ -333,7 +354,7 @@ def _complete_two(problem, state, slot, other, total):
     state.low[slot] = 0
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _complete(problem, state, rest, total):
     """Takes the best outfits with the chosen items; `rest` are the open slots."""
@@ -346,7 +367,7 @@ def _complete(problem, state, rest, total):
         _complete_two(problem, state, rest[0], rest[1], total)
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _start(problem, state, cluster):
     """Looks for a good outfit, with an item of `cluster` in the first free slot.
@@ -360,8 +381,9 @@ def _start(problem, state, cluster):
         state.low[slot] = 0
     for number, slot in enumerate(free):
         if number > 0:
-            top = _set_reach(problem, state, slot)
-            cluster = problem.first_cluster[problem.slots[slot]] + top
+            reach = _set_reach(problem, state, slot)
+            cluster = problem.first_cluster[problem.slots[slot]]
+            cluster += _place_of(_largest(reach), reach)
         best, best_value = -1, np.int64(4 * NONE)
         for position in range(problem.clusters[cluster], problem.clusters[cluster + 1]):
             value = problem.affinities[position]
@@ -391,7 +413,7 @@ def _start(problem, state, cluster):
         state.low[slot] = problem.ids[before]
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _score(problem, state):
     """The score of the chosen items."""
@@ -457,7 +479,7 @@ def _rest_bound_of_item(problem, rest, category_a, i, category_b, cluster_b):
 # Over slices counted from 0, so that compilers make vector instructions of these loops.
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _largest_sum(some, others):
     largest = np.int64(4 * NONE)
@@ -466,7 +488,7 @@ def _largest_sum(some, others):
     return largest
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _largest_sum_of_three(some, others, more):
     largest = np.int64(4 * NONE)
@@ -486,7 +508,7 @@ def _rest_pairs(problem, rest):
     return np.int64(0)
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _largest_pair(problem, one, two):
     largest = np.int32(-(2**31))
@@ -509,6 +531,9 @@ def compose(problem, scores, outfits, rounds):
     slots, free = problem.slots, problem.free
     s, c = len(slots), len(problem.first_cluster) - 1
     num_clusters = len(problem.clusters) - 1
+    largest = 0
+    for p in range(num_clusters):
+        largest = max(largest, problem.clusters[p + 1] - problem.clusters[p])
     state = State(
         scores,
         outfits,
@@ -517,12 +542,21 @@ def compose(problem, scores, outfits, rounds):
         np.empty(s, np.int64),
         np.empty((s, num_clusters), np.int64),
         np.empty(2, np.int64),
+        np.empty(num_clusters, np.int64),
+        np.empty(s, np.int64),
+        np.empty(largest, np.int64),
+        np.empty(largest, np.int64),
     )
     for slot in free:
         state.low[slot] = 0
     if len(free) == 2:
         # It finds good outfits first by itself; a start would cost more.
-        _pairs_alone(problem, state, free[0], free[1])
+        _promise_pairs(problem, state, slots[free[0]], slots[free[1]])
+        first, last = problem.first_cluster[slots[free[0]] :][:2]
+        mosts, best = state.promise[: last - first], problem.best[first:last]
+        # The best clusters first: the k-th best score then soon rules out the others.
+        order = np.argsort(-(best + mosts))
+        _pairs_alone(problem, state, free[0], free[1], mosts, order)
         return
     amount = np.zeros(c, np.int64)
     for slot in free:
@@ -563,25 +597,35 @@ def compose(problem, scores, outfits, rounds):
                 _edges(problem, state, a, b, share, counted, threshold)
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
-def _pairs_alone(problem, state, slot, other):
+def _promise_pairs(problem, state, a, b):
+    """What an item of category b adds at most to each cluster of category a."""
+    first_a, last_a = problem.first_cluster[a], problem.first_cluster[a + 1]
+    first_b, last_b = problem.first_cluster[b], problem.first_cluster[b + 1]
+    best = problem.best[first_b:last_b]
+    for p in range(first_a, last_a):
+        pairs = problem.pairs[p, first_b:last_b]
+        state.promise[p - first_a] = _largest_sum(best, pairs)
+
+
+@_borrowing
+@typing.no_type_check
+def _pairs_alone(problem, state, slot, other, mosts, order):
     """Takes the best outfits where two slots of different categories are all to fill.
 
     There is one edge, so no threshold is needed but the k-th best score. The bounds of
     an item with all clusters lie side by side.
+
+    Args:
+      mosts: what an item in `other` adds at most to each cluster.
+      order: in which clusters are looked at.
     """
     a, b = problem.slots[slot], problem.slots[other]
+    first_a = problem.first_cluster[a]
     first_b, last_b = problem.first_cluster[b], problem.first_cluster[b + 1]
     state.chosen[slot] = state.chosen[other] = -1
-    first_a, last_a = problem.first_cluster[a], problem.first_cluster[a + 1]
-    mosts = np.full(last_a - first_a, 4 * NONE)
-    for p in range(first_a, last_a):
-        for q in range(first_b, last_b):
-            most = problem.best[q] + problem.pairs[p, q]
-            mosts[p - first_a] = max(mosts[p - first_a], most)
-    # The best clusters first: the k-th best score then soon rules out the others.
-    for number in np.argsort(-(problem.best[first_a:last_a] + mosts)):
+    for number in order:
         p, most = first_a + number, mosts[number]
         if problem.best[p] + most < state.scores[-1] or problem.best[p] <= NONE:
             continue
@@ -612,28 +656,29 @@ def _pairs_alone(problem, state, slot, other):
     state.low[slot] = state.low[other] = 0
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _start_all(problem, state):
     """Starts from the clusters with the best bounds."""
     category = problem.slots[problem.free[0]]
     first = problem.first_cluster[category]
     count = problem.first_cluster[category + 1] - first
-    bounds = np.zeros(count, np.int64)
+    promise = state.promise[:count]
     for p in range(count):
-        bounds[p] = problem.best[first + p]
+        promise[p] = problem.best[first + p]
         for slot in problem.free[1:]:
             if problem.slots[slot] != category:
-                bounds[p] += problem.largest[first + p, problem.slots[slot]]
+                promise[p] += problem.largest[first + p, problem.slots[slot]]
     for _ in range(min(STARTS, count)):
-        top = np.argmax(bounds)
-        if bounds[top] <= NONE // 2:
+        most = _largest(promise)
+        if most <= NONE // 2:
             break
-        bounds[top] = 64 * NONE
+        top = _place_of(most, promise)
+        promise[top] = 64 * NONE
         _start(problem, state, first + top)
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _top_edge(problem, counted, a, b):
     """The largest bound of an edge of two categories."""
@@ -662,7 +707,7 @@ def _row_top(problem, counted, p, b):
     return counted[p] + _largest_edge(counted[first:last], problem.pairs[p, first:last])
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _largest_edge(counted, pairs):
     largest = np.int64(64 * NONE)
@@ -671,7 +716,7 @@ def _largest_edge(counted, pairs):
     return largest
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _edges(problem, state, a, b, share, counted, threshold):
     """Completes all edges of two categories that reach a threshold."""
@@ -684,9 +729,14 @@ def _edges(problem, state, a, b, share, counted, threshold):
             slot_a = slot
         if slot_b < 0 and slots[slot] == b:
             slot_b = slot
-    rest = free[(free != slot_a) & (free != slot_b)]
+    count = 0
+    for slot in free:
+        if slot != slot_a and slot != slot_b:
+            state.rest[count] = slot
+            count += 1
+    rest = state.rest[:count]
     first, last = problem.first_cluster[b], problem.first_cluster[b + 1]
-    ceiling = counted[first:last].max()
+    ceiling = _largest(counted[first:last])
     for p in range(problem.first_cluster[a], problem.first_cluster[a + 1]):
         largest = counted[p] + WHOLE * problem.largest[p, b]
         if problem.best[p] <= NONE or largest + ceiling < threshold:
@@ -716,7 +766,7 @@ def _edges(problem, state, a, b, share, counted, threshold):
     state.low[slot_a] = state.low[slot_b] = 0
 
 
-@_jit
+@_borrowing
 @typing.no_type_check
 def _block(problem, state, pair_of_slots, clusters, shares, threshold, rest, more):
     """Completes the edges between two clusters; `more` bounds what the rest adds."""
@@ -726,8 +776,7 @@ def _block(problem, state, pair_of_slots, clusters, shares, threshold, rest, mor
     a, b = problem.slots[slot_a], problem.slots[slot_b]
     affinities, best = problem.affinities, problem.best
     first = problem.clusters[q]
-    others = np.empty(problem.clusters[q + 1] - first, np.int64)
-    bounds = np.empty(len(others), np.int64)
+    others, bounds = state.others, state.bounds
     count = 0
     # What the clusters allow is compared first: it lies at hand, the bounds of an item
     # lie far from those of the next one.
