@@ -76,6 +76,22 @@ def test_compiled_and_numpy_loops_agree_bit_for_bit(changes, monkeypatch):
     np.testing.assert_array_equal(*found)
 
 
+def test_loops_compile_where_numba_always_counts_references(monkeypatch):
+    if kernels.numba is None:
+        pytest.skip("numba is not installed")
+
+    def njit(**options):
+        if "_nrt" in options:
+            raise KeyError("Unrecognized options: _nrt")
+        return lambda loop: (loop, options)
+
+    def loop():
+        pass
+
+    monkeypatch.setattr(kernels.numba, "njit", njit)
+    assert kernels._borrowing(loop) == (loop, {"cache": True, "nogil": True})
+
+
 @pytest.mark.parametrize("alphabet", ["pm1", "01"])
 @pytest.mark.parametrize("slots", [(0, 1, 2), (0, 0, 1, 2)])
 def test_outfits_that_tie_on_paper_tie(way, alphabet, slots):
