@@ -2,7 +2,7 @@
 
 Everything here is whole numbers (or products of them that float64 holds exactly), so
 both ways give the same answers, bit for bit. What other modules call takes arrays and
-picks the way; what carries `_jit` is a loop that compiled loops may call.
+picks the way; what carries `_jit` or `_borrowing` is for compiled loops.
 """
 
 import typing
