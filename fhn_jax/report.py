@@ -6,36 +6,40 @@ without a network.
 """
 
 import contextlib
-import html
 import json
 import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float32, Float64, Int
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from fhn_jax import files, metrics
+from fhn_jax import charts, files, metrics
+from fhn_jax.charts import Theme, figure_of
 from fhn_jax.codes import Codes, Latents, Scorer
-from fhn_jax.contact_sheet import as_worn
-from fhn_jax.data.images import ImageStore, thumbnail
+from fhn_jax.data.images import ImageStore
 from fhn_jax.data.schema import Catalogue, Outfits, Split
 from fhn_jax.evaluate import check_same_data, ranked_outfits, split_by_user
+from fhn_jax.report_page import (
+    CROSS_CHOSEN,
+    TICK,
+    TICK_CHOSEN,
+    TICK_RIGHT,
+    Pictures,
+    card,
+    ordinal,
+    page_of,
+    section,
+)
 
 NUM_USERS = 6  # whose rankings are shown
 NUM_RANKED = 8  # best-ranked outfits of each
 NUM_LEARNED = 5  # training outfits of each
 NUM_QUESTIONS = 6
-THUMBNAIL_PX = 144
-
-_GAP = -1  # in place of an item: the gap of a question
 
 _SCORE_HELP = {
     "binary": "user and items as ±1 bits",
@@ -67,55 +71,6 @@ _FIELD_HELP = {
     "fitb": "fill in the blank: share of questions whose right answer scores highest.",
     "fitb_parity": "the same with every tie given to the answer.",
 }
-
-
-@dataclass(frozen=True)
-class _Theme:
-    """Colours of charts in one colour scheme."""
-
-    name: str
-    text: str
-    muted: str
-    grid: str
-    series: Mapping[str, str]
-
-
-_LIGHT = _Theme(
-    "light",
-    text="#1d2433",
-    muted="#667085",
-    grid="#e4e7ee",
-    series={
-        "binary": "#2563eb",
-        "asymmetric": "#0d9488",
-        "relaxed": "#b3539b",
-        "liked": "#16a34a",
-        "random": "#94a3b8",
-        "hard": "#ea8a1f",
-        "train": "#94a3b8",
-        "visual": "#2563eb",
-        "text": "#ea8a1f",
-        "users": "#0d9488",
-    },
-)
-_DARK = _Theme(
-    "dark",
-    text="#e6e9f0",
-    muted="#98a2b3",
-    grid="#2c3443",
-    series={
-        "binary": "#6ea2ff",
-        "asymmetric": "#3fc9b8",
-        "relaxed": "#e190cc",
-        "liked": "#4ccb80",
-        "random": "#7f8ba0",
-        "hard": "#f5a84d",
-        "train": "#7f8ba0",
-        "visual": "#6ea2ff",
-        "text": "#f5a84d",
-        "users": "#3fc9b8",
-    },
-)
 
 
 def write_report(
@@ -157,7 +112,7 @@ def write_report(
         for which in scorer.which
     }
     with _replaced_folder(workdir / "report") as folder:
-        pictures = _Pictures(folder, catalogue, images)
+        pictures = Pictures(folder, catalogue, images)
         sections = [
             _headline(results, codes, catalogue),
             _results_section(results),
@@ -167,7 +122,7 @@ def write_report(
             _training_section(folder, curves),
             _bits_section(folder, codes),
         ]
-        page = _page(catalogue, results, sections)
+        page = page_of(catalogue, results, sections)
         (folder / "index.html").write_text(page, encoding="utf-8")
     return workdir / "report" / "index.html"
 
@@ -184,7 +139,7 @@ def write_study(workdir: Path, study: Mapping[str, Any]) -> None:
     """
     files.write_json(workdir / "study.json", study)
 
-    def draw_sweep(axes: Axes) -> None:
+    def draw_sweep(axes: Axes, _: Theme) -> None:
         for epsilon in sorted({row["epsilon"] for row in study["sweep"]}):
             line = [row for row in study["sweep"] if row["epsilon"] == epsilon]
             axes.plot(
@@ -193,6 +148,7 @@ def write_study(workdir: Path, study: Mapping[str, Any]) -> None:
                 label=f"ε = {epsilon}",
             )
         axes.set(xlabel="β: weight of the known users' codes", ylabel="binary AUC")
+        axes.legend()
 
     def draw_methods(axes: Axes, key: str) -> None:
         for method in dict.fromkeys(row["method"] for row in study[key]):
@@ -200,24 +156,20 @@ def write_study(workdir: Path, study: Mapping[str, Any]) -> None:
             x = [row[{"sizes": "size", "likes": "likes"}[key]] for row in line]
             axes.plot(x, [row["auc"] for row in line], marker="o", label=method)
         axes.set(ylabel="binary AUC")
+        axes.legend()
 
-    def draw_sizes(axes: Axes) -> None:
+    def draw_sizes(axes: Axes, _: Theme) -> None:
         draw_methods(axes, "sizes")
         axes.set(xlabel="share of the training outfits")
 
-    def draw_likes(axes: Axes) -> None:
+    def draw_likes(axes: Axes, _: Theme) -> None:
         draw_methods(axes, "likes")
         axes.set(xlabel="likes of a user", xscale="log")
 
-    charts = {"sweep": draw_sweep, "sizes": draw_sizes, "likes": draw_likes}
-    for name, draw in charts.items():
-        with matplotlib.rc_context(_style(_LIGHT)):
-            figure = Figure(figsize=(4.8, 3.2), layout="constrained")
-            axes = figure.subplots()
-            draw(axes)
-            axes.legend()
-            with files.atomic_path(workdir / f"{name}.png") as temporary:
-                figure.savefig(temporary, dpi=170, format="png")
+    drawings = {"sweep": draw_sweep, "sizes": draw_sizes, "likes": draw_likes}
+    for name, draw in drawings.items():
+        with files.atomic_path(workdir / f"{name}.png") as temporary:
+            charts.save(draw, charts.LIGHT, temporary)
 
 
 def _read_results(path: Path, codes: Codes) -> dict[str, Any]:
@@ -276,55 +228,6 @@ def _replaced_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary)
 
 
-# Pictures of items and outfits.
-
-
-class _Pictures:
-    """Items and outfits as HTML; a picture is written when an item is first shown."""
-
-    def __init__(self, folder: Path, catalogue: Catalogue, images: ImageStore | None):
-        self._folder = folder
-        self._catalogue = catalogue
-        self._images = images
-        self._written: set[str] = set()
-        if images is not None:
-            (folder / "items").mkdir()
-
-    def item(self, category: int, item: int) -> str:
-        """One item: its picture, or its name where there are no pictures."""
-        catalogue = self._catalogue
-        kind, name = catalogue.categories[category], catalogue.names[category][item]
-        label = _escape(f"{kind}: {name}")
-        if self._images is None:
-            return f'<span class="name" title="{label}">{_escape(name)}</span>'
-        # A number, never the item's own name, so that no name leaves the folder.
-        file = f"items/{catalogue.offsets[category] + item:07d}.jpg"
-        if file not in self._written:
-            picture = thumbnail(self._images, name, THUMBNAIL_PX)
-            path = self._folder / file
-            picture.save(path, "JPEG", quality=80, optimize=True)
-            self._written.add(file)
-        return (
-            f'<img src="{file}" alt="{label}" title="{label}" loading="lazy" '
-            f'width="{THUMBNAIL_PX}" height="{THUMBNAIL_PX}">'
-        )
-
-    def outfit(self, items: Int[np.ndarray, " s"], gap: Sequence[int] = ()) -> str:
-        """The items stacked as worn, one row a category; slots in `gap` are open."""
-        open_slots = np.isin(np.arange(len(items)), gap)
-        shown = np.where(open_slots, _GAP, items).tolist()
-        stacked = "".join(
-            f"<div>{''.join(self._cell(*cell) for cell in line)}</div>"
-            for line in as_worn(self._catalogue.slots, shown)
-        )
-        return f'<div class="stack">{stacked}</div>'
-
-    def _cell(self, category: int, item: int) -> str:
-        if item == _GAP:
-            return '<span class="gap" title="the gap">?</span>'
-        return self.item(category, item)
-
-
 # Sections of the page.
 
 
@@ -356,16 +259,6 @@ def _headline(results: Mapping[str, Any], codes: Codes, catalogue: Catalogue) ->
         f"{', scaled' if codes.item_scales is not None else ''}</small></div>"
     )
     return f'<section class="tiles">{"".join(tiles)}</section>'
-
-
-def _in_words(results: Mapping[str, Any]) -> str:
-    auc = results["scores"].get("binary", {}).get("auc")
-    if auc is None:
-        return ""
-    return (
-        '<p class="words">Shown an outfit that a user liked and a random one, the '
-        f"binary codes pick the liked one <b>{auc:.0%}</b> of the time.</p>"
-    )
 
 
 def _tile(label: str, value: float | None, note: str) -> str:
@@ -411,7 +304,7 @@ def _results_section(results: Mapping[str, Any]) -> str:
     notes = "".join(
         f"<dt>{_FIELD_LABELS[f]}</dt><dd>{_FIELD_HELP[f]}</dd>" for f in columns
     )
-    return _section(
+    return section(
         "Results",
         "Random negatives mix items at random; hard negatives are outfits that other "
         "users like.",
@@ -436,7 +329,7 @@ def _users_section(
     catalogue: Catalogue,
     split: Split,
     scores: Mapping[str, Float32[np.ndarray, " _"]],
-    pictures: _Pictures,
+    pictures: Pictures,
 ) -> str:
     aucs = _per_user(catalogue, split, scores, "random", metrics.auc)
     by_auc = np.argsort(-np.array(aucs), kind="stable").tolist()
@@ -446,7 +339,7 @@ def _users_section(
         _user_card(catalogue, split, scores, pictures, by_auc[place], place, aucs)
         for place in places
     ]
-    return _section(
+    return section(
         "What it recommends",
         f"{count} of {len(aucs)} users, from the best-predicted to the worst. By binary "
         "codes alone, the model ranks the test outfits that a user liked among random "
@@ -460,7 +353,7 @@ def _user_card(
     catalogue: Catalogue,
     split: Split,
     scores: Mapping[str, Float32[np.ndarray, " _"]],
-    pictures: _Pictures,
+    pictures: Pictures,
     user: int,
     place: int,
     aucs: Sequence[float],
@@ -473,9 +366,9 @@ def _user_card(
         scores["random"],
     )
     cards = [
-        _card(
+        card(
             pictures.outfit(items[rank]),
-            f"<b>{rank + 1}</b>{_TICK if liked[rank] else ''}"
+            f"<b>{rank + 1}</b>{TICK if liked[rank] else ''}"
             f'<span class="num">{values[rank]:.2f}</span>',
             "hit" if liked[rank] else "",
         )
@@ -484,11 +377,11 @@ def _user_card(
     train = catalogue.splits["train"].positives
     mine = train.items[train.users == user]
     rows = np.linspace(0, len(mine) - 1, min(NUM_LEARNED, len(mine))).astype(int)
-    learned = [_card(pictures.outfit(mine[row]), "", "") for row in rows]
+    learned = [card(pictures.outfit(mine[row]), "", "") for row in rows]
     hits = int(liked[:NUM_RANKED].sum())
     expected = NUM_RANKED * liked.mean()
     return f"""<article class="user">
-<header><h3>User {user}</h3><p>AUC {aucs[user]:.3f}, {_ordinal(place + 1)} of {len(aucs)}
+<header><h3>User {user}</h3><p>AUC {aucs[user]:.3f}, {ordinal(place + 1)} of {len(aucs)}
  · {hits} of the {len(cards)} best are liked ({expected:.1f} by chance)</p></header>
 {_strip(liked)}
 <div class="two"><div><h4>Learned from <small>{len(rows)} of {len(mine):,} liked outfits
@@ -510,7 +403,7 @@ def _strip(liked: np.ndarray) -> str:
 
 
 def _questions_section(
-    catalogue: Catalogue, split: Split, scorer: Scorer, pictures: _Pictures
+    catalogue: Catalogue, split: Split, scorer: Scorer, pictures: Pictures
 ) -> str:
     questions = catalogue.fitb.get(split.name)
     if questions is None:
@@ -524,7 +417,7 @@ def _questions_section(
         users = np.full(len(items), user)
         scores = scorer.score("binary", users, items)
         cards.append(_question_card(catalogue, pictures, user, items, scores))
-    return _section(
+    return section(
         "Fill in the blank",
         f"Which item did the user wear with the others? {len(rows)} of "
         f"{len(questions):,} questions, evenly spaced, not picked. Candidates stand in "
@@ -535,7 +428,7 @@ def _questions_section(
 
 def _question_card(
     catalogue: Catalogue,
-    pictures: _Pictures,
+    pictures: Pictures,
     user: int,
     items: Int[np.ndarray, "c s"],
     scores: Float32[np.ndarray, " c"],
@@ -550,13 +443,13 @@ def _question_card(
             for slot in gap
         )
         right, chosen = candidate == 0, place == 0
-        mark = _TICK_RIGHT if right else ""
+        mark = TICK_RIGHT if right else ""
         if chosen:
-            mark = _TICK_CHOSEN if right else _CROSS_CHOSEN
+            mark = TICK_CHOSEN if right else CROSS_CHOSEN
         state = "hit" if right else "miss" if chosen else ""
         stack = f'<div class="stack">{"".join(shown)}</div>'
         number = f'<span class="num">{scores[candidate]:.2f}</span>'
-        cells.append(_card(stack, f"{mark}{number}", state))
+        cells.append(card(stack, f"{mark}{number}", state))
     solved = order[0] == 0
     verdict = "right" if solved else "wrong"
     return (
@@ -579,7 +472,7 @@ def _scores_section(
             for which, values in scores.items()
         }
 
-        def draw_roc(axes: Axes, theme: _Theme, rates=rates) -> None:
+        def draw_roc(axes: Axes, theme: Theme, rates=rates) -> None:
             axes.plot([0, 1], [0, 1], color=theme.muted, lw=1, ls=(0, (3, 3)))
             for which, (false, true) in rates.items():
                 axes.plot(false, true, color=theme.series[which], lw=2, label=which)
@@ -588,7 +481,7 @@ def _scores_section(
             axes.legend(loc="lower right")
 
         figures.append(
-            _figure(
+            figure_of(
                 folder,
                 f"roc-{kind}",
                 draw_roc,
@@ -597,7 +490,7 @@ def _scores_section(
             )
         )
 
-    def draw_scores(axes: Axes, theme: _Theme) -> None:
+    def draw_scores(axes: Axes, theme: Theme) -> None:
         values = scores["binary"]
         low = min(v.min() for v in values.values())
         high = max(v.max() for v in values.values())
@@ -611,7 +504,7 @@ def _scores_section(
         axes.legend(loc="upper left")
 
     figures.append(
-        _figure(
+        figure_of(
             folder,
             "scores",
             draw_scores,
@@ -619,7 +512,7 @@ def _scores_section(
             "The further right the liked outfits stand, the better.",
         )
     )
-    return _section("Scores", "", f'<div class="charts">{"".join(figures)}</div>')
+    return section("Scores", "", f'<div class="charts">{"".join(figures)}</div>')
 
 
 def _per_user(
@@ -658,7 +551,7 @@ def _mean_roc(
 
 
 # The training charts: file, title, note, and lines of (metric, label, colour).
-_CURVES = (
+CURVES = (
     (
         "loss",
         "Loss",
@@ -699,10 +592,10 @@ _CURVES = (
         ),
     ),
     (
-        "lr",
+        "rate",
         "Learning rate",
-        "",
-        (("lr", "learning rate", "asymmetric"),),
+        "As a share of the rates of the config.",
+        (("train/rate", "learning rate", "asymmetric"),),
     ),
     (
         "speed",
@@ -715,15 +608,15 @@ _CURVES = (
 
 def _training_section(folder: Path, records: Sequence[Mapping[str, Any]]) -> str:
     if not records:
-        return _section("Training", "No metrics.jsonl: no training curves.", "")
+        return section("Training", "No metrics.jsonl: no training curves.", "")
     figures = []
-    for name, title, note, lines in _CURVES:
+    for name, title, note, lines in CURVES:
         series = [(_series(records, line[0]), *line[1:]) for line in lines]
         series = [entry for entry in series if len(entry[0][0])]
         if not series:
             continue
 
-        def draw(axes: Axes, theme: _Theme, series=series) -> None:
+        def draw(axes: Axes, theme: Theme, series=series) -> None:
             for (x, y, unit), label, name in series:
                 color = theme.series[name]
                 smooth_x, smooth_y = _smooth(x, y)
@@ -735,8 +628,8 @@ def _training_section(folder: Path, records: Sequence[Mapping[str, Any]]) -> str
                 axes.legend(loc="best")
             axes.margins(x=0.01)
 
-        figures.append(_figure(folder, f"train-{name}", draw, title, note))
-    return _section("Training", "", f'<div class="charts">{"".join(figures)}</div>')
+        figures.append(figure_of(folder, f"train-{name}", draw, title, note))
+    return section("Training", "", f'<div class="charts">{"".join(figures)}</div>')
 
 
 def _series(
@@ -775,7 +668,7 @@ def _bits_section(folder: Path, codes: Codes) -> str:
     balance["users"] = ((codes.user_codes() > 0) * 2.0 - 1).mean(axis=0)
     correlation = {name: _correlations(values) for name, values in signs.items()}
 
-    def draw_balance(axes: Axes, theme: _Theme) -> None:
+    def draw_balance(axes: Axes, theme: Theme) -> None:
         axes.axhline(0, color=theme.muted, lw=1, ls=(0, (3, 3)))
         for name, means in balance.items():
             label = "users" if name == "users" else f"{name} codes"
@@ -783,7 +676,7 @@ def _bits_section(folder: Path, codes: Codes) -> str:
         axes.set(xlabel="bits, sorted", ylabel="mean of the bit", ylim=(-1.05, 1.05))
         axes.legend(loc="upper left")
 
-    def draw_correlation(axes: Axes, theme: _Theme) -> None:
+    def draw_correlation(axes: Axes, theme: Theme) -> None:
         bins = np.linspace(-1, 1, 61)
         for name, values in correlation.items():
             if not values.size:
@@ -794,7 +687,7 @@ def _bits_section(folder: Path, codes: Codes) -> str:
         axes.set(xlabel="correlation of two bits", ylabel="density", xlim=(-1, 1))
         axes.legend(loc="upper left")
 
-    def draw_weights(axes: Axes, theme: _Theme) -> None:
+    def draw_weights(axes: Axes, theme: Theme) -> None:
         axes.axhline(0, color=theme.muted, lw=1, ls=(0, (3, 3)))
         for name, color in (("lambda_user", "users"), ("lambda_item", "binary")):
             values = np.sort(getattr(codes, name))
@@ -804,7 +697,7 @@ def _bits_section(folder: Path, codes: Codes) -> str:
         axes.legend(loc="upper left")
 
     figures = [
-        _figure(
+        figure_of(
             folder,
             "bits-balance",
             draw_balance,
@@ -814,7 +707,7 @@ def _bits_section(folder: Path, codes: Codes) -> str:
     ]
     if any(values.size for values in correlation.values()):
         figures.append(
-            _figure(
+            figure_of(
                 folder,
                 "bits-correlation",
                 draw_correlation,
@@ -824,7 +717,7 @@ def _bits_section(folder: Path, codes: Codes) -> str:
         )
     if codes.hash_types:
         figures.append(
-            _figure(
+            figure_of(
                 folder,
                 "bits-weights",
                 draw_weights,
@@ -832,7 +725,7 @@ def _bits_section(folder: Path, codes: Codes) -> str:
                 "What each bit counts in the user term and in the item term.",
             )
         )
-    return _section(
+    return section(
         "Bits",
         _weight_note(codes),
         f'<div class="charts">{"".join(figures)}</div>'
@@ -901,216 +794,3 @@ def _weight_note(codes: Codes) -> str:
         3: "A weight per bit is learned for both terms (T3).",
     }
     return learned[codes.hash_types]
-
-
-# Charts.
-
-
-def _figure(
-    folder: Path,
-    name: str,
-    draw: Callable[[Axes, _Theme], None],
-    title: str,
-    note: str,
-) -> str:
-    """Draws a chart once for each colour scheme; returns it as HTML."""
-    for theme in (_LIGHT, _DARK):
-        with matplotlib.rc_context(_style(theme)):
-            figure = Figure(figsize=(4.8, 3.2), layout="constrained")
-            draw(figure.subplots(), theme)
-            figure.savefig(
-                folder / f"{name}-{theme.name}.png", dpi=170, transparent=True
-            )
-    return (
-        f"<figure><h3>{title}</h3><picture>"
-        f'<source srcset="{name}-dark.png" media="(prefers-color-scheme: dark)">'
-        f'<img src="{name}-light.png" alt="Chart: {title}. {note}" loading="lazy" '
-        f'width="816" height="544"></picture><figcaption>{note}</figcaption></figure>'
-    )
-
-
-def _style(theme: _Theme) -> dict[str, Any]:
-    return {
-        "font.size": 10,
-        "text.color": theme.text,
-        "axes.labelcolor": theme.muted,
-        "axes.edgecolor": theme.grid,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": theme.grid,
-        "grid.linewidth": 0.8,
-        "xtick.color": theme.grid,
-        "ytick.color": theme.grid,
-        "xtick.labelcolor": theme.muted,
-        "ytick.labelcolor": theme.muted,
-        "legend.frameon": False,
-        "legend.fontsize": 9,
-    }
-
-
-# The page.
-
-_TICK = '<span class="tick" role="img" aria-label="liked">✓</span>'
-_TICK_RIGHT = '<span class="tick">✓ right</span>'
-_TICK_CHOSEN = '<span class="tick">✓ chosen</span>'
-_CROSS_CHOSEN = '<span class="cross">✗ chosen</span>'
-
-
-def _escape(text: str) -> str:
-    return html.escape(text, quote=True)
-
-
-def _ordinal(number: int) -> str:
-    endings = {1: "st", 2: "nd", 3: "rd"}
-    ending = "th" if number % 100 in (11, 12, 13) else endings.get(number % 10, "th")
-    return f"{number}{ending}"
-
-
-def _card(body: str, caption: str, state: str) -> str:
-    caption = f'<div class="caption">{caption}</div>' if caption else ""
-    return f'<li class="{state}">{body}{caption}</li>'
-
-
-def _section(title: str, lead: str, body: str) -> str:
-    lead = f"<p>{lead}</p>" if lead else ""
-    return f"<section><h2>{title}</h2>{lead}{body}</section>"
-
-
-def _page(
-    catalogue: Catalogue, results: Mapping[str, Any], sections: Sequence[str]
-) -> str:
-    dataset = _escape(catalogue.dataset)
-    banner = ""
-    if catalogue.dataset == "demo":
-        banner = (
-            '<p class="banner" role="note"><b>Demo data</b>: drawn garments, simulated '
-            "users. These figures say that the pipeline works, and nothing about real "
-            "people.</p>"
-        )
-    facts = (
-        f"{results['split']} split · {results['users']:,} users · "
-        f"{results['positives']:,} liked outfits · {catalogue.num_items:,} items"
-    )
-    checksums = (
-        f"config {results['config_hash']} · codes {results['codes_sha256'][:16]}"
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{dataset} · outfit codes</title>
-<style>{_CSS}</style>
-</head>
-<body>
-{banner}
-<main>
-<header class="top"><h1>Outfit codes: {dataset}</h1><p>{_escape(facts)}</p>
-{_in_words(results)}</header>
-{"".join(sections)}
-<footer>fhn_jax · {_escape(checksums)}</footer>
-</main>
-</body>
-</html>
-"""
-
-
-_CSS = """
-:root { --page: #f6f7f9; --card: #fff; --text: #1d2433; --muted: #667085;
-  --line: #e4e7ee; --green: #16a34a; --red: #d9480f; --accent: #2563eb;
-  --demo: #fff4d6; --demo-text: #6b4300; --demo-line: #f0c14b }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #10141c; --card: #181e29; --text: #e6e9f0; --muted: #98a2b3;
-    --line: #2c3443; --green: #4ccb80; --red: #ff8a5c; --accent: #6ea2ff;
-    --demo: #3a2c07; --demo-text: #ffdf91; --demo-line: #7a5c12 } }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--page); color: var(--text);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
-main { max-width: 1180px; margin: 0 auto; padding: 24px 20px 48px }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0; letter-spacing: -.02em }
-h2 { font-size: 1.35rem; margin: 0 0 4px; letter-spacing: -.01em }
-h3, h4 { margin: 0; font-size: 1rem } h4 small { font-weight: 400 }
-p { margin: 0 0 12px } small, .note, figcaption { color: var(--muted) }
-section { margin-top: 40px } section > p { color: var(--muted); max-width: 75ch }
-.top p { color: var(--muted); margin: 6px 0 0 }
-.top .words { color: var(--text); font-size: 1.1rem; margin-top: 14px }
-.banner { margin: 0; padding: 12px 20px; text-align: center; background: var(--demo);
-  color: var(--demo-text); border-bottom: 2px solid var(--demo-line) }
-.banner b { text-transform: uppercase; letter-spacing: .06em }
-.tiles { display: grid; gap: 14px; margin-top: 24px;
-  grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)) }
-.tile, .user, .question, figure, .scroll { background: var(--card);
-  border: 1px solid var(--line); border-radius: 14px }
-.tile { padding: 16px 18px; display: flex; flex-direction: column }
-.tile span { color: var(--muted); font-size: .9rem }
-.tile b { font-size: 2.1rem; line-height: 1.25; letter-spacing: -.02em;
-  font-variant-numeric: tabular-nums }
-.tile small { font-size: .82rem }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-size: .92rem }
-th, td { padding: 9px 14px; text-align: right; white-space: nowrap;
-  font-variant-numeric: tabular-nums }
-tr + tr > *, tbody tr > * { border-top: 1px solid var(--line) }
-th { text-align: left; font-weight: 600 }
-thead th { color: var(--muted); font-weight: 500; font-size: .82rem }
-thead th:not(:first-child) { text-align: right }
-.results thead th:nth-child(2) { text-align: left }
-.results th[rowspan] { vertical-align: top }
-th small, td small { display: block; font-weight: 400; font-size: .76rem }
-tr.binary > :not([rowspan]) { background: color-mix(in srgb, var(--accent) 8%, #0000) }
-details { margin-top: 10px; font-size: .9rem } summary { cursor: pointer;
-  color: var(--accent) }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px }
-dt { font-weight: 600 } dd { margin: 0; color: var(--muted) }
-.user { padding: 18px; margin-top: 16px }
-.user header { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: baseline }
-.user header p { margin: 0; color: var(--muted); font-size: .92rem }
-.strip { display: block; width: 100%; height: 14px; margin: 10px 0 14px;
-  background: var(--line); border-radius: 4px; fill: var(--green) }
-.two { display: grid; gap: 22px; grid-template-columns: 5fr 8fr }
-.outfits { list-style: none; margin: 8px 0 0; padding: 0; display: grid; gap: 10px;
-  grid-template-columns: repeat(auto-fill, minmax(78px, 1fr)) }
-.two > div + div .outfits { grid-template-columns: repeat(8, 1fr) }
-.two > div:first-child .outfits { grid-template-columns: repeat(5, 1fr) }
-.outfits li { border: 3px solid #0000; border-radius: 12px; min-width: 0 }
-.outfits li.hit { border-color: var(--green) }
-.outfits li.miss { border-color: var(--red); border-style: dashed }
-.stack { background: #fff; border-radius: 9px; overflow: hidden; padding: 3px;
-  box-shadow: inset 0 0 0 1px var(--line) }
-.stack { display: grid; gap: 2px } .stack div { display: flex; gap: 2px }
-.stack img, .stack .name, .stack .gap { display: block; flex: 1; min-width: 0;
-  width: 100%; height: auto; aspect-ratio: 1; object-fit: contain }
-.stack .name { color: #475067; font-size: .62rem; line-height: 1.2; padding: 4px;
-  overflow: hidden; overflow-wrap: anywhere }
-.stack .gap { display: grid; place-items: center; color: #475067; font-size: 1.6rem;
-  border: 2px dashed #98a2b3; border-radius: 8px; background: #f2f4f7 }
-.caption { display: flex; gap: 4px; align-items: baseline;
-  padding: 2px 4px 3px; font-size: .76rem; font-variant-numeric: tabular-nums }
-.caption .num { margin-left: auto; color: var(--muted) }
-.tick { color: var(--green); font-weight: 600; white-space: nowrap }
-.cross { color: var(--red); font-weight: 600; white-space: nowrap }
-.questions { display: grid; gap: 14px;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)) }
-.question { padding: 14px 16px }
-.row { display: grid; gap: 18px; grid-template-columns: 5fr 12fr; margin-top: 8px }
-.row .outfits { margin: 0; align-content: center; grid-template-columns: 1fr 1fr }
-.row > .stack { align-self: center }
-.charts { display: grid; gap: 14px; margin-top: 12px;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)) }
-figure { margin: 0; padding: 14px 16px } figure img { width: 100%; height: auto;
-  display: block; margin-top: 6px }
-figcaption { font-size: .84rem; margin-top: 6px }
-.charts + .scroll { margin-top: 14px } .note { margin-top: 10px }
-footer { margin-top: 48px; color: var(--muted); font-size: .8rem;
-  overflow-wrap: anywhere }
-@media (max-width: 820px) {
-  main { padding: 16px 12px 32px } h1 { font-size: 1.5rem }
-  .two { grid-template-columns: 1fr } .user { padding: 14px 12px }
-  .two > div .outfits, .two > div + div .outfits {
-    grid-template-columns: repeat(4, 1fr); gap: 6px }
-  .two > div:first-child .outfits { grid-template-columns: repeat(5, 1fr) }
-  .caption { font-size: .7rem; padding: 1px 3px 2px } dl { display: block } }
-"""

@@ -18,7 +18,7 @@ from runs import REPOSITORY, compiled_once, flags, run, settings
 from configs import vse_t3
 from data_tools import make_demo
 from data_tools.build_lmdb import build_lmdb
-from fhn_jax import actions, build
+from fhn_jax import actions, build, report
 from fhn_jax.actions import ACTIONS, prepare
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.data.schema import read_catalogue
@@ -142,6 +142,15 @@ def test_metrics_have_the_promised_names(main_job):
     } <= names
     assert all("step" in line and "epoch" in line for line in lines)
     assert lines[-1]["epoch"] == 2
+
+
+@pytest.mark.slow
+def test_the_report_has_a_chart_of_everything_it_means_to_draw(main_job):
+    workdir, _, _ = main_job
+    logged = (workdir / "metrics.jsonl").read_text()
+    for chart, _, _, lines in report.CURVES:
+        assert (workdir / "report" / f"train-{chart}-light.png").is_file()
+        assert all(f'"{metric}": ' in logged for metric, _, _ in lines)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fhn_jax import evaluate, report
+from fhn_jax import evaluate, report, report_page
 from fhn_jax.data.images import open_images
 from fhn_jax.data.schema import read_catalogue
 from tests.polyvore_u import write_polyvore_u
@@ -81,7 +81,7 @@ def written(tmp_path_factory, catalogue):
 @pytest.fixture
 def no_charts(monkeypatch):
     """Charts take seconds; most tests are not about them."""
-    monkeypatch.setattr(report, "_figure", lambda *_: "<figure></figure>")
+    monkeypatch.setattr(report, "figure_of", lambda *_: "<figure></figure>")
 
 
 def test_the_report_is_one_page_with_its_pictures_beside_it(written):
@@ -125,7 +125,7 @@ def test_pictures_of_items_are_small_jpegs(written):
     for path in pictures:
         with Image.open(path) as picture:
             assert picture.format == "JPEG"
-            assert max(picture.size) <= report.THUMBNAIL_PX
+            assert max(picture.size) <= report_page.THUMBNAIL_PX
 
 
 def test_the_table_shows_the_results(written):
@@ -206,7 +206,7 @@ def test_hostile_names_do_not_leave_the_folder(tmp_path, catalogue, no_charts):
 def test_a_missing_second_top_is_shown_once(tmp_path, no_charts):
     slots = ("top", "top", "bottom", "shoe")
     catalogue = read_catalogue(write_polyvore_u(tmp_path / "two", slots=slots), "8")
-    pictures = report._Pictures(tmp_path, catalogue, None)
+    pictures = report_page.Pictures(tmp_path, catalogue, None)
     stack = Page(pictures.outfit(np.array([1, 1, 2, 3])))
     assert [a["title"] for a in stack.all("span")] == [
         "top: top001.jpg",
@@ -296,7 +296,7 @@ def test_a_failed_report_leaves_the_old_one(tmp_path, catalogue, monkeypatch):
     def fail(*_):
         raise RuntimeError("no more ink")
 
-    monkeypatch.setattr(report, "_figure", fail)
+    monkeypatch.setattr(report, "figure_of", fail)
     with pytest.raises(RuntimeError, match="no more ink"):
         report.write_report(workdir, catalogue, codes, latents, None)
     assert (workdir / "report" / "index.html").read_text() == "old"
