@@ -600,7 +600,7 @@ CURVES = (
     (
         "speed",
         "Training speed",
-        "",
+        "Images a second.",
         (("train/images_per_second", "images per second", "asymmetric"),),
     ),
 )
