@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from fhn_jax.models import spatial
+from fhn_jax.models.alexnet import AlexNet
 from fhn_jax.models.spatial import convolution, kernel_gradient, max_pool
 
 
@@ -165,3 +166,26 @@ def test_gradients_of_half_precision_are_summed_in_float32(one_cpu):
     assert gradient.kernel[...].dtype == jnp.bfloat16
     # 64 images of 32 x 32 ones: bfloat16 sums would stop at 256.
     assert gradient.kernel[...][1, 1, 0, 0] == 64 * 32 * 32
+
+
+def test_alexnet_has_the_same_gradients_image_by_image(monkeypatch):
+    images = draw(0, 2, 160, 160, 3)
+    graphdef, weights = nnx.split(AlexNet(rngs=nnx.Rngs(0)))
+    products = []
+    monkeypatch.setattr(
+        spatial,
+        "kernel_gradient",
+        lambda *args: products.append(args) or kernel_gradient(*args),
+    )
+
+    def loss(weights):
+        return (nnx.merge(graphdef, weights).convolve(images) ** 2).sum()
+
+    found = []
+    for one_cpu in (True, False):
+        monkeypatch.setattr(spatial, "_image_by_image", lambda one=one_cpu: one)
+        found.append(jax.grad(loss)(weights))
+        # Maps of 39x39 and 19x19; the later ones are small.
+        assert len(products) == 2
+    for ours, xlas in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(ours, xlas, rtol=1e-3, atol=1e-4 * abs(xlas).max())

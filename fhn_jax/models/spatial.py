@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-# Smaller maps are not worth a pass for each image.
+# Positions of a map from which on each image is worth a pass of its own.
 _LARGE_MAP = 257
 _POOL_STRIDE = 2
 
@@ -90,7 +90,8 @@ def kernel_gradient(
     Returns:
       float32 sums.
     """
-    _, height, width, channels = gradient.shape[:3] + images.shape[3:]
+    _, height, width, outputs = gradient.shape
+    channels = images.shape[3]
     # Cells of stride x stride pixels, so that what a product reads lies together.
     cells = -(-kernel // stride)
     down, across = height + cells - 1, width + cells - 1
@@ -116,7 +117,7 @@ def kernel_gradient(
 
         return total + jax.lax.map(product, places), None
 
-    shape = (cells**2, features, gradient.shape[3])
+    shape = (cells**2, features, outputs)
     total, _ = jax.lax.scan(add, jnp.zeros(shape, jnp.float32), (images, gradient))
     total = total.reshape(cells, cells, stride, stride, channels, -1).swapaxes(1, 2)
     side = cells * stride
@@ -164,19 +165,19 @@ def max_pool(
     return nnx.max_pool(x, (window, window), strides=strides, padding=pads)
 
 
-def _forward(x, window, padding):
+def _pool_forward(x, window, padding):
     pool = partial(_largest_and_places, window=window, padding=padding)
     largest, places = _each_image(pool, x)
     return largest, (places, x.shape[1:3])
 
 
-def _backward(window, padding, kept, gradient):
+def _pool_backward(window, padding, kept, gradient):
     places, shape = kept
     spread = partial(_spread, shape=shape, window=window, padding=padding)
     return (_each_image(spread, gradient, places),)
 
 
-max_pool.defvjp(_forward, _backward)
+max_pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _largest_and_places(image, window, padding):

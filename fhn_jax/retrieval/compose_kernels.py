@@ -183,7 +183,7 @@ def _pair(problem, a, b):
 @_inlined
 @typing.no_type_check
 def _set_reach(problem, state, slot):
-    """Bounds what each cluster adds in `slot` to the chosen."""
+    """Bounds what each cluster adds in `slot` to the chosen, in `state.reach`."""
     category = problem.slots[slot]
     first = problem.first_cluster[category]
     count = problem.first_cluster[category + 1] - first
@@ -205,7 +205,7 @@ def _set_reach(problem, state, slot):
 @_borrowing
 @typing.no_type_check
 def _largest(values):
-    # Two loops: compilers make vector instructions of the first one.
+    # Without places, so that compilers make vector instructions of it.
     largest = values[0]
     for value in values:
         largest = max(largest, value)

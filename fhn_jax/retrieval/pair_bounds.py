@@ -99,8 +99,8 @@ class PairBounds:
             # scaled codes are rounded once a modality.
             terms = vectors[0].shape[1] + 4
             margin = largest * terms * 2.0**-23 + len(tables.codes.modalities) / factor
-        weights = np.tile(weights, _modalities(tables)).astype(np.float32)
-        weighted = [v * weights for v in vectors]
+        by_entry = np.tile(weights, _modalities(tables)).astype(np.float32)
+        weighted = [v * by_entry for v in vectors]
         for a in range(c):
             for b in range(a + 1, c):
                 if num[a] and num[b]:
@@ -189,9 +189,9 @@ class PairBounds:
         first_b, last_b = self.first_cluster[b : b + 2]
         edges_a = self.clusters[first_a : last_a + 1] - starts[a]
         edges_b = self.clusters[first_b:last_b] - starts[b]
-        largest = max(_ROWS, int(np.diff(edges_a).max()))
+        most_rows = max(_ROWS, int(np.diff(edges_a).max()))
         # Written again and again: fresh memory would take as long as the product.
-        memory = np.empty((largest, len(weighted_b)), np.float32)
+        memory = np.empty((most_rows, len(weighted_b)), np.float32)
         begin = 0
         while begin < len(edges_a) - 1:
             end = int(np.searchsorted(edges_a, edges_a[begin] + _ROWS, "right")) - 1
