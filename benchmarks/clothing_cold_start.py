@@ -25,11 +25,12 @@ from clothing import REPOSITORY, SEEDS, cell, keep
 # Programs of the repository are imported as its own commands do it.
 sys.path.insert(0, str(REPOSITORY))
 
-from configs import cold_start  # noqa: E402
-from fhn_jax.codes import Codes  # noqa: E402
-from fhn_jax.data.schema import read_catalogue  # noqa: E402
-from fhn_jax.files import write_json  # noqa: E402
-from fhn_jax.retrieval import new_users  # noqa: E402
+from fhn_jax.configs import cold_start
+
+from fhn_jax.cli import new_users
+from fhn_jax.codes import Codes
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.files import write_json
 
 LOGS = REPOSITORY / "benchmarks" / "clothing_cold_start"
 KNOWN, NEW = 32, 8

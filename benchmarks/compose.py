@@ -22,7 +22,7 @@ except ModuleNotFoundError:  # as `python benchmarks/compose.py`
     import harness
     import retrieval
 
-from fhn_jax.retrieval.compose import Composer
+from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.items import ItemTables
 
 K = 10

@@ -56,8 +56,8 @@ def measure(options: dict) -> tuple[dict, str | None]:
 
     from fhn_jax.data.batches import TrainBatches
     from fhn_jax.data.negatives import NegativeSampler
-    from fhn_jax.epochs import DeviceEpochs, HostEpochs
-    from fhn_jax.schedule import Schedule
+    from fhn_jax.training.epochs import DeviceEpochs, HostEpochs
+    from fhn_jax.training.schedule import Schedule
 
     modalities = tuple(options["modalities"].split(","))
     sizes = synthetic.POLYVORE_630 | {}

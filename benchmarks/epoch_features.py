@@ -22,14 +22,14 @@ from unittest import mock
 import jax.numpy as jnp
 import lmdb
 import numpy as np
+from fhn_jax.configs import t3
 
-from configs import t3
 from fhn_jax import files
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.features import read_features
 from fhn_jax.data.items import ItemInputs
-from fhn_jax.data.schema import Catalogue, Outfits, Split
-from fhn_jax.train import train
+from fhn_jax.data.layout import Catalogue, Outfits, Split
+from fhn_jax.training.loop import train
 
 Seconds = tuple[float, float]
 

@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128, help="images")
     parser.add_argument("--case", choices=CASES, action="append", help="all if none")
     options = parser.parse_args()
-    from data_tools.build_lmdb import build_lmdb
+    from fhn_jax.data_tools.build_lmdb import build_lmdb
 
     rows = []
     with tempfile.TemporaryDirectory() as root:

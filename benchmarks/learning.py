@@ -24,10 +24,10 @@ except ModuleNotFoundError:  # as `python benchmarks/learning.py`
     import harness
 
 from fhn_jax.codes import Codes, Scorer
-from fhn_jax.data.schema import read_catalogue
-from fhn_jax.retrieval.engine import Searcher
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.recommender import Recommender
+from fhn_jax.retrieval.searcher import Searcher
 from fhn_jax.web import schemas
-from fhn_jax.web.recommender import Recommender
 from fhn_jax.web.service import Service
 from fhn_jax.web.state import State
 

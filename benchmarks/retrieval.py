@@ -31,7 +31,7 @@ except ModuleNotFoundError:  # as `python benchmarks/retrieval.py`
 from fhn_jax.codes import Codes
 from fhn_jax.retrieval import blocks, kernels
 from fhn_jax.retrieval.items import ItemTables
-from fhn_jax.retrieval.search import OutfitIndex
+from fhn_jax.retrieval.outfit_index import OutfitIndex
 
 ITEMS = (34_000, 33_000, 33_000)
 BITS = 128

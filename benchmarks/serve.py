@@ -42,7 +42,7 @@ except ModuleNotFoundError:  # as `python benchmarks/serve.py`
     import retrieval
 
 from fhn_jax.files import write_json
-from fhn_jax.retrieval.search import OutfitIndex
+from fhn_jax.retrieval.outfit_index import OutfitIndex
 
 API = "/api/v1"
 OUTFITS = 10**6

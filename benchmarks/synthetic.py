@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from fhn_jax.data.schema import Catalogue, Outfits, Split
+from fhn_jax.data.layout import Catalogue, Outfits, Split
 from fhn_jax.models.augment import Augmentation
 from fhn_jax.models.fashion_hash_net import FashionHashNet, Shape
 from fhn_jax.models.hashing import Hash
-from fhn_jax.train_state import Objective, Trainer, make_optimizer
+from fhn_jax.training.step import Objective, Trainer, make_optimizer
 
 SLOTS = (0, 1, 2)
 CATEGORIES = ("top", "bottom", "shoe")

@@ -7,7 +7,7 @@ python -m fhn_jax.main cold-start --config configs/cold_start.py:data=53,method=
 python -m fhn_jax.main cold-start --config configs/cold_start.py:data=53,method=study
 """
 
-from configs import common
+from fhn_jax.configs import common
 
 MODALITIES = {"t3": ("visual",), "text_t3": ("text",), "vse_t3": ("visual", "text")}
 FROZEN = ("backbone", "visual", "text", "matching")

@@ -6,7 +6,7 @@ python -m fhn_jax.main --config configs/t3.py:data=630,features=resnet34
 python -m fhn_jax.main --config configs/t3.py:smoke --workdir runs/smoke
 """
 
-from configs import common
+from fhn_jax.configs import common
 
 
 def get_config(arg=None):
@@ -15,5 +15,5 @@ def get_config(arg=None):
 
 
 def sweep(add):
-    """What `python -m fhn_jax.sweep` compares: code lengths and matching weights."""
+    """What `python -m fhn_jax.cli.sweep` compares: code lengths and matching weights."""
     common.sweep(add, ("visual",))

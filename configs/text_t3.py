@@ -5,7 +5,7 @@ python -m fhn_jax.main --config configs/text_t3.py:data=519,hash=tanh,bits=64
 python -m fhn_jax.main --config configs/text_t3.py:smoke --workdir runs/smoke
 """
 
-from configs import common
+from fhn_jax.configs import common
 
 
 def get_config(arg=None):
@@ -14,5 +14,5 @@ def get_config(arg=None):
 
 
 def sweep(add):
-    """What `python -m fhn_jax.sweep` compares: code lengths and matching weights."""
+    """What `python -m fhn_jax.cli.sweep` compares: code lengths and matching weights."""
     common.sweep(add, ("text",))

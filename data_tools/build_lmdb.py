@@ -27,7 +27,8 @@ from fhn_jax.data.images import (
     Progress,
     image_fault,
 )
-from fhn_jax.data.schema import name_fault
+from fhn_jax.data.layout import name_fault
+from fhn_jax.errors import InputError, MissingFileError
 
 # Images that are read, checked and committed together.
 _IMAGES_AT_ONCE = 256
@@ -67,7 +68,7 @@ def build_lmdb(
             _forget_others(environment, names)
             faults = _copy(source, names, environment, progress)
             if faults:
-                raise ValueError(_fault_text(faults, len(names), source.path))
+                raise InputError(_fault_text(faults, len(names), source.path))
             _put(environment, [(VERIFIED_KEY, b"%d" % len(names))])
     except lmdb.Error as error:
         raise OSError(
@@ -114,10 +115,10 @@ def _image_names(folder: Path) -> list[str]:
     if not names:
         folders = sorted(entry.name for entry in visible)[:5]
         hint = f"; did you mean one of its folders, {folders}?" if folders else ""
-        raise FileNotFoundError(f"there are no images in {folder}{hint}")
+        raise MissingFileError(f"there are no images in {folder}{hint}")
     for name in names:
         if name_fault(name):
-            raise ValueError(
+            raise InputError(
                 f"the file name {name!r} in {folder} {name_fault(name)}; rename it, "
                 "here and in the image list"
             )
@@ -128,16 +129,16 @@ def _check_complete(target: Path, names: Sequence[str], images: Path) -> None:
     """Makes sure that an existing target is the LMDB that would be built."""
     remedy = "remove it to build it anew, or build to another folder"
     if not target.is_dir():
-        raise ValueError(f"{target} exists and is no folder; {remedy}")
+        raise InputError(f"{target} exists and is no folder; {remedy}")
     there = LmdbImages(target)
     if not there.verified:
-        raise ValueError(
+        raise InputError(
             f"{target} is an LMDB that was not built and verified by this tool; "
             f"{remedy}"
         )
     missing = there.missing(names)
     if missing or len(there) != len(names):
-        raise ValueError(
+        raise InputError(
             f"{target} holds {len(there):,} images, and {images} has {len(names):,}, "
             f"of which {len(missing):,} are not in it; {remedy}"
         )

@@ -19,14 +19,15 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from fhn_jax.data_tools.convert_weights import load_weights
 from ml_collections import ConfigDict
 
-from data_tools.convert_weights import load_weights
-from fhn_jax import build
-from fhn_jax.checkpoint import Checkpoints
-from fhn_jax.data.schema import Catalogue, read_catalogue, read_text_vectors
+from fhn_jax.data.layout import Catalogue, read_catalogue, read_text_vectors
+from fhn_jax.errors import ExistingFileError, InputError, MissingFileError
 from fhn_jax.models.reference_names import load_reference
-from fhn_jax.workdir import claim_workdir, is_trained
+from fhn_jax.training import build
+from fhn_jax.training.checkpoint import Checkpoints
+from fhn_jax.training.workdir import claim_workdir, is_trained
 
 _SCALE = ".scale"
 
@@ -47,7 +48,7 @@ def read_config(
     """
     path, _, argument = config.partition(":")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"--config: there is no {path}")
+        raise MissingFileError(f"--config: there is no {path}")
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -60,7 +61,7 @@ def read_config(
         try:
             settings.update_from_flattened_dict({key: json.loads(text)})
         except (ValueError, TypeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"--set {value}: expected key=JSON, such as model.single=true ({error})"
             ) from None
     settings.data.update(root=root, variant=variant)
@@ -77,7 +78,7 @@ def epoch_of(scale: float, gamma: float) -> int:
     if not (np.isfinite(epoch) and epoch > -0.5) or not np.isclose(
         scale, (1 + gamma * round(epoch)) ** 0.5, rtol=1e-5
     ):
-        raise ValueError(
+        raise InputError(
             f"the slope of tanh is {scale:g}, which is sqrt(1 + γ·epoch) in no epoch "
             f"with config.model.tanh_gamma={gamma:g}; give that of the training: "
             f"--set model.tanh_gamma=…, 0 for a slope of 1, {scale**2 - 1:g} for one "
@@ -99,7 +100,7 @@ def scale_of(weights: Mapping[str, np.ndarray]) -> float:
         for scale in value.ravel()
     }
     if len(scales) > 1:
-        raise ValueError(
+        raise InputError(
             f"the encoders have the slopes {sorted(scales)} of tanh; expected one"
         )
     return scales.pop() if scales else 1.0
@@ -147,7 +148,7 @@ def convert(
     """
     workdir = Path(workdir)
     if is_trained(workdir):
-        raise FileExistsError(f"{workdir} holds a checkpoint; give another --workdir")
+        raise ExistingFileError(f"{workdir} holds a checkpoint; give another --workdir")
     build.check_config(config)
     if config.model.matching.hash_types == 2:
         weights, config = without_type_2(weights, config)

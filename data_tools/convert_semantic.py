@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fhn_jax.data_tools.restricted_pickle import Refused, Unpickler
 
-from data_tools.restricted_pickle import Refused, Unpickler
-from fhn_jax.data.schema import name_fault
+from fhn_jax.data.layout import name_fault
+from fhn_jax.errors import InputError
 from fhn_jax.files import atomic_path
 
 
@@ -49,27 +50,27 @@ def load_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
                 encoding="bytes",
             ).load()
     except Refused as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
     except OSError:
         raise
     except Exception as error:  # A damaged pickle raises nearly anything.
-        raise ValueError(
+        raise InputError(
             f"{path} cannot be read ({type(error).__name__}: {error}); expected a "
             "pickle of {name: vector}; download it again"
         ) from error
     if not isinstance(table, dict) or not table:
         what = "an empty dict" if table == {} else f"a {type(table).__name__}"
-        raise ValueError(f"{path} holds {what}; expected a dict {{name: vector}}")
+        raise InputError(f"{path} holds {what}; expected a dict {{name: vector}}")
     names = [_name(path, key) for key in table]
     if len(set(names)) != len(names):
         twice = collections.Counter(names).most_common(1)[0][0]
-        raise ValueError(f"{path}: the name {twice!r} occurs twice; drop one")
+        raise InputError(f"{path}: the name {twice!r} occurs twice; drop one")
     first = _vector(path, names[0], next(iter(table.values())))
     vectors = np.empty((len(names), len(first)), np.float32)
     for row, (name, value) in enumerate(zip(names, table.values(), strict=True)):
         vector = _vector(path, name, value)
         if len(vector) != len(first):
-            raise ValueError(
+            raise InputError(
                 f"{path}: the vector of {name!r} has {len(vector)} values; expected "
                 f"{len(first)}, as that of {names[0]!r}; mend or drop it"
             )
@@ -215,7 +216,7 @@ def _name(path: Path, key: Any) -> str:
     except UnicodeDecodeError:
         name = None
     if not isinstance(name, str) or name_fault(name):
-        raise ValueError(
+        raise InputError(
             f"{path}: {key!r} is no image file name; expected names such as those of "
             "image_list_*"
         )
@@ -231,12 +232,12 @@ def _vector(path: Path, name: str, value: Any) -> np.ndarray:
         except (TypeError, ValueError):
             vector = np.empty((0, 0), np.float32)
     if vector.ndim != 1 or not len(vector):
-        raise ValueError(
+        raise InputError(
             f"{path}: the value of {name!r} is no vector of numbers (shape "
             f"{np.shape(vector)}); expected an array of one dimension"
         )
     if not np.isfinite(vector).all():
-        raise ValueError(
+        raise InputError(
             f"{path}: the vector of {name!r} has a NaN or an infinity; mend or drop it"
         )
     return vector

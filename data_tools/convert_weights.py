@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from fhn_jax.data_tools.restricted_pickle import Refused, Unpickler
 from safetensors.numpy import save_file
 
-from data_tools.restricted_pickle import Refused, Unpickler
+from fhn_jax.errors import InputError
 from fhn_jax.files import atomic_path, sha256_file
 
 # What a checkpoint of a training run keeps its weights under.
@@ -48,11 +49,11 @@ def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         found = _read(path)
     except Refused as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
     except OSError:
         raise
     except Exception as error:  # A damaged pickle raises nearly anything.
-        raise ValueError(
+        raise InputError(
             f"{path} cannot be read ({type(error).__name__}: {error}); expected weights "
             "as torch.save writes them; download the file again"
         ) from error
@@ -61,10 +62,10 @@ def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
             found = found[wrapper]
     if not isinstance(found, dict) or not found:
         what = "an empty dict" if found == {} else f"a {type(found).__name__}"
-        raise ValueError(f"{path} holds {what}; expected tensors by name, a state dict")
+        raise InputError(f"{path} holds {what}; expected tensors by name, a state dict")
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, np.ndarray):
-            raise ValueError(
+            raise InputError(
                 f"{path}: {name!r} is a {type(value).__name__}; expected a state dict, "
                 "which holds tensors by name: save model.state_dict()"
             )
@@ -76,7 +77,7 @@ def convert(source: str | os.PathLike, target: str | os.PathLike) -> int:
     """Writes the safetensors file for a state dict, whole or not at all.
 
     Its metadata has the checksum of the source, "source_sha256", by which
-    `fhn_jax.models.weights` knows published weights.
+    `fhn_jax.models.backbones.weights` knows published weights.
 
     Args:
       source: see `load_weights`.
@@ -138,15 +139,15 @@ class _Storage:
         self.values: np.ndarray | None = None
 
     @property
-    def bytes(self) -> int:
+    def num_bytes(self) -> int:
         return self.count * self.dtype.itemsize
 
     def fill(self, raw: bytes, swap: bool = False) -> None:
         """Takes the numbers from their bytes, which are as many as announced."""
-        if len(raw) != self.bytes:
+        if len(raw) != self.num_bytes:
             raise Refused(
                 f"a storage of {self.count} numbers of type {self.dtype} in {len(raw)} "
-                f"bytes; expected {self.bytes}"
+                f"bytes; expected {self.num_bytes}"
             )
         values = np.frombuffer(raw, self.dtype)
         self.values = values.byteswap() if swap else values
@@ -283,7 +284,7 @@ def _read_old(file: IO[bytes]) -> Any:
         (count,) = struct.unpack(">q" if swap else "<q", file.read(8))
         if count != storage.count:
             raise Refused(f"a storage of {count} numbers; expected {storage.count}")
-        storage.fill(file.read(storage.bytes), swap)
+        storage.fill(file.read(storage.num_bytes), swap)
     return found
 
 

@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import Float, Real
 from PIL import Image, ImageDraw, ImageFilter
 
+from fhn_jax.errors import InputError
+
 SIZE = 291  # pixels, the image size of Polyvore-U
 UNIT = SIZE / 100  # pixels per unit
 OVERSAMPLE = 3
@@ -200,9 +202,9 @@ class Cloth:
 
     def __post_init__(self):
         if self.pattern not in PATTERNS:
-            raise ValueError(f"pattern={self.pattern!r}: expected one of {PATTERNS}")
+            raise InputError(f"pattern={self.pattern!r}: expected one of {PATTERNS}")
         if self.weave not in WEAVES:
-            raise ValueError(f"weave={self.weave!r}: expected one of {WEAVES}")
+            raise InputError(f"weave={self.weave!r}: expected one of {WEAVES}")
 
     def plain(self, colour: Colour | None = None, weave: str | None = None) -> "Cloth":
         """The same cloth without pattern, perhaps in another colour or weave."""

@@ -21,17 +21,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from fhn_jax.data_tools.tuples import parse_users
 from jaxtyping import Bool, Float32, Int32
 from PIL import Image
 
-from data_tools.tuples import parse_users
 from fhn_jax.codes import SCORES, Scorer
-from fhn_jax.contact_sheet import ITEM_PX, OutfitPicture, as_worn, contact_sheet
 from fhn_jax.data.images import ImageStore, open_images, thumbnail
-from fhn_jax.data.schema import NEGATIVES, SPLITS, Catalogue, read_catalogue
-from fhn_jax.evaluate import check_same_data, load_codes, ranked_outfits
+from fhn_jax.data.layout import NEGATIVES, SPLITS, Catalogue, read_catalogue
+from fhn_jax.errors import InputError
+from fhn_jax.evaluation.evaluators import check_same_data, load_codes, ranked_outfits
 from fhn_jax.files import atomic_path, new_folder, refuse_existing
-from fhn_jax.workdir import read_config
+from fhn_jax.reporting.contact_sheet import (
+    ITEM_PX,
+    OutfitPicture,
+    as_worn,
+    contact_sheet,
+)
+from fhn_jax.training.workdir import read_config
 
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg")
 SHEET_USERS = 6  # of a sheet, if the user does not say whose outfits to show
@@ -91,13 +97,13 @@ def export_ranked(
     """
     target = Path(target)
     if target.suffix and target.suffix.lower() not in SHEET_SUFFIXES:
-        raise ValueError(
+        raise InputError(
             f"{target} ends in {target.suffix!r}; expected {', '.join(SHEET_SUFFIXES)} "
             "for a contact sheet, or no ending for folders"
         )
     refuse_existing(target)
     if best < 1:
-        raise ValueError(f"best={best}; expected at least one outfit a user")
+        raise InputError(f"best={best}; expected at least one outfit a user")
     data = read_config(Path(workdir))["data"]
     catalogue = read_catalogue(data_root or data["root"], data["variant"])
     codes, latents = load_codes(Path(workdir))
@@ -171,13 +177,13 @@ def _rankings(
     users: Sequence[int],
 ) -> Iterator[Ranking]:
     if split not in catalogue.splits:
-        raise ValueError(
+        raise InputError(
             f"{catalogue.root}: no {split!r} split in tuples_{catalogue.variant}; "
             f"expected one of {', '.join(catalogue.splits)}"
         )
     part = catalogue.splits[split]
     if negatives not in part.negatives:
-        raise ValueError(
+        raise InputError(
             f"{catalogue.root}: tuples_{catalogue.variant} has no "
             f"tuples_{split}_{NEGATIVES[negatives]}; it has "
             f"{' and '.join(part.negatives) or 'no'} negatives of this split"
@@ -186,7 +192,7 @@ def _rankings(
     scores = [scorer.score(score, table.users, table.items) for table in tables]
     without = sorted(set(users) - set(tables[0].users.tolist()))
     if without:
-        raise ValueError(
+        raise InputError(
             f"{len(without):,} users have no outfit in the {split} split, first user "
             f"{without[0]}; choose others with --users"
         )

@@ -26,11 +26,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from fhn_jax.data_tools.drawing import SIZE
+from fhn_jax.data_tools.taste import World, auc, choose_outfits, make_world
+from fhn_jax.data_tools.wardrobe import CATEGORIES, Item, make_items
 from jaxtyping import Float, Int
 
-from data_tools.drawing import SIZE
-from data_tools.taste import World, auc, choose_outfits, make_world
-from data_tools.wardrobe import CATEGORIES, Item, make_items
+from fhn_jax.errors import ExistingFileError, InputError
 
 VERSION = 1  # of the generator: the same version and parameters give the same bytes
 SPLITS = ("train", "val", "test")
@@ -97,21 +98,21 @@ def make_demo(
 def _check(parameters: Mapping) -> None:
     users = parameters["users"]
     if users < 2:
-        raise ValueError(
+        raise InputError(
             f"users={users}: hard negatives are other users' outfits, so there must be at "
             "least 2 users"
         )
     if parameters["seed"] < 0:
-        raise ValueError(f"seed={parameters['seed']} must not be negative")
+        raise InputError(f"seed={parameters['seed']} must not be negative")
     counts = {**parameters["items"], "positives": parameters["positives"]}
     for name, values in counts.items():
         if len(values) != len(SPLITS):
-            raise ValueError(
+            raise InputError(
                 f"{name}={values}: expected {len(SPLITS)} numbers, for train, val and test"
             )
         least = 1 if name == "positives" else 2 * CANDIDATES
         if min(values) < least:
-            raise ValueError(
+            raise InputError(
                 f"{name}={values}: expected at least {least} in every split"
             )
 
@@ -125,7 +126,7 @@ def _is_same(root: Path, parameters: Mapping) -> bool:
         found = json.loads((root / "DEMO").read_text(encoding="utf-8"))
         same = {name: found[name] for name in parameters} == parameters
     except (OSError, ValueError, KeyError, TypeError):
-        raise FileExistsError(
+        raise ExistingFileError(
             f"{root} exists and is not a demo set (no valid DEMO file in it); {remedy}"
         ) from None
     if not same:
@@ -134,7 +135,7 @@ def _is_same(root: Path, parameters: Mapping) -> bool:
             for name in parameters
             if found[name] != parameters[name]
         )
-        raise FileExistsError(f"{root} is another demo set: {difference}; {remedy}")
+        raise ExistingFileError(f"{root} is another demo set: {difference}; {remedy}")
     return True
 
 
@@ -291,7 +292,7 @@ def _check_pools(
     """Raises ValueError where it would be hard to find outfits nobody has."""
     sizes = [len(ids) for ids in used]
     if min(sizes) < 2 * CANDIDATES or np.prod(sizes, dtype=float) < 2 * len(taken):
-        raise ValueError(
+        raise InputError(
             f"the {split} positives are {len(taken)} different outfits of {sizes} items "
             f"({', '.join(CATEGORIES)}), too few items for negatives; use more items"
         )
@@ -323,7 +324,7 @@ def _hard_negatives(
         free = np.array([tuple(outfit) not in own for outfit in others.tolist()])
         others = others[free]
         if not len(others):
-            raise ValueError(
+            raise InputError(
                 f"user {user} has all outfits of the other users, so there are no hard "
                 "negatives; use more users or items"
             )
@@ -349,7 +350,7 @@ def _questions(
             if len(wrong) == CANDIDATES - 1:
                 break
         else:
-            raise ValueError(
+            raise InputError(
                 f"too few {CATEGORIES[slot]} items for fill-in-the-blank questions; use "
                 "more items or fewer positives"
             )

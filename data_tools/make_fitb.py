@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
+from fhn_jax.data_tools.tuples import read_table, write_table
 from jaxtyping import Int
 
-from data_tools.tuples import read_table, write_table
-from fhn_jax.data.schema import Catalogue, read_catalogue
+from fhn_jax.data.layout import Catalogue, read_catalogue
+from fhn_jax.errors import InputError
 from fhn_jax.files import refuse_existing
 
 SPLITS = ("val", "test")
@@ -54,19 +55,19 @@ def make_fitb(
         candidates, or too few items for so many.
     """
     if split not in SPLITS:
-        raise ValueError(f"split={split!r}; expected one of {', '.join(SPLITS)}")
+        raise InputError(f"split={split!r}; expected one of {', '.join(SPLITS)}")
     if candidates < 2:
-        raise ValueError(f"candidates={candidates}; expected at least 2")
+        raise InputError(f"candidates={candidates}; expected at least 2")
     if seed < 0:
-        raise ValueError(f"seed={seed}; expected a number from 0")
+        raise InputError(f"seed={seed}; expected a number from 0")
     folder = Path(root) / f"tuples_{variant}"
     target = folder / f"fill_in_blank_{split}"
     refuse_existing(target)
     catalogue = read_catalogue(root, variant)
     if split not in catalogue.splits:
-        raise ValueError(f"{folder} has no {split} split; expected tuples_{split}_posi")
+        raise InputError(f"{folder} has no {split} split; expected tuples_{split}_posi")
     if category not in (RANDOM, *catalogue.categories):
-        raise ValueError(
+        raise InputError(
             f"category={category!r}; expected {RANDOM!r} or one of "
             f"{', '.join(catalogue.categories)}"
         )
@@ -122,7 +123,7 @@ def _pools(
         number = catalogue.categories.index(name)
         pools[number] = used[number]
         if len(pools[number]) < candidates:
-            raise ValueError(
+            raise InputError(
                 f"{folder}/tuples_{split}_posi has {len(pools[number])} different items "
                 f"of category {name!r}, fewer than the {candidates} candidates of a "
                 "question; ask with fewer candidates, or for another category"
@@ -153,7 +154,7 @@ def _questions(
         wrong = _wrong_items(rng, row.tolist(), slot, slots, pools[blank], known)
         chosen = list(itertools.islice(wrong, candidates - 1))
         if len(chosen) < candidates - 1:
-            raise ValueError(
+            raise InputError(
                 f"line {number + 2} of tuples_{split}_posi: only {len(chosen)} other "
                 f"items of category {catalogue.categories[blank]!r} make an outfit that "
                 f"nobody has, fewer than a question of {candidates} candidates needs; "

@@ -1,7 +1,7 @@
 """A tensorflow_datasets builder of the Polyvore-U layout: `polyvore_u`.
 
     import tensorflow_datasets as tfds
-    import data_tools.polyvore_u
+    import fhn_jax.data_tools.polyvore_u
 
     where = tfds.download.DownloadConfig(manual_dir="data/polyvore")
     data = tfds.load(
@@ -40,7 +40,8 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float32, Int32
 
 from fhn_jax.data.images import ImageStore, decode, open_images
-from fhn_jax.data.schema import Catalogue, Outfits, read_catalogue, read_text_vectors
+from fhn_jax.data.layout import Catalogue, Outfits, read_catalogue, read_text_vectors
+from fhn_jax.errors import InputError
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -134,7 +135,7 @@ class PolyvoreU(tfds.core.GeneratorBasedBuilder):
                 ratio = split.ratio(kind)
                 count = ratio if config.negatives is None else config.negatives
                 if not 0 < count <= ratio:
-                    raise ValueError(
+                    raise InputError(
                         f"negatives={count}; the {kind} negatives of the {name} split "
                         f"are {ratio} of each positive; expected 1 to {ratio}"
                     )
@@ -194,7 +195,7 @@ class _Items:
             self._text = read_text_vectors(catalogue.root, catalogue)
             length = self._text.shape[1]
             if length != config.text_dim:
-                raise ValueError(
+                raise InputError(
                     f"{catalogue.root}/sentence_vector/semantic.npz has vectors of "
                     f"length {length}; expected text_dim={config.text_dim}; give "
                     f"PolyvoreUConfig(text_dim={length}), or text_dim=None for no text"
@@ -224,7 +225,7 @@ class _Items:
         if name not in self._checked:
             height, width, _ = decode(data, name).shape
             if (height, width) != (self._size, self._size):
-                raise ValueError(
+                raise InputError(
                     f"image {name!r} is {width}x{height}; expected "
                     f"{self._size}x{self._size}; give PolyvoreUConfig(image_size=...) "
                     "of your images, which must all be square and of one size, or "

@@ -9,8 +9,10 @@ import pickle
 from collections.abc import Mapping
 from typing import IO, Any
 
+from fhn_jax.errors import InputError
 
-class Refused(ValueError):
+
+class Refused(InputError):
     """The pickle asks for something that is not given to it."""
 
 

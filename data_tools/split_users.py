@@ -25,10 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from fhn_jax.data_tools.tuples import parse_users, read_table, write_table
 from jaxtyping import Int
 
-from data_tools.tuples import parse_users, read_table, write_table
-from fhn_jax.data.schema import NEGATIVES, SPLITS, Catalogue, name_fault, read_catalogue
+from fhn_jax.data.layout import NEGATIVES, SPLITS, Catalogue, name_fault, read_catalogue
+from fhn_jax.errors import InputError
 from fhn_jax.files import new_folder
 
 
@@ -70,17 +71,17 @@ def split_users(
     root = Path(root)
     fault = name_fault(new_variant)
     if fault:
-        raise ValueError(
+        raise InputError(
             f"new variant {new_variant!r} {fault}; expected VARIANT of a folder "
             "tuples_VARIANT, such as 'base'"
         )
     if not 0 < share <= 1:
-        raise ValueError(f"share={share}; expected more than 0, and at most 1")
+        raise InputError(f"share={share}; expected more than 0, and at most 1")
     for name, value in (("at_most", at_most), ("negatives", negatives)):
         if value is not None and value < 1:
-            raise ValueError(f"{name}={value}; expected at least 1")
+            raise InputError(f"{name}={value}; expected at least 1")
     if seed < 0:
-        raise ValueError(f"seed={seed}; expected a number from 0")
+        raise InputError(f"seed={seed}; expected a number from 0")
     source, target = root / f"tuples_{variant}", root / f"tuples_{new_variant}"
     with new_folder(target) as folder:
         catalogue = read_catalogue(root, variant)
@@ -105,7 +106,7 @@ def split_users(
             if not len(rows):
                 # A split of nobody is one that the new variant does not have.
                 if split == "test":
-                    raise ValueError(
+                    raise InputError(
                         f"none of the {len(taken):,} users has an outfit in {source}/"
                         "tuples_test_posi; take others"
                     )
@@ -164,7 +165,7 @@ def _check_negatives(catalogue: Catalogue, negatives: int | None) -> None:
     train = catalogue.splits["train"]
     for kind in train.negatives:
         if negatives is not None and negatives > train.ratio(kind):
-            raise ValueError(
+            raise InputError(
                 f"negatives={negatives}; tuples_train_{NEGATIVES[kind]} of "
                 f"{catalogue.root}/tuples_{catalogue.variant} holds "
                 f"{train.ratio(kind)} of each positive; expected at most as many"
@@ -181,13 +182,13 @@ def _choose(
     """Ids of the users to take, sorted."""
     every = np.arange(num_users)
     if users is not None and random_users is not None:
-        raise ValueError("users and random_users are both given; expected one of them")
+        raise InputError("users and random_users are both given; expected one of them")
     taken = every
     if users is not None:
         taken = np.array(parse_users(users, num_users))
     elif random_users is not None:
         if not 1 <= random_users <= num_users:
-            raise ValueError(
+            raise InputError(
                 f"random_users={random_users}; expected 1 to {num_users}, the number of "
                 "users that there are"
             )
@@ -196,7 +197,7 @@ def _choose(
     if rest:
         taken = np.setdiff1d(every, taken)
         if not len(taken):
-            raise ValueError(
+            raise InputError(
                 f"the rest of all {num_users} users is nobody; take fewer users"
             )
     return taken

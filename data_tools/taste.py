@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from fhn_jax.data_tools.wardrobe import ATTRIBUTES, CATEGORIES, HUES, Item, attributes
 from jaxtyping import Float, Int
 
-from data_tools.wardrobe import ATTRIBUTES, CATEGORIES, HUES, Item, attributes
+from fhn_jax.errors import InputError
 
 ARCHETYPES: dict[str, dict[str, float]] = {
     "minimalist": {"vivid": -1.2, "loud": -1.2, "formal": 0.4},
@@ -169,7 +170,7 @@ def choose_outfits(
     """
     if np.prod([float(len(pool)) for pool in pools]) < 2 * count:
         sizes = [len(pool) for pool in pools]
-        raise ValueError(
+        raise InputError(
             f"pools of {sizes} items make too few outfits for {count} different "
             "positives per user; use more items or fewer positives"
         )

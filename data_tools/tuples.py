@@ -1,6 +1,6 @@
 """What the tools that make or select outfits share: tables as they are, and user ids.
 
-`fhn_jax.data.schema` reads and checks a data set; the tables here are those of files
+`fhn_jax.data.layout` reads and checks a data set; the tables here are those of files
 that it has found right, in their own terms (-1 is a missing second top).
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from fhn_jax.errors import InputError
 from fhn_jax.files import atomic_path
 
 
@@ -43,13 +44,13 @@ def parse_users(text: str, num_users: int) -> Sequence[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not (first.isdecimal() and (last.isdecimal() or not dash)):
-            raise ValueError(
+            raise InputError(
                 f"users {text[:80]!r}: {part!r} is neither an id nor a range of ids; "
                 "expected ids and ranges such as 0-31,40"
             )
         start, end = int(first), int(last or first)
         if not start <= end < num_users:
-            raise ValueError(
+            raise InputError(
                 f"users {text[:80]!r}: {part!r} is out of range; expected ids from 0 "
                 f"to {num_users - 1}, ranges from the lower one to the higher one"
             )

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from fhn_jax.data_tools.drawing import Cloth, Colour, mix
+from fhn_jax.data_tools.garments import render
+from fhn_jax.data_tools.garments.parts import COLOURS, luma
 from jaxtyping import Float
 from PIL import Image
-
-from data_tools.drawing import Cloth, Colour, mix
-from data_tools.garments import render
-from data_tools.garments.parts import COLOURS, luma
 
 CATEGORIES = ("top", "bottom", "shoe")
 
@@ -70,7 +69,7 @@ class Kind:
     formality: float
     warmth: float
     materials: tuple[tuple[str, str], ...]
-    patterns: dict[str, float]
+    patterns: dict[str, int]
     favourites: tuple[str, ...] = ()
     only_favourites: bool = False
 

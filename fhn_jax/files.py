@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fhn_jax.errors import ExistingFileError
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
@@ -43,7 +45,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 def refuse_existing(path: str | os.PathLike) -> None:
     """Raises FileExistsError if there is anything at `path`, which is kept."""
     if os.path.lexists(path):
-        raise FileExistsError(
+        raise ExistingFileError(
             f"{path} exists and is left as it is; remove it, or choose another name"
         )
 

@@ -1,7 +1,4 @@
-"""Command line: python -m fhn_jax.main [ACTION] --config … --workdir …
-
-Without an ACTION: train, export, evaluate, report. Then --workdir alone is enough.
-"""
+"""Command line: python -m fhn_jax.main [ACTION] --config … --workdir …"""
 
 import sys
 from pathlib import Path
@@ -9,7 +6,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from fhn_jax import actions
+from fhn_jax.cli import actions
+from fhn_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings, with arguments: configs/vse_t3.py:bits=64"
@@ -39,7 +37,7 @@ def main(argv: list[str]) -> None:
     except actions.ERRORS as error:
         if _DEBUG.value:
             raise
-        _fail(error.args[0] if isinstance(error, KeyError) else error)
+        _fail(error)
     except KeyboardInterrupt as interrupt:
         text = str(interrupt) or "run again to go on from the last checkpoint"
         print(f"interrupted: {text}", file=sys.stderr)
@@ -76,10 +74,10 @@ def _fail(text) -> None:
 
 def _name(argv):
     if len(argv) > 2:
-        raise ValueError(f"one action at most, got {', '.join(argv[1:])}")
+        raise InputError(f"one action at most, got {', '.join(argv[1:])}")
     name = argv[1] if len(argv) == 2 else "all"
     if name not in actions.ACTIONS:
-        raise ValueError(
+        raise InputError(
             f"action {name!r} is unknown; expected {', '.join(actions.ACTIONS)}, or "
             "none for all of the main job"
         )

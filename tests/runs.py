@@ -22,7 +22,7 @@ def settings(root, overrides=None, *, config="text_t3", variant="8", arg="smoke"
       overrides: single values by dotted key.
       arg: of the config.
     """
-    settings = importlib.import_module(f"configs.{config}").get_config(arg)
+    settings = importlib.import_module(f"fhn_jax.configs.{config}").get_config(arg)
     values = {"data.root": str(root), "data.variant": variant, "wandb.mode": "disabled"}
     settings.update_from_flattened_dict(values | (overrides or {}))
     return settings.lock()
@@ -110,8 +110,8 @@ def compiled_once(folder):
 
 def load(config):
     """Catalogue and item inputs of a config."""
-    from fhn_jax import build
-    from fhn_jax.data.schema import read_catalogue
+    from fhn_jax.data.layout import read_catalogue
+    from fhn_jax.training import build
 
     catalogue = read_catalogue(config.data.root, config.data.variant)
     return catalogue, build.load_inputs(config, catalogue, quiet)
@@ -119,9 +119,9 @@ def load(config):
 
 def train(config, workdir):
     """Trains in this process."""
-    from fhn_jax import train
+    from fhn_jax.training import loop
 
-    return train.train(config, workdir, *load(config))
+    return loop.train(config, workdir, *load(config))
 
 
 def metrics(workdir):
@@ -140,8 +140,8 @@ def steps(workdir):
 
 def latest(config, workdir):
     """The arrays, by name, and the host values of the latest checkpoint."""
-    from fhn_jax import build
-    from fhn_jax.checkpoint import Checkpoints, flatten
+    from fhn_jax.training import build
+    from fhn_jax.training.checkpoint import Checkpoints, flatten
 
     catalogue, inputs = load(config)
     model = build.make_model(config, catalogue, **build.input_dims(inputs))

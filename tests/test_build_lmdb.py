@@ -6,12 +6,12 @@ import subprocess
 import sys
 import time
 
+import fhn_jax.data_tools.build_lmdb as tool
 import numpy as np
 import pytest
+from fhn_jax.data_tools.build_lmdb import build_lmdb, main
 from PIL import Image
 
-import data_tools.build_lmdb as tool
-from data_tools.build_lmdb import build_lmdb, main
 from fhn_jax.data.images import LmdbImages, verify_images
 from tests.polyvore_u import encode
 
@@ -123,7 +123,7 @@ def test_killed_run_leaves_no_lmdb_and_the_next_one_completes_it(folder, target)
     images = write_images(folder, 60)
     code = f"""
 import time
-import data_tools.build_lmdb as tool
+import fhn_jax.data_tools.build_lmdb as tool
 tool._IMAGES_AT_ONCE = 10
 tool.build_lmdb({str(folder)!r}, {str(target)!r}, progress=lambda done, total: (
     print(done, flush=True), time.sleep(60 if done >= 30 else 0)))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from runs import steps
 
-from fhn_jax.checkpoint import Checkpoints, flatten
-from fhn_jax.train_state import METRICS, TrainState, zero_sums
+from fhn_jax.training.checkpoint import Checkpoints, flatten
+from fhn_jax.training.step import METRICS, TrainState, zero_sums
 
 
 def state_of(step, value=1.0, **params):

@@ -13,12 +13,13 @@ from polyvore_u import write_polyvore_u
 from random_codes import codes_of, random_codes
 from runs import run
 
-from fhn_jax import actions, files
-from fhn_jax.data.schema import read_catalogue
-from fhn_jax.retrieval import cluster, recommend
-from fhn_jax.retrieval.cluster import ClusterIndex
-from fhn_jax.retrieval.engine import Searcher
-from fhn_jax.retrieval.search import OutfitIndex
+from fhn_jax import files
+from fhn_jax.cli import actions
+from fhn_jax.data.layout import read_catalogue, stored_outfits
+from fhn_jax.integrations import ray as cluster
+from fhn_jax.integrations.ray import ClusterIndex
+from fhn_jax.retrieval.outfit_index import OutfitIndex
+from fhn_jax.retrieval.searcher import Searcher
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
@@ -374,7 +375,7 @@ def test_the_action_recommends_the_outfits_of_the_data(
     out = tmp_path / "out"
     act("recommend-all", workdir, k=3, out=str(out), ray_address=address)
     catalogue = read_catalogue(workdir / "tiny", "8")
-    outfits = recommend.stored_outfits(catalogue)
+    outfits = stored_outfits(catalogue)
     searcher = Searcher.in_memory(codes_of(catalogue), outfits)
     found = rows_of(out)
     for user in range(8):
@@ -388,7 +389,7 @@ def test_the_action_recommends_the_outfits_of_the_data(
 
 def test_the_action_recommends_the_outfits_of_an_index(address, workdir, tmp_path):
     catalogue = read_catalogue(workdir / "tiny", "8")
-    outfits = recommend.stored_outfits(catalogue)[:1]
+    outfits = stored_outfits(catalogue)[:1]
     OutfitIndex.build(tmp_path / "index", codes_of(catalogue), outfits)
     act(
         "recommend-all",
@@ -405,14 +406,14 @@ def test_the_action_recommends_the_outfits_of_an_index(address, workdir, tmp_pat
 
 def test_search_asks_a_cluster_about_an_index(address, workdir, tmp_path, capsys):
     catalogue = read_catalogue(workdir / "tiny", "8")
-    outfits = recommend.stored_outfits(catalogue)
+    outfits = stored_outfits(catalogue)
     OutfitIndex.build(tmp_path / "index", codes_of(catalogue), outfits)
     where = {"index": str(tmp_path / "index"), "ray_address": address}
-    answers = []
+    found = []
     for options in ({}, {"index": where["index"]}, where):
         act("search", workdir, user=3, k=4, **options)
-        answers.append(json.loads((workdir / "search.json").read_text()))
-    assert answers[0] == answers[1] == answers[2] and len(answers[0]["outfits"]) == 4
+        found.append(json.loads((workdir / "search.json").read_text()))
+    assert found[0] == found[1] == found[2] and len(found[0]["outfits"]) == 4
     with pytest.raises(ValueError, match="needs --index, the folder of an OutfitIndex"):
         act("search", workdir, ray_address=address)
     with pytest.raises(ValueError, match="give one of them"):

@@ -11,17 +11,16 @@ from golden_weights import load
 from polyvore_u import write_polyvore_u
 from random_codes import codes_of, random_codes
 
-from fhn_jax import metrics
 from fhn_jax.codes import Codes, Scorer
-from fhn_jax.data.schema import Outfits, read_catalogue
-from fhn_jax.evaluate import evaluate as evaluate_codes
-from fhn_jax.retrieval.cold_start import (
+from fhn_jax.data.layout import Outfits, read_catalogue
+from fhn_jax.evaluation import metrics
+from fhn_jax.evaluation.cold_start import draw_clicks, evaluate
+from fhn_jax.evaluation.evaluators import evaluate as evaluate_codes
+from fhn_jax.new_users.cold_start import (
     BprFit,
     RandomCode,
     Similarity,
     _nearest_bits,
-    draw_clicks,
-    evaluate,
     no_clicks,
     similarity,
 )
@@ -496,7 +495,7 @@ def test_a_liked_item_alone_is_a_click(name):
 
 
 def test_nothing_but_numpy_and_the_codes_is_needed():
-    program = "import sys, fhn_jax.retrieval.cold_start; print(*sys.modules)"
+    program = "import sys, fhn_jax.new_users.cold_start; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -4,7 +4,7 @@ import stat
 import jax
 import pytest
 
-from fhn_jax import compile_cache
+from fhn_jax.training import compile_cache
 
 
 @pytest.fixture(autouse=True)

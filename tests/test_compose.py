@@ -7,7 +7,7 @@ import pytest
 from random_codes import random_codes
 
 from fhn_jax.retrieval import kernels
-from fhn_jax.retrieval.compose import Composer, Guest
+from fhn_jax.retrieval.composer import Composer, Guest
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.pair_bounds import PairBounds
 

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 from absl import flags
+from fhn_jax.configs import common
 from flax import nnx
 from ml_collections import ConfigDict
 from polyvore_u import write_polyvore_u
 
-from configs import common
-from fhn_jax import build
-from fhn_jax.data.schema import read_catalogue
-from fhn_jax.models.encoders import BACKBONES
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.models.hashing import HASHES
-from fhn_jax.train_state import GROUPS, OPTIMIZERS
+from fhn_jax.models.heads import BACKBONES
+from fhn_jax.training import build
+from fhn_jax.training.step import GROUPS, OPTIMIZERS
 
 FOLDER = Path(common.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "common")
@@ -41,7 +41,7 @@ def catalogue(tmp_path_factory):
 
 
 def load(name, arg=None):
-    return importlib.import_module(f"configs.{name}").get_config(arg)
+    return importlib.import_module(f"fhn_jax.configs.{name}").get_config(arg)
 
 
 def assert_builds(config, catalogue):
@@ -179,7 +179,7 @@ def test_configs_share_no_values(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_commands_of_the_header_are_right(name):
-    header = importlib.import_module(f"configs.{name}").__doc__
+    header = importlib.import_module(f"fhn_jax.configs.{name}").__doc__
     commands = re.findall(r"^python -m fhn_jax.main (.*)$", header, re.MULTILINE)
     assert commands
     values = flags.FlagValues()

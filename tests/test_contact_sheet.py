@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fhn_jax.contact_sheet import OutfitPicture, as_worn, contact_sheet
+from fhn_jax.reporting.contact_sheet import OutfitPicture, as_worn, contact_sheet
 
 RED, BLUE, BLACK = (200, 30, 30), (30, 30, 200), (0, 0, 0)
 GREEN = (22, 163, 74)

@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-from polyvore_u import write_lines, write_table
-
-from data_tools.convert_reference_checkpoint import (
+from fhn_jax.data_tools.convert_reference_checkpoint import (
     convert,
     epoch_of,
     main,
@@ -12,11 +10,13 @@ from data_tools.convert_reference_checkpoint import (
     scale_of,
     without_type_2,
 )
-from fhn_jax.actions import ACTIONS, _encode, prepare
+from polyvore_u import write_lines, write_table
+
+from fhn_jax.cli.actions import ACTIONS, _encode, prepare
 from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.data.items import ItemInputs
-from fhn_jax.data.schema import read_catalogue
-from fhn_jax.train import restore_best
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.training.loop import restore_best
 from tests.golden_weights import (
     SLOTS,
     assert_close,

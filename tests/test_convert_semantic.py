@@ -9,9 +9,9 @@ import struct
 
 import numpy as np
 import pytest
+from fhn_jax.data_tools.convert_semantic import convert, load_vectors, main
 
-from data_tools.convert_semantic import convert, load_vectors, main
-from fhn_jax.data.schema import read_catalogue, read_text_vectors
+from fhn_jax.data.layout import read_catalogue, read_text_vectors
 from tests.polyvore_u import write_polyvore_u
 
 VECTORS = {

@@ -6,9 +6,9 @@ import zipfile
 
 import numpy as np
 import pytest
+from fhn_jax.data_tools.convert_weights import convert, load_weights, main
 from safetensors import safe_open
 
-from data_tools.convert_weights import convert, load_weights, main
 from fhn_jax.files import sha256_file
 from tests.torch_files import Call, Named, tensor, write_torch
 

@@ -12,9 +12,9 @@ from runs import assert_equal_runs, compiled_once, metrics, settings, train
 
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.negatives import NegativeSampler
-from fhn_jax.epochs import DeviceSampler, contains, make_batch, sorted_rows
-from fhn_jax.stopping import Interrupted, StopSignal
-from fhn_jax.train import _Loop
+from fhn_jax.training.epochs import DeviceSampler, contains, make_batch, sorted_rows
+from fhn_jax.training.loop import _Loop
+from fhn_jax.training.stopping import Interrupted, StopSignal
 from tests.catalogues import catalogue, random_positives
 
 SIZES = (5, 4, 3)

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from fhn_jax import evaluate
 from fhn_jax.codes import Codes, Scorer
-from fhn_jax.data.schema import Outfits, Split, read_catalogue
+from fhn_jax.data.layout import Outfits, Split, read_catalogue
+from fhn_jax.evaluation import evaluators
 from tests.polyvore_u import write_polyvore_u
 from tests.random_codes import codes_of, latents_of
 
@@ -76,7 +76,7 @@ def slow_fields(codes, latents, catalogue, which, kind):
 
 def test_results_have_the_documented_fields(catalogue):
     codes = codes_of(catalogue)
-    results = evaluate.evaluate(codes, catalogue, latents=latents_of(codes))
+    results = evaluators.evaluate(codes, catalogue, latents=latents_of(codes))
     assert list(results) == [
         "dataset",
         "split",
@@ -107,7 +107,7 @@ def test_results_have_the_documented_fields(catalogue):
 def test_fields_agree_with_slow_loops(catalogue, which, kind):
     codes = codes_of(catalogue)
     latents = latents_of(codes)
-    results = evaluate.evaluate(codes, catalogue, latents=latents)
+    results = evaluators.evaluate(codes, catalogue, latents=latents)
     block = results["scores"] if kind == "random" else results["hard"]
     expected = slow_fields(codes, latents, catalogue, which, kind)
     for field, value in expected.items():
@@ -120,7 +120,7 @@ def test_codes_that_tie_everything_are_at_chance(catalogue):
         modality: tuple(np.full((n, 2), 255, np.uint8) for n in counts)
         for modality in ("visual", "text")
     }
-    results = evaluate.evaluate(codes_of(catalogue, items=items), catalogue)
+    results = evaluators.evaluate(codes_of(catalogue, items=items), catalogue)
     values = results["scores"]["binary"]
     assert values["auc"] == 0.5 and values["auc_ci95"] == [0.5, 0.5]
     assert values["fitb"] == 0.25 and values["fitb_parity"] == 1.0
@@ -130,16 +130,18 @@ def test_codes_that_tie_everything_are_at_chance(catalogue):
 
 def test_evaluation_is_repeatable(catalogue):
     codes = codes_of(catalogue)
-    assert evaluate.evaluate(codes, catalogue) == evaluate.evaluate(codes, catalogue)
+    assert evaluators.evaluate(codes, catalogue) == evaluators.evaluate(
+        codes, catalogue
+    )
 
 
 def test_without_latents_there_is_no_relaxed_score(catalogue):
-    results = evaluate.evaluate(codes_of(catalogue), catalogue)
+    results = evaluators.evaluate(codes_of(catalogue), catalogue)
     assert set(results["scores"]) == set(results["hard"]) == {"binary", "asymmetric"}
 
 
 def test_a_split_without_questions_has_no_fitb_fields(catalogue):
-    results = evaluate.evaluate(codes_of(catalogue), catalogue, "val")
+    results = evaluators.evaluate(codes_of(catalogue), catalogue, "val")
     assert results["split"] == "val"
     assert set(results["scores"]["binary"]) == ALL - FITB
 
@@ -148,7 +150,7 @@ def test_without_hard_negatives_there_is_no_hard_block(catalogue):
     part = catalogue.splits["test"]
     part = Split("test", part.positives, {"random": part.negatives["random"]})
     easy = dataclasses.replace(catalogue, splits={**catalogue.splits, "test": part})
-    assert "hard" not in evaluate.evaluate(codes_of(easy), easy)
+    assert "hard" not in evaluators.evaluate(codes_of(easy), easy)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_without_hard_negatives_there_is_no_hard_block(catalogue):
     ],
 )
 def test_each_action_computes_its_own_fields(workdir, catalogue, action, fields):
-    results = evaluate.run(action, workdir, catalogue, "test")
+    results = evaluators.run(action, workdir, catalogue, "test")
     for scores in (results["scores"], results["hard"]):
         for values in scores.values():
             assert set(values) == fields
@@ -170,10 +172,10 @@ def test_each_action_computes_its_own_fields(workdir, catalogue, action, fields)
 
 def test_actions_one_by_one_make_the_same_file_as_all_at_once(workdir, catalogue):
     for action in ("fitb", "evaluate-accuracy", "evaluate-rank"):
-        evaluate.run(action, workdir, catalogue, "test")
+        evaluators.run(action, workdir, catalogue, "test")
     one_by_one = (workdir / "results.json").read_text()
     (workdir / "results.json").unlink()
-    evaluate.run("all", workdir, catalogue, "test")
+    evaluators.run("all", workdir, catalogue, "test")
     assert (workdir / "results.json").read_text() == one_by_one
 
 
@@ -181,20 +183,20 @@ def test_actions_one_by_one_make_the_same_file_as_all_at_once(workdir, catalogue
 def test_results_of_something_else_are_started_anew(workdir, catalogue, old):
     path = workdir / "results.json"
     if old == "other codes":
-        evaluate.run("fitb", workdir, catalogue, "test")
+        evaluators.run("fitb", workdir, catalogue, "test")
         (workdir / "latents.safetensors").unlink()
         codes_of(catalogue, seed=1).save(workdir / "codes.safetensors")
     elif old == "other split":
-        evaluate.run("evaluate-rank", workdir, catalogue, "val")
+        evaluators.run("evaluate-rank", workdir, catalogue, "val")
     else:
         path.write_text({"not json": "{", "a list": "[]"}[old])
-    results = evaluate.run("evaluate-accuracy", workdir, catalogue, "test")
+    results = evaluators.run("evaluate-accuracy", workdir, catalogue, "test")
     assert set(results["scores"]["binary"]) == {"pair_accuracy"}
     assert json.loads(path.read_text()) == results
 
 
 def test_run_prints_an_aligned_table(workdir, catalogue, capsys):
-    evaluate.run("all", workdir, catalogue, "test")
+    evaluators.run("all", workdir, catalogue, "test")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "tiny, test split: 8 users, 16 positives"
     assert lines[1].split() == [
@@ -223,7 +225,7 @@ def test_outfits_with_two_tops_are_evaluated(tmp_path):
     catalogue = read_catalogue(write_polyvore_u(tmp_path / "two", slots=slots), "8")
     codes = codes_of(catalogue)
     latents = latents_of(codes)
-    results = evaluate.evaluate(codes, catalogue, latents=latents)
+    results = evaluators.evaluate(codes, catalogue, latents=latents)
     expected = slow_fields(codes, latents, catalogue, "binary", "random")
     for field, value in expected.items():
         assert results["scores"]["binary"][field] == pytest.approx(value), field
@@ -236,7 +238,7 @@ def test_codes_of_another_data_set_are_rejected(workdir, catalogue, tmp_path):
     root = write_polyvore_u(tmp_path / "other", seed=5)
     other = read_catalogue(root, "8")
     with pytest.raises(ValueError) as error:
-        evaluate.run("all", workdir, other, "test")
+        evaluators.run("all", workdir, other, "test")
     text = str(error.value)
     assert catalogue.checksum[:12] in text and other.checksum[:12] in text
     assert "'tiny'" in text and "'other'" in text and str(root) in text
@@ -250,38 +252,38 @@ def test_codes_of_other_numbers_are_rejected(catalogue):
         codes, users=codes.users[:5], user_latents=codes.user_latents[:5]
     )
     with pytest.raises(ValueError, match="5 users, .* but the data is .* 8 users"):
-        evaluate.evaluate(fewer, catalogue)
+        evaluators.evaluate(fewer, catalogue)
 
 
 def test_missing_codes_name_the_action_that_makes_them(tmp_path, catalogue):
     with pytest.raises(FileNotFoundError, match="codes.safetensors.*extract-features"):
-        evaluate.run("all", tmp_path, catalogue, "test")
+        evaluators.run("all", tmp_path, catalogue, "test")
 
 
 def test_damaged_codes_are_rejected_before_anything_is_written(workdir, catalogue):
     path = workdir / "codes.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
-        evaluate.run("all", workdir, catalogue, "test")
+        evaluators.run("all", workdir, catalogue, "test")
     assert not (workdir / "results.json").exists()
 
 
 def test_latents_of_other_codes_are_rejected(workdir, catalogue):
     codes_of(catalogue, seed=1).save(workdir / "codes.safetensors")
     with pytest.raises(ValueError, match="latents.safetensors: codes_sha256 is"):
-        evaluate.run("all", workdir, catalogue, "test")
+        evaluators.run("all", workdir, catalogue, "test")
 
 
 def test_unknown_actions_and_splits_are_named(workdir, catalogue):
     with pytest.raises(ValueError, match="action is 'rank', expected one of"):
-        evaluate.run("rank", workdir, catalogue, "test")
+        evaluators.run("rank", workdir, catalogue, "test")
     with pytest.raises(ValueError, match="no 'dev' split .* expected one of"):
-        evaluate.run("all", workdir, catalogue, "dev")
+        evaluators.run("all", workdir, catalogue, "dev")
 
 
 def test_fitb_without_questions_is_an_error(workdir, catalogue):
     with pytest.raises(ValueError, match="no fill_in_blank_val in tuples_8"):
-        evaluate.run("fitb", workdir, catalogue, "val")
+        evaluators.run("fitb", workdir, catalogue, "val")
 
 
 def test_a_user_without_positives_is_named(catalogue):
@@ -291,7 +293,7 @@ def test_a_user_without_positives_is_named(catalogue):
     short = Split("test", positives, part.negatives)
     broken = dataclasses.replace(catalogue, splits={"test": short})
     with pytest.raises(ValueError, match="1 of 8 users have no positives .* user 3"):
-        evaluate.evaluate(codes_of(broken), broken)
+        evaluators.evaluate(codes_of(broken), broken)
 
 
 def test_a_split_without_random_negatives_is_an_error(catalogue):
@@ -300,12 +302,12 @@ def test_a_split_without_random_negatives_is_an_error(catalogue):
         catalogue, splits={"test": Split("test", part.positives, {})}
     )
     with pytest.raises(ValueError, match="no tuples_test_nega in tuples_8"):
-        evaluate.evaluate(codes_of(broken), broken)
+        evaluators.evaluate(codes_of(broken), broken)
 
 
 def test_evaluation_starts_without_the_training_stack():
     code = (
-        "import sys, fhn_jax.evaluate; "
+        "import sys, fhn_jax.evaluation.evaluators; "
         "print([m for m in ('jax', 'flax', 'tensorflow', 'matplotlib', 'scipy', 'lmdb')"
         " if m in sys.modules])"
     )
@@ -315,8 +317,8 @@ def test_evaluation_starts_without_the_training_stack():
 
 
 def test_loaded_codes_are_those_of_the_workdir(workdir, catalogue):
-    codes, latents = evaluate.load_codes(workdir)
+    codes, latents = evaluators.load_codes(workdir)
     assert isinstance(codes, Codes) and codes.sha256() == codes_of(catalogue).sha256()
     assert latents is not None
     (workdir / "latents.safetensors").unlink()
-    assert evaluate.load_codes(workdir)[1] is None
+    assert evaluators.load_codes(workdir)[1] is None

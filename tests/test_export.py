@@ -6,11 +6,11 @@ import pytest
 from polyvore_u import write_polyvore_u
 from runs import compiled_once, load, settings
 
-from fhn_jax import build
 from fhn_jax.codes import Codes, Latents, unpack
 from fhn_jax.data.items import ItemInputs
-from fhn_jax.export import ItemEncoder, make_codes
 from fhn_jax.models.hashing import Hash
+from fhn_jax.training import build
+from fhn_jax.training.export import ItemEncoder, make_codes
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,12 +5,12 @@ import os
 
 import numpy as np
 import pytest
+from fhn_jax.data_tools import export_ranked as tool
+from fhn_jax.data_tools.export_ranked import export_ranked, main
 from PIL import Image
 
-from data_tools import export_ranked as tool
-from data_tools.export_ranked import export_ranked, main
 from fhn_jax.codes import Scorer
-from fhn_jax.data.schema import read_catalogue
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.files import write_json
 from tests.polyvore_u import write_polyvore_u
 from tests.random_codes import codes_of, latents_of

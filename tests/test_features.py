@@ -9,14 +9,14 @@ import pytest
 from polyvore_u import read_lines, write_features, write_lmdb, write_polyvore_u
 from runs import compiled_once, load, metrics, settings, train
 
-from fhn_jax import build
-from fhn_jax.actions import ACTIONS, prepare
+from fhn_jax.cli.actions import ACTIONS, prepare
 from fhn_jax.codes import Codes
 from fhn_jax.data.features import read_features
 from fhn_jax.data.images import LmdbImages
-from fhn_jax.data.schema import read_catalogue
-from fhn_jax.train import restore_best
-from fhn_jax.train_state import GROUPS
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.training import build
+from fhn_jax.training.loop import restore_best
+from fhn_jax.training.step import GROUPS
 
 THREE = ("top", "bottom", "shoe")
 TWO_TOPS = ("top", "top", "bottom", "shoe")

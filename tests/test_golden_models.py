@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fhn_jax.losses import vse_loss
 from fhn_jax.models.augment import Augmentation
-from fhn_jax.models.encoders import Head, UserEncoder
 from fhn_jax.models.fashion_hash_net import FashionHashNet, Shape
 from fhn_jax.models.hashing import Hash
+from fhn_jax.models.heads import Head, UserEncoder
 from fhn_jax.models.matching import Matching
 from fhn_jax.models.reference_names import (
     from_reference,
     load_reference,
     set_variables,
 )
-from fhn_jax.train_state import GROUPS, Objective, Trainer, make_optimizer
+from fhn_jax.training.losses import vse_loss
+from fhn_jax.training.step import GROUPS, Objective, Trainer, make_optimizer
 from tests.golden_weights import (
     SLOTS,
     assert_close,

@@ -18,7 +18,8 @@ from runs import (
     start,
 )
 
-from fhn_jax import actions, sharding
+from fhn_jax.cli import actions
+from fhn_jax.training import sharding
 
 # 48 outfits in batches of 10: 5 steps an epoch, the last one padded.
 VALUES = {

@@ -10,18 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fhn_jax.configs import vse_t3
+from fhn_jax.data_tools import make_demo
+from fhn_jax.data_tools.build_lmdb import build_lmdb
 from PIL import Image
 from polyvore_u import edit_line, write_polyvore_u
 from random_codes import codes_of
 from runs import REPOSITORY, compiled_once, flags, run, settings
 
-from configs import vse_t3
-from data_tools import make_demo
-from data_tools.build_lmdb import build_lmdb
-from fhn_jax import actions, build, report
-from fhn_jax.actions import ACTIONS, prepare
+from fhn_jax.cli import actions
+from fhn_jax.cli.actions import ACTIONS, prepare
 from fhn_jax.data.items import ItemInputs
-from fhn_jax.data.schema import read_catalogue
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.reporting import report
+from fhn_jax.training import build
 
 RANK = ("auc", "auc_ci95", "ndcg", "ndcg_parity", "ndcg_at_10", "recall_at_10")
 SCORES = {
@@ -63,12 +65,12 @@ def main_job(tmp_path_factory, root):
 @pytest.fixture
 def no_training(monkeypatch):
     """Fails a test that trains."""
-    from fhn_jax import train
+    from fhn_jax.training import loop
 
     def fail(*_):
         pytest.fail("training has begun")
 
-    monkeypatch.setattr(train._Loop, "run", fail)
+    monkeypatch.setattr(loop._Loop, "run", fail)
 
 
 def results(workdir):
@@ -221,7 +223,7 @@ def test_evaluation_needs_the_workdir_alone_and_loads_nothing_slow(evaluated, tm
         code, out, err = run([action, "--workdir", workdir], patch=loaded)
         assert (code, err) == (0, "")
         modules = set(out.splitlines()[-1].split())
-        assert "fhn_jax.evaluate" in modules
+        assert "fhn_jax.evaluation.evaluators" in modules
         slow = {"jax", "jaxlib", "flax", "tensorflow", "matplotlib", "orbax", "wandb"}
         assert not slow & modules
     assert set(results(workdir)["scores"]["binary"]) == SCORES["binary"]
@@ -358,7 +360,7 @@ def test_what_the_command_line_says_wins_over_the_demo_settings(tmp_path):
     patch = f"""
 import json, sys
 sys.path.insert(0, {str(REPOSITORY / "tests")!r})
-import data_tools.make_demo
+import fhn_jax.data_tools.make_demo
 from test_main import small_demo
 data_tools.make_demo.make_demo = small_demo
 {PRINT}

@@ -4,13 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from fhn_jax.data_tools import make_demo as demo
+from fhn_jax.data_tools.drawing import SIZE, Cloth, curve, spline, symmetric
+from fhn_jax.data_tools.garments import DRAW, render
+from fhn_jax.data_tools.taste import World, auc
+from fhn_jax.data_tools.wardrobe import CATEGORIES, KINDS, attributes, lab, make_items
 from PIL import Image
-
-from data_tools import make_demo as demo
-from data_tools.drawing import SIZE, Cloth, curve, spline, symmetric
-from data_tools.garments import DRAW, render
-from data_tools.taste import World, auc
-from data_tools.wardrobe import CATEGORIES, KINDS, attributes, lab, make_items
 
 USERS = 6
 ITEMS = {"top": (20, 12, 14), "bottom": (18, 12, 13), "shoe": (15, 11, 12)}

@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 import pytest
+from fhn_jax.data_tools.make_fitb import main, make_fitb
 
-from data_tools.make_fitb import main, make_fitb
-from fhn_jax.data.schema import read_catalogue
+from fhn_jax.data.layout import read_catalogue
 from tests.polyvore_u import read_lines, write_polyvore_u, write_table
 
 VARIABLE = ("top", "top", "bottom", "shoe")

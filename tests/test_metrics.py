@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fhn_jax import metrics
+from fhn_jax.evaluation import metrics
 
 GOLDEN = Path(__file__).parent / "golden"
 DISCOUNTS = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fhn_jax.models.alexnet import AlexNet, pad_to, patches
-from fhn_jax.models.encoders import Head, UserEncoder, make_backbone
+from fhn_jax.models.backbones.alexnet import AlexNet, pad_to, patches
+from fhn_jax.models.backbones.resnet import DEPTHS, Block, Tiny, perceptual
 from fhn_jax.models.fashion_hash_net import (
     FashionHashNet,
     Shape,
@@ -15,8 +15,8 @@ from fhn_jax.models.fashion_hash_net import (
     check_modalities,
 )
 from fhn_jax.models.hashing import Hash
+from fhn_jax.models.heads import Head, UserEncoder, make_backbone
 from fhn_jax.models.reference_names import from_reference, load_reference
-from fhn_jax.models.resnet import DEPTHS, Block, Tiny, perceptual
 
 HEAD = dict(hidden=6, input_dropout=0.0, dropout=0.0, stddev=0.5)
 

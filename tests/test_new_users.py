@@ -6,20 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
+from fhn_jax.configs import cold_start
+from fhn_jax.data_tools.split_users import split_users
 from polyvore_u import write_lines, write_polyvore_u
 from random_codes import codes_of, random_codes
 from runs import REPOSITORY, compiled_once, quiet, run, settings
 
-from configs import cold_start
-from data_tools.split_users import split_users
-from fhn_jax import actions, build
-from fhn_jax.checkpoint import flatten
-from fhn_jax.codes import Codes, Scorer
-from fhn_jax.data.schema import read_catalogue
-from fhn_jax.evaluate import evaluate as evaluate_codes
-from fhn_jax.retrieval import new_users
-from fhn_jax.retrieval.cold_start import BprFit, Similarity
-from fhn_jax.retrieval.new_users import (
+from fhn_jax.cli import actions, new_users
+from fhn_jax.cli.answers import parse_items, read_outfits
+from fhn_jax.cli.new_users import (
     SIZES,
     fit_one,
     format_study,
@@ -27,7 +22,12 @@ from fhn_jax.retrieval.new_users import (
     parse_clicks,
     study,
 )
-from fhn_jax.retrieval.recommend import parse_items, read_outfits, stored_outfits
+from fhn_jax.codes import Codes, Scorer
+from fhn_jax.data.layout import read_catalogue, stored_outfits
+from fhn_jax.evaluation.evaluators import evaluate as evaluate_codes
+from fhn_jax.new_users.cold_start import BprFit, Similarity
+from fhn_jax.training import build
+from fhn_jax.training.checkpoint import flatten
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,13 +48,13 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory, root):
     """The workdir of a run on the known users, by text."""
-    from fhn_jax import train
+    from fhn_jax.training import loop
 
     workdir = tmp_path_factory.mktemp("base")
     config = settings(root, variant="5")
     catalogue = read_catalogue(root, "5")
     inputs = build.load_inputs(config, catalogue, quiet)
-    trained = train.train(config, workdir, catalogue, inputs)
+    trained = loop.train(config, workdir, catalogue, inputs)
     actions._export(config, workdir, catalogue, inputs, trained)
     return workdir
 
@@ -86,7 +86,7 @@ def test_retraining_learns_the_users_and_nothing_else(root, base, tmp_path):
     np.testing.assert_array_equal(ours.lambda_item, theirs.lambda_item)
     catalogue = read_catalogue(root, "3")
     inputs = build.load_inputs(config, catalogue, quiet)
-    from fhn_jax.fine_tune import restore_base
+    from fhn_jax.training.fine_tune import restore_base
 
     start = flatten(restore_base(config, catalogue, inputs).model.user)
     (embedding,) = (array for array in start.values() if array.shape == (3, 16))

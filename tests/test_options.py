@@ -6,10 +6,10 @@ import pytest
 from polyvore_u import write_polyvore_u
 from runs import compiled_once, load, settings
 
-from fhn_jax import build
 from fhn_jax.models.hashing import HASHES, tanh_scale
-from fhn_jax.schedule import SCHEDULES
-from fhn_jax.train_state import OPTIMIZERS, take_means
+from fhn_jax.training import build
+from fhn_jax.training.schedule import SCHEDULES
+from fhn_jax.training.step import OPTIMIZERS, take_means
 
 EPOCHS = 24
 TEXT_DIM = 24

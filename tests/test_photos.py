@@ -15,10 +15,10 @@ from polyvore_u import write_polyvore_u
 from runs import compiled_once, load, settings
 from web_site import program
 
-from fhn_jax import build
 from fhn_jax.codes import pack
 from fhn_jax.data.images import garment_photo
-from fhn_jax.export import export_encoder, make_codes
+from fhn_jax.training import build
+from fhn_jax.training.export import export_encoder, make_codes
 from fhn_jax.web import photos
 from fhn_jax.web import service as service_module
 from fhn_jax.web.app import Settings, create_app

@@ -10,8 +10,8 @@ from runs import load, metrics, settings, train
 from fhn_jax.data import pixels
 from fhn_jax.data.images import load_table, open_images
 from fhn_jax.data.items import Free, choose_cache
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.pixels import host_table
-from fhn_jax.data.schema import read_catalogue
 
 GIB = 2**30
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fhn_jax.data.images import decode, open_images
-from fhn_jax.data.schema import read_catalogue, read_text_vectors
+from fhn_jax.data.layout import read_catalogue, read_text_vectors
 from tests.polyvore_u import write_polyvore_u
 
 # Tensorflow takes seconds to import.
@@ -17,7 +17,7 @@ VARIABLE = ("top", "top", "bottom", "shoe")
 def tfds():
     """The package, with the builder registered."""
     package = pytest.importorskip("tensorflow_datasets")
-    import data_tools.polyvore_u  # noqa: F401
+    import fhn_jax.data_tools.polyvore_u  # noqa: F401
 
     return package
 
@@ -30,7 +30,7 @@ def where(tfds, root):
 
 def config(**options):
     """The small data set's own config."""
-    from data_tools.polyvore_u import PolyvoreUConfig
+    from fhn_jax.data_tools.polyvore_u import PolyvoreUConfig
 
     sizes = {"image_size": 32, "text_dim": 24}
     return PolyvoreUConfig(**{"name": "mine", "variant": "8v"} | sizes | options)

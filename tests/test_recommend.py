@@ -9,12 +9,12 @@ from polyvore_u import write_polyvore_u
 from random_codes import codes_of
 from runs import run
 
-from fhn_jax import actions, files
-from fhn_jax.data.schema import read_catalogue
-from fhn_jax.retrieval import recommend
-from fhn_jax.retrieval.compose import Composer
+from fhn_jax import files
+from fhn_jax.cli import actions, answers
+from fhn_jax.data.layout import read_catalogue, stored_outfits
+from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.items import ItemTables
-from fhn_jax.retrieval.search import OutfitIndex
+from fhn_jax.retrieval.outfit_index import OutfitIndex
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_search_writes_a_table_json_and_pictures(workdir, root, codes, tmp_path)
     code, out, err = run(["search", "--workdir", workdir, "--user", 3, "--k", 4])
     assert code == 0, err
     found = json.loads((workdir / "search.json").read_text(encoding="utf-8"))
-    outfits = recommend.stored_outfits(read_catalogue(root, "8"))
+    outfits = stored_outfits(read_catalogue(root, "8"))
     index = OutfitIndex.build(tmp_path / "index", codes, outfits)
     hits = index.search(3, 4)
     assert [row["id"] for row in found["outfits"]] == hits.outfits.tolist()
@@ -114,19 +114,19 @@ def test_bad_files_of_outfits_are_named(tmp_path, codes, text, message):
     path = tmp_path / "outfits.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        recommend.read_outfits(path, codes)
+        answers.read_outfits(path, codes)
 
 
 def test_items_are_given_by_id_or_name(codes):
     name = codes.names[0][3]
-    items = recommend.parse_items(f"top:{name}, shoe:0,top:1", codes, "--fixed")
+    items = answers.parse_items(f"top:{name}, shoe:0,top:1", codes, "--fixed")
     assert items == {"top": [3, 1], "shoe": [0]}
-    assert recommend.parse_items("", codes, "--fixed") == {}
+    assert answers.parse_items("", codes, "--fixed") == {}
 
 
 def test_stored_outfits_are_all_positives_once(root):
     catalogue = read_catalogue(root, "8")
-    outfits = recommend.stored_outfits(catalogue)
+    outfits = stored_outfits(catalogue)
     rows = {tuple(row) for row in outfits.tolist()}
     assert len(rows) == len(outfits)
     assert rows == {

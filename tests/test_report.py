@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fhn_jax import evaluate, report, report_page
 from fhn_jax.data.images import open_images
-from fhn_jax.data.schema import read_catalogue
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.evaluation import evaluators
+from fhn_jax.reporting import page, report
 from tests.polyvore_u import write_polyvore_u
 from tests.random_codes import codes_of, latents_of
 
@@ -55,7 +56,7 @@ def evaluated(workdir, catalogue, **changes):
     latents = latents_of(codes)
     codes.save(workdir / "codes.safetensors")
     latents.save(workdir / "latents.safetensors", codes)
-    evaluate.run("all", workdir, catalogue, "test")
+    evaluators.run("all", workdir, catalogue, "test")
     return workdir, codes, latents
 
 
@@ -125,7 +126,7 @@ def test_pictures_of_items_are_small_jpegs(written):
     for path in pictures:
         with Image.open(path) as picture:
             assert picture.format == "JPEG"
-            assert max(picture.size) <= report_page.THUMBNAIL_PX
+            assert max(picture.size) <= page.THUMBNAIL_PX
 
 
 def test_the_table_shows_the_results(written):
@@ -206,7 +207,7 @@ def test_hostile_names_do_not_leave_the_folder(tmp_path, catalogue, no_charts):
 def test_a_missing_second_top_is_shown_once(tmp_path, no_charts):
     slots = ("top", "top", "bottom", "shoe")
     catalogue = read_catalogue(write_polyvore_u(tmp_path / "two", slots=slots), "8")
-    pictures = report_page.Pictures(tmp_path, catalogue, None)
+    pictures = page.Pictures(tmp_path, catalogue, None)
     stack = Page(pictures.outfit(np.array([1, 1, 2, 3])))
     assert [a["title"] for a in stack.all("span")] == [
         "top: top001.jpg",
@@ -225,7 +226,7 @@ def test_a_ranking_gives_ties_to_the_wrong_outfit(catalogue):
         "liked": np.zeros(len(part.positives), np.float32),
         "random": np.zeros(len(part.negatives["random"]), np.float32),
     }
-    items, liked, _ = evaluate.ranked_outfits(
+    items, liked, _ = evaluators.ranked_outfits(
         3, part.positives, part.negatives["random"], *scores.values()
     )
     assert liked.tolist() == [False] * 6 + [True] * 2
@@ -242,7 +243,7 @@ def test_area_below_the_mean_roc_is_the_auc(catalogue):
         "random": rng.integers(0, 5, len(part.negatives["random"])).astype(np.float32),
     }
     false, true = report._mean_roc(catalogue, part, scores, "random")
-    aucs = report._per_user(catalogue, part, scores, "random", evaluate.metrics.auc)
+    aucs = report._per_user(catalogue, part, scores, "random", evaluators.metrics.auc)
     assert np.trapezoid(true, false) == pytest.approx(np.mean(aucs), abs=0.02)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fhn_jax.schedule import Schedule
+from fhn_jax.training.schedule import Schedule
 
 
 def make(name, **settings):

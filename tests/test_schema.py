@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from fhn_jax.data.schema import name_fault, read_catalogue, read_text_vectors
+from fhn_jax.data.layout import name_fault, read_catalogue, read_text_vectors
 from tests.polyvore_u import (
     edit_line,
     read_lines,
@@ -191,7 +191,7 @@ def test_windows_line_ends_are_read(root, folder):
 
 def test_reading_imports_no_machine_learning():
     code = (
-        "import sys, fhn_jax.data.schema; "
+        "import sys, fhn_jax.data.layout; "
         "print([m for m in ('jax', 'flax', 'tensorflow', 'lmdb') if m in sys.modules])"
     )
     done = subprocess.run(

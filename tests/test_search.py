@@ -10,10 +10,10 @@ from random_codes import random_codes
 
 from fhn_jax import files
 from fhn_jax.codes import Scorer
-from fhn_jax.retrieval import blocks, engine, kernels, search
-from fhn_jax.retrieval.engine import Searcher
+from fhn_jax.retrieval import blocks, kernels, outfit_index, searcher
 from fhn_jax.retrieval.items import ItemTables
-from fhn_jax.retrieval.search import OutfitIndex
+from fhn_jax.retrieval.outfit_index import OutfitIndex
+from fhn_jax.retrieval.searcher import Searcher
 
 NONE = np.empty(0, np.int64)
 
@@ -130,7 +130,7 @@ def random_case(rng, number):
     ids = np.arange(len(outfits))
     split = int(rng.integers(len(outfits) + 1))
     segments = [
-        engine.arrange(tables, layout, outfits[part].astype(np.int32), ids[part])
+        searcher.arrange(tables, layout, outfits[part].astype(np.int32), ids[part])
         for part in (slice(split), slice(split, None))
         if len(ids[part])
     ]
@@ -526,7 +526,7 @@ def forge(folder, name, array):
         "bytes": (folder / name).stat().st_size,
         "sha256": files.sha256_file(folder / name),
     }
-    search._write_manifest(folder, manifest)
+    outfit_index._write_manifest(folder, manifest)
 
 
 @pytest.mark.parametrize(
@@ -572,11 +572,11 @@ def test_a_manifest_names_no_files_outside(index, tmp_path, codes):
 
 
 def test_too_many_outfits_are_refused(index, codes, outfits, tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "_MAX_OUTFITS", 3001)
+    monkeypatch.setattr(outfit_index, "_MAX_OUTFITS", 3001)
     index.append(outfits[:1])
     with pytest.raises(ValueError, match="3,002 outfits, expected 3,001 at most"):
         index.append(outfits[:1])
-    monkeypatch.setattr(search, "_MAX_OUTFITS", 2999)
+    monkeypatch.setattr(outfit_index, "_MAX_OUTFITS", 2999)
     with pytest.raises(ValueError, match="3,000 outfits, expected 2,999 at most"):
         OutfitIndex.build(tmp_path / "other", codes, outfits)
 
@@ -590,7 +590,7 @@ def test_a_failed_change_leaves_the_old_index(
     index.remove([5])
     before = contents(tmp_path)
     target, _, method = fails.partition(".")
-    owner = getattr(search, target) if method else search
+    owner = getattr(outfit_index, target) if method else outfit_index
     name = method or target
     real, calls = getattr(owner, name), itertools.count()
 
@@ -619,7 +619,7 @@ def test_a_failed_build_leaves_nothing(tmp_path, codes, outfits, monkeypatch):
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(search, "_write_manifest", full)
+    monkeypatch.setattr(outfit_index, "_write_manifest", full)
     with pytest.raises(OSError, match="no space left"):
         OutfitIndex.build(tmp_path / "new" / "index", codes, outfits)
     assert not any((tmp_path / "new").iterdir())

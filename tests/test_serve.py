@@ -13,7 +13,8 @@ import pytest
 from runs import REPOSITORY, start
 from web_site import make_site
 
-from fhn_jax import actions, files
+from fhn_jax import files
+from fhn_jax.cli import actions
 
 
 def free_port():

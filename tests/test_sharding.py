@@ -13,7 +13,7 @@ from polyvore_u import write_polyvore_u
 from runs import flags, run, settings
 from runs import steps as steps_of
 
-from fhn_jax import build, sharding
+from fhn_jax.training import build, sharding
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -27,9 +27,9 @@ jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
 from tests.test_train_state import Setting, RATES
 from fhn_jax import sharding
-from fhn_jax.epochs import DeviceEpochs, HostEpochs
-from fhn_jax.schedule import Schedule
-from fhn_jax.train_state import Objective, Trainer, make_optimizer, take_means
+from fhn_jax.training.epochs import DeviceEpochs, HostEpochs
+from fhn_jax.training.schedule import Schedule
+from fhn_jax.training.step import Objective, Trainer, make_optimizer, take_means
 
 setting = Setting(
     modalities=("visual", "text"), optimizer=make_optimizer("adam", RATES),

@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
+from fhn_jax.data_tools.split_users import main, split_users
 
-from data_tools.split_users import main, split_users
-from fhn_jax.data.schema import read_catalogue
+from fhn_jax.data.layout import read_catalogue
 from tests.polyvore_u import edit_line, read_lines, write_polyvore_u
 
 VARIABLE = ("top", "top", "bottom", "shoe")

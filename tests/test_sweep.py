@@ -9,7 +9,8 @@ import pytest
 from absl import flags
 from runs import REPOSITORY
 
-from fhn_jax import build, sweep
+from fhn_jax.cli import sweep
+from fhn_jax.training import build
 
 NAMES = ("t3", "text_t3", "vse_t3")
 BITS = [8, 16, 32, 64, 128, 256, 512]
@@ -38,7 +39,7 @@ def config(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_sweeps_compare_bits_hash_types_and_the_margin_of_two_modalities(name):
     found = sweep.runs(str(REPOSITORY / f"configs/{name}.py:data=53"))
-    get_config = importlib.import_module(f"configs.{name}").get_config
+    get_config = importlib.import_module(f"fhn_jax.configs.{name}").get_config
     configs = [get_config(run.partition(":")[2]) for run in found]
     for config in configs:
         assert config.data.variant == "53"

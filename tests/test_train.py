@@ -22,12 +22,12 @@ from runs import (
     train,
 )
 
-from fhn_jax import train as train_module
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.models import fashion_hash_net
-from fhn_jax.train import Interrupted, due, restore_best
-from fhn_jax.train_state import Trainer
-from fhn_jax.validation import Validation
+from fhn_jax.training import loop as train_module
+from fhn_jax.training.loop import Interrupted, due, restore_best
+from fhn_jax.training.step import Trainer
+from fhn_jax.training.validation import Validation
 
 # 48 outfits in batches of 10: 5 steps an epoch, the last one padded. Lines are written
 # in the middle of epochs, the rate falls, and there are moments and averages to lose.

@@ -11,11 +11,11 @@ from flax import nnx
 
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.negatives import NegativeSampler
-from fhn_jax.losses import bpr_loss, softmax_loss, vse_loss
 from fhn_jax.models.augment import Augmentation, normalise
 from fhn_jax.models.fashion_hash_net import FashionHashNet, Shape
 from fhn_jax.models.hashing import Hash
-from fhn_jax.train_state import (
+from fhn_jax.training.losses import bpr_loss, softmax_loss, vse_loss
+from fhn_jax.training.step import (
     GROUPS,
     METRICS,
     Objective,

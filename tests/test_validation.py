@@ -4,10 +4,10 @@ import pytest
 from polyvore_u import write_polyvore_u
 from runs import load, settings
 
-from fhn_jax import build, validation
-from fhn_jax.evaluate import evaluate
-from fhn_jax.export import ItemEncoder, make_codes
-from fhn_jax.validation import SCORES, Validation, bit_statistics
+from fhn_jax.evaluation.evaluators import evaluate
+from fhn_jax.training import build, validation
+from fhn_jax.training.export import ItemEncoder, make_codes
+from fhn_jax.training.validation import SCORES, Validation, bit_statistics
 
 BITS = 16
 

@@ -7,14 +7,14 @@ import pytest
 from random_codes import random_codes
 
 from fhn_jax.codes import Scorer
-from fhn_jax.retrieval import vectors
-from fhn_jax.retrieval.engine import Searcher
-from fhn_jax.retrieval.vectors import (
+from fhn_jax.integrations import qdrant
+from fhn_jax.integrations.qdrant import (
     OutfitCollection,
     item_vectors,
     outfit_vectors,
     query_vectors,
 )
+from fhn_jax.retrieval.searcher import Searcher
 
 # Float32 sums of up to some hundred numbers, of scores up to about 20.
 TOLERANCE = {"rtol": 1e-6, "atol": 2e-5}
@@ -49,7 +49,7 @@ def some_outfits(codes, count=60, seed=0):
 @pytest.mark.parametrize("score", ["binary", "asymmetric"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_inner_product_is_the_score(kind, score, monkeypatch):
-    monkeypatch.setattr(vectors, "_CHUNK", 7)
+    monkeypatch.setattr(qdrant, "_CHUNK", 7)
     codes = random_codes(**KINDS[kind])
     outfits = some_outfits(codes)
     users = np.arange(codes.num_users)

@@ -9,9 +9,9 @@ import pytest
 from web_site import ORIGIN, browser, make_site, program
 
 from fhn_jax.codes import Codes, Scorer
-from fhn_jax.retrieval.compose import Composer
+from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.items import ItemTables
-from fhn_jax.retrieval.search import OutfitIndex
+from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.web import service as service_module
 from fhn_jax.web.app import Settings, create_app, split_hosts
 

@@ -7,9 +7,9 @@ import pytest
 from random_codes import random_codes
 
 from fhn_jax.codes import Scorer
-from fhn_jax.retrieval.engine import Searcher
+from fhn_jax.recommender import Recommender
+from fhn_jax.retrieval.searcher import Searcher
 from fhn_jax.web import schemas
-from fhn_jax.web.recommender import Recommender
 from fhn_jax.web.service import Service
 from fhn_jax.web.state import State
 

@@ -6,23 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fhn_jax.configs import t3
+from fhn_jax.data_tools import convert_weights
 from flax import nnx
 from safetensors.numpy import save_file
 
-from configs import t3
-from data_tools import convert_weights
-from fhn_jax import build
-from fhn_jax.models import weights
-from fhn_jax.models.alexnet import patches
-from fhn_jax.models.encoders import BACKBONES, make_backbone
-from fhn_jax.models.resnet import DEPTHS, FrozenBatchNorm
-from fhn_jax.models.weights import (
+from fhn_jax.models.backbones import weights
+from fhn_jax.models.backbones.alexnet import patches
+from fhn_jax.models.backbones.resnet import DEPTHS, FrozenBatchNorm
+from fhn_jax.models.backbones.weights import (
     EPSILON,
     PRETRAINED,
     load_pretrained,
     read_weights,
     set_pretrained,
 )
+from fhn_jax.models.heads import BACKBONES, make_backbone
+from fhn_jax.training import build
 from tests.catalogues import catalogue
 from tests.polyvore_u import write_polyvore_u
 from tests.runs import settings, train

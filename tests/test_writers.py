@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fhn_jax.writers import Writer, check_wandb
+from fhn_jax.training.writers import Writer, check_wandb
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -174,7 +174,7 @@ def test_wandb_is_told_of_a_failed_run(use, tmp_path):
 @pytest.mark.slow
 def test_the_real_wandb_never_asks_for_a_key(tmp_path):
     program = """
-from fhn_jax.writers import Writer, check_wandb
+from fhn_jax.training.writers import Writer, check_wandb
 from pathlib import Path
 with Writer(Path("run"), {"seed": 3}) as writer:
     writer.write(1, {"train/loss": 0.5})

@@ -6,7 +6,7 @@ from polyvore_u import write_polyvore_u
 from random_codes import codes_of
 from starlette.testclient import TestClient
 
-from fhn_jax.data.schema import read_catalogue
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.web.app import Settings
 
 ORIGIN = "http://localhost"

@@ -7,10 +7,9 @@ for the details in which two pieces of the same kind differ.
 from collections.abc import Callable
 
 import numpy as np
+from fhn_jax.data_tools.drawing import Canvas, Cloth
+from fhn_jax.data_tools.garments import bottoms, shoes, tops
 from PIL import Image
-
-from data_tools.drawing import Canvas, Cloth
-from data_tools.garments import bottoms, shoes, tops
 
 DRAW: dict[str, Callable[[Canvas, Cloth, np.random.Generator], None]] = {
     "tank top": tops.draw_tank,

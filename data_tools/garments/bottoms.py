@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from data_tools.drawing import (
+from fhn_jax.data_tools.drawing import (
     Canvas,
     Cloth,
     Colour,
@@ -22,7 +21,14 @@ from data_tools.drawing import (
     spline,
     symmetric,
 )
-from data_tools.garments.parts import BLACK, METAL, WHITE, both_sides, luma, seam_colour
+from fhn_jax.data_tools.garments.parts import (
+    BLACK,
+    METAL,
+    WHITE,
+    both_sides,
+    luma,
+    seam_colour,
+)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Colours, and what all garments are sewn with."""
 
-from data_tools.drawing import Colour, Points, mirror, mix
+from fhn_jax.data_tools.drawing import Colour, Points, mirror, mix
 
 BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 METAL = (0.74, 0.72, 0.68)

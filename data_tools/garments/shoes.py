@@ -4,8 +4,7 @@ Coordinates are units of `data_tools.drawing`: the canvas is 100 wide and high, 
 """
 
 import numpy as np
-
-from data_tools.drawing import (
+from fhn_jax.data_tools.drawing import (
     Canvas,
     Cloth,
     Colour,
@@ -17,7 +16,7 @@ from data_tools.drawing import (
     points,
     spline,
 )
-from data_tools.garments.parts import BLACK, METAL, WHITE, luma, seam_colour
+from fhn_jax.data_tools.garments.parts import BLACK, METAL, WHITE, luma, seam_colour
 
 
 def _sole(

@@ -6,8 +6,7 @@ Coordinates are units of `data_tools.drawing`: the canvas is 100 wide and high, 
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from data_tools.drawing import (
+from fhn_jax.data_tools.drawing import (
     Canvas,
     Cloth,
     Colour,
@@ -23,7 +22,14 @@ from data_tools.drawing import (
     spline,
     symmetric,
 )
-from data_tools.garments.parts import BLACK, METAL, WHITE, both_sides, luma, seam_colour
+from fhn_jax.data_tools.garments.parts import (
+    BLACK,
+    METAL,
+    WHITE,
+    both_sides,
+    luma,
+    seam_colour,
+)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
+from fhn_jax.data.layout import Catalogue
 from fhn_jax.data.negatives import NegativeSampler
-from fhn_jax.data.schema import Catalogue
+from fhn_jax.errors import InputError
 
 
 class Batch(NamedTuple):
@@ -58,7 +59,7 @@ class TrainBatches:
     ):
         self.positives = catalogue.splits["train"].positives
         if not 1 <= batch_size <= len(self.positives):
-            raise ValueError(
+            raise InputError(
                 f"train.batch_size={batch_size}: expected 1 to {len(self.positives)}, "
                 f"the training outfits of tuples_{catalogue.variant}; use "
                 f"--config.train.batch_size={len(self.positives)} or less"

@@ -13,14 +13,15 @@ import numpy as np
 from jaxtyping import Float32
 
 from fhn_jax.data.images import Progress
-from fhn_jax.data.records import LmdbRecords
-from fhn_jax.data.schema import (
+from fhn_jax.data.layout import (
     Catalogue,
     check_finite,
     missing_vectors,
     name_fault,
     read_vectors,
 )
+from fhn_jax.data.records import LmdbRecords
+from fhn_jax.errors import InputError, MissingFileError
 
 _LMDB_KIND = "an LMDB of one float32 row (raw bytes) by image file name"
 _WRITER = "`numpy.savez(path, names=…, vectors=…)`"
@@ -50,7 +51,7 @@ def read_features(
     folder = Path(root) / "features"
     fault = name_fault(name)
     if fault:
-        raise ValueError(
+        raise InputError(
             f"data.features={name[:80]!r} {fault}; expected the name of a folder or npz "
             f"file in {folder}"
         )
@@ -59,7 +60,7 @@ def read_features(
         return _read_lmdb(path, catalogue, progress)
     if not npz.is_file():
         there = sorted({p.name.removesuffix(".npz") for p in folder.glob("[!.]*")})
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"there are no features {name!r}: expected {path}/data.mdb, {_LMDB_KIND}, "
             f"or {npz} with arrays `names` (m,) and `vectors` (m, f); there is "
             f"{', '.join(there) or 'nothing'} in {folder}; download them, or "
@@ -98,7 +99,7 @@ def _width(path: Path, name: str, value: bytes) -> int:
     """Numbers in the first row, which all others must have."""
     # Other programs store arrays pickled, or as npy files: both would pass as floats.
     if b"numpy" in value[:128].lower():
-        raise ValueError(
+        raise InputError(
             f"{path}: the value of item {name!r} is a pickled or saved numpy array; "
             f"expected {_LMDB_KIND}; write each as array.astype('<f4').tobytes()"
         )
@@ -112,11 +113,11 @@ def _check_widths(
         if len(value) == 4 * width and width:
             continue
         if len(value) % 4 or not value:
-            raise ValueError(
+            raise InputError(
                 f"{path}: the value of item {name!r} has {len(value):,} bytes; expected "
                 "the raw bytes of one float32 row, a multiple of 4; write it again"
             )
-        raise ValueError(
+        raise InputError(
             f"{path}: the row of item {name!r} has {len(value) // 4:,} numbers, that of "
             f"{first!r} has {width:,}; expected rows of one width; write them again "
             "with one network"

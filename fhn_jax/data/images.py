@@ -17,8 +17,9 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from fhn_jax.data.layout import name_fault
 from fhn_jax.data.records import LmdbRecords
-from fhn_jax.data.schema import name_fault
+from fhn_jax.errors import InputError, MissingFileError, MissingKeyError
 
 MAX_PIXELS = 25_000_000
 # No image can have this key: a name has no control character. Its value is the number
@@ -108,7 +109,7 @@ class FolderImages:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         if not self.path.is_dir():
-            raise FileNotFoundError(f"the image folder {self.path} does not exist")
+            raise MissingFileError(f"the image folder {self.path} does not exist")
         self._real_path = self.path.resolve()
 
     def __len__(self) -> int:
@@ -136,7 +137,7 @@ class FolderImages:
     def _read(self, name: str) -> bytes:
         fault = name_fault(name)
         if fault:
-            raise ValueError(
+            raise InputError(
                 f"the image name {name[:80]!r} {fault}; expected the name of a file in "
                 f"{self.path}"
             )
@@ -151,12 +152,12 @@ class FolderImages:
     def _check_link(self, path: Path) -> None:
         target = path.resolve()
         if not target.is_relative_to(self._real_path):
-            raise ValueError(
+            raise InputError(
                 f"{path} is a link to {target}, outside of the image folder; links "
                 "that leave it are not followed; copy the file there instead"
             )
         if not target.is_file() and target.exists():
-            raise ValueError(f"{path} is no regular file; expected an image")
+            raise InputError(f"{path} is no regular file; expected an image")
 
 
 def open_images(root: str | os.PathLike) -> LmdbImages | FolderImages:
@@ -188,12 +189,12 @@ def open_images(root: str | os.PathLike) -> LmdbImages | FolderImages:
             if partial.exists()
             else "add the images, or train on text alone"
         )
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"there are no images in {images}; expected the folder {images}/291x291 "
             f"with a file for each item, or {images}/lmdb; {hint}"
         )
     if len(folders) > 1:
-        raise ValueError(
+        raise InputError(
             f"{images} has several folders, {[path.name for path in folders]}; "
             f"expected one, or one named 291x291, or an LMDB {images}/lmdb made from "
             f"the right one with {_BUILD}"
@@ -334,7 +335,7 @@ def verify_images(
         return
     faults = [f for f in _decoded(store, names, image_fault, progress) if f]
     if faults:
-        raise ValueError(
+        raise InputError(
             "\n".join(
                 [
                     f"{len(faults):,} of {len(names):,} images in {store.path} are of "
@@ -367,7 +368,7 @@ def load_table(
       ValueError: an image cannot be used; without `size`, one has another size.
     """
     if not names:
-        raise ValueError("no image names: expected at least one")
+        raise InputError("no image names: expected at least one")
 
     def sized(data: bytes, name: str) -> np.ndarray:
         return decode(data, name, size)
@@ -377,7 +378,7 @@ def load_table(
             table = np.empty((len(names), *image.shape), np.uint8)
         if image.shape != table.shape[1:]:
             height, width = image.shape[:2]
-            raise ValueError(
+            raise InputError(
                 f"image {names[row]!r} in {store.path} is {width}x{height}; expected "
                 f"{table.shape[2]}x{table.shape[1]}, the size of {names[0]!r}; give a "
                 "size that all are resized to"
@@ -386,7 +387,7 @@ def load_table(
     return table
 
 
-class _UnsuitableImage(ValueError):
+class _UnsuitableImage(InputError):
     """An image that the models cannot take; the text names it and the remedy."""
 
 
@@ -397,7 +398,7 @@ def _missing_error(store: ImageStore, missing: Sequence[str]) -> KeyError:
         if isinstance(store, LmdbImages)
         else "add the file, or remove the item from the data"
     )
-    return KeyError(
+    return MissingKeyError(
         f"image {missing[0]!r}{others} missing in {store.path} ({len(store):,} "
         f"images); expected one for each item; {remedy}"
     )

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from fhn_jax.data.images import ImageStore
+from fhn_jax.errors import InputError
 
 T = TypeVar("T")
 CACHES = ("auto", "device", "host", "none")
@@ -120,11 +121,11 @@ def choose_cache(
       ValueError: unknown, or "device" was asked for and the tables do not fit.
     """
     if cache not in CACHES:
-        raise ValueError(f"data.cache={cache!r}: expected one of {', '.join(CACHES)}")
+        raise InputError(f"data.cache={cache!r}: expected one of {', '.join(CACHES)}")
     size = image_bytes + text_bytes
     what = f"decoded items of {_gib(size)}, {_gib(free.device)} of memory free"
     if cache == "device" and size > free.device:
-        raise ValueError(
+        raise InputError(
             f"data.cache='device': the tables of all items take {_gib(size)}, and "
             f"{_gib(free.device)} of the device's memory are free; use "
             "--config.data.cache=host, or a smaller data.image_size"

@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt64
 
-from fhn_jax.data.schema import Catalogue
+from fhn_jax.data.layout import Catalogue
+from fhn_jax.errors import InputError
 
 NEGATIVES = ("random_online", "random_fixed", "hard_online", "hard_fixed")
 HARD_SCHEDULES = ("constant", "sqrt")
@@ -75,15 +76,15 @@ class NegativeSampler:
         seed: int = 0,
     ):
         if kind not in NEGATIVES:
-            raise ValueError(
+            raise InputError(
                 f"train.negatives={kind!r}: expected one of {', '.join(NEGATIVES)}"
             )
         if ratio < 1:
-            raise ValueError(f"train.ratio={ratio}: expected at least 1")
+            raise InputError(f"train.ratio={ratio}: expected at least 1")
         if not 0 <= hard_share <= 1:
-            raise ValueError(f"train.hard_share={hard_share}: expected 0 to 1")
+            raise InputError(f"train.hard_share={hard_share}: expected 0 to 1")
         if hard_schedule not in HARD_SCHEDULES:
-            raise ValueError(
+            raise InputError(
                 f"train.hard_schedule={hard_schedule!r}: expected one of "
                 f"{', '.join(HARD_SCHEDULES)}"
             )
@@ -98,14 +99,14 @@ class NegativeSampler:
             file = "tuples_train_nega" + ("" if name == "random" else f"_{name}")
             # DIFFERS: the reference silently reads the random file for missing hard ones.
             if name not in split.negatives:
-                raise ValueError(
+                raise InputError(
                     f"train.negatives={kind!r} needs the file {file} in "
                     f"tuples_{catalogue.variant}; it is not there; use train.negatives="
                     f"'{name}_online'"
                 )
             stored = split.ratio(name)
             if stored < ratio:
-                raise ValueError(
+                raise InputError(
                     f"train.ratio={ratio}, but {file} holds {stored} negatives a "
                     f"positive; lower it or use train.negatives='{name}_online'"
                 )
@@ -122,13 +123,13 @@ class NegativeSampler:
         self.keys = np.unique(outfit_keys(items, self.sizes))
         possible = np.prod([float(len(pool)) for pool in self.pools])
         if possible <= len(self.keys):
-            raise ValueError(
+            raise InputError(
                 "every combination of the training items is a positive: there is no "
                 "random negative to draw"
             )
         self.own = np.unique(self._own_keys(self.positives.users, items))
         if self.hard_share and len(np.unique(self.positives.users)) < 2:
-            raise ValueError("train.negatives='hard_online' needs at least two users")
+            raise InputError("train.negatives='hard_online' needs at least two users")
 
     def draw(self, epoch: int) -> Int32[np.ndarray, "n k s"]:
         """Negatives of all training positives for an epoch, in their order."""
@@ -205,7 +206,7 @@ class NegativeSampler:
 
 def no_negative_error() -> ValueError:
     """The error for data that leave nearly nothing to draw."""
-    return ValueError(
+    return InputError(
         f"no random negative found in {MAX_REDRAWS} draws: nearly all combinations of "
         "the training items are positives; use train.negatives='random_fixed'"
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import lmdb
 
+from fhn_jax.errors import InputError, MissingFileError
+
 
 class LmdbRecords:
     """An LMDB to read from: the key is a name in UTF-8, the value any bytes.
@@ -77,7 +79,7 @@ class _Environments:
         try:
             status = (path / "data.mdb").stat()
         except OSError:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{path} holds no data.mdb; expected an LMDB; remove it, or {remedy}"
             ) from None
         key = (status.st_dev, status.st_ino)
@@ -101,13 +103,13 @@ def _open(path: Path, size: int, remedy: str) -> lmdb.Environment:
         # No lock: it needs write access to the folder, and nobody writes here.
         environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:
-        raise ValueError(f"{path}/data.mdb is no LMDB ({error}); {again}") from None
+        raise InputError(f"{path}/data.mdb is no LMDB ({error}); {again}") from None
     # The file is memory-mapped: reading past its end would kill the process.
     pages = environment.info()["last_pgno"] + 1
     expected = pages * environment.stat()["psize"]
     if size < expected:
         environment.close()
-        raise ValueError(
+        raise InputError(
             f"{path}/data.mdb is cut off: {size:,} bytes; expected at least "
             f"{expected:,}; {again}"
         )

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from fhn_jax.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
@@ -26,7 +28,7 @@ class Augmentation:
     def __post_init__(self):
         for name in ("shift", "zoom"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
+                raise InputError(
                     f"data.augment.{name}={getattr(self, name)}: expected 0 to 1"
                 )
 

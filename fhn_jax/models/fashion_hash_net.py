@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from fhn_jax.models.encoders import Head, UserEncoder, make_backbone
+from fhn_jax.errors import InputError
 from fhn_jax.models.hashing import Hash
+from fhn_jax.models.heads import Head, UserEncoder, make_backbone
 from fhn_jax.models.matching import Matching
 
 MODALITIES = ("visual", "text")
@@ -204,7 +205,7 @@ class FashionHashNet(nnx.Module):
 def check_bits(bits: int) -> None:
     """Raises ValueError unless a code of `bits` fills whole bytes."""
     if bits < 8 or bits % 8:
-        raise ValueError(
+        raise InputError(
             f"model.bits={bits}: codes are stored in whole bytes; use a multiple of 8, "
             f"e.g. {max(8, round(bits / 8) * 8)}"
         )
@@ -214,25 +215,25 @@ def check_modalities(modalities: tuple[str, ...], shape: Shape) -> None:
     """Raises ValueError unless `modalities` are known and have data."""
     unknown = [m for m in modalities if m not in MODALITIES]
     if unknown or not modalities:
-        raise ValueError(
+        raise InputError(
             f"model.modalities={modalities}: expected one or both of {MODALITIES}"
         )
     if "text" in modalities and not shape.text_dim:
-        raise ValueError("model.modalities has 'text', but there are no text vectors")
+        raise InputError("model.modalities has 'text', but there are no text vectors")
     if "visual" in modalities and not (shape.image_size or shape.feature_dim):
-        raise ValueError("model.modalities has 'visual', but there are no images")
+        raise InputError("model.modalities has 'visual', but there are no images")
 
 
 def check_features(modalities: tuple[str, ...], backbone: str, shape: Shape) -> None:
     """Raises ValueError unless precomputed features are there if and only if used."""
     used = "visual" in modalities and backbone == PRECOMPUTED
     if used and not shape.feature_dim:
-        raise ValueError(
+        raise InputError(
             f"model.backbone.name={PRECOMPUTED!r} needs data.features, the name of "
             "precomputed features"
         )
     if shape.feature_dim and not used:
-        raise ValueError(
+        raise InputError(
             f"data.features needs the modality 'visual' and model.backbone.name="
             f"{PRECOMPUTED!r}; got {modalities} and {backbone!r}"
         )
@@ -241,7 +242,7 @@ def check_features(modalities: tuple[str, ...], backbone: str, shape: Shape) -> 
 def check_image_size(image_size: int, backbone: nnx.Module, name: str) -> None:
     """Raises ValueError unless images are large enough for the backbone."""
     if image_size < backbone.min_size:
-        raise ValueError(
+        raise InputError(
             f"data.image_size={image_size} is too small for backbone {name!r}, which "
             f"needs at least {backbone.min_size} pixels"
         )

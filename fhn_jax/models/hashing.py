@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fhn_jax.errors import InputError
+
 HASHES = ("ste", "tanh", "binary01", "none")
 STE_GRADIENTS = ("clip", "tanh")
 
@@ -82,16 +84,16 @@ class Hash:
 
     def __post_init__(self):
         if self.kind not in HASHES:
-            raise ValueError(
+            raise InputError(
                 f"model.hash={self.kind!r}: expected one of {', '.join(HASHES)}"
             )
         if self.ste_gradient not in STE_GRADIENTS:
-            raise ValueError(
+            raise InputError(
                 f"model.ste_gradient={self.ste_gradient!r}: expected one of "
                 f"{', '.join(STE_GRADIENTS)}"
             )
         if self.item_scale and self.kind == "binary01":
-            raise ValueError(
+            raise InputError(
                 "model.item_scale=True needs ±1 codes; model.hash='binary01' has 0/1 "
                 "codes. Use hash='ste' or 'tanh', or item_scale=False."
             )

@@ -4,6 +4,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from fhn_jax.errors import InputError
+
 SCORE_SCALE = 10.0
 HASH_TYPES = (0, 1, 2, 3)
 
@@ -66,10 +68,10 @@ class Matching(nnx.Module):
         zero_user_term: bool = False,
     ):
         if hash_types not in HASH_TYPES:
-            raise ValueError(f"model.hash_types={hash_types}: expected 0, 1, 2 or 3")
+            raise InputError(f"model.hash_types={hash_types}: expected 0, 1, 2 or 3")
         self.pairs = category_pairs(slots)
         if not self.pairs and not zero_item_term:
-            raise ValueError(
+            raise InputError(
                 f"slots {slots} have no two categories, so there is no item term; "
                 "set model.zero_item_term=True"
             )

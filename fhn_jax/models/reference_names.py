@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fhn_jax.errors import InputError, MissingKeyError
+
 Path = tuple[str | int, ...]
 NAMED = 20
 
@@ -124,7 +126,7 @@ def check_shapes(
     faults = [fault for kind in kinds for fault in kind[:NAMED]]
     if faults:
         more = sum(map(len, kinds)) - len(faults)
-        raise ValueError(
+        raise InputError(
             f"the weights are of another network: {'; '.join(faults)}"
             + (f"; and {more} more" if more else "")
         )
@@ -150,7 +152,7 @@ def _path(name: str, hash_types: int, blocks: list[tuple[int, int]]) -> Path:
         if match[2] in layers:
             path = ("heads", modality, int(match[1]), *layers[match[2]])
     if path is None:
-        raise KeyError(
+        raise MissingKeyError(
             f"{name!r} is no weight of the reference with hash_types {hash_types}"
         )
     return path

@@ -1,1 +1,1 @@
-"""Search, composition and new users from codes alone."""
+"""Exact search of stored outfits, and composition of all possible ones."""

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float64, Int, Int32, Int64, Shaped
 
 from fhn_jax.codes import Codes, unpack
+from fhn_jax.errors import InputError
 from fhn_jax.retrieval import kernels
 
 SCORES = ("asymmetric", "binary")
@@ -156,7 +157,7 @@ class ItemTables:
         worst = np.abs(weights).sum(axis=1) * (s * m)
         if not (worst <= room).all():
             row = int(np.argmax(worst))
-            raise ValueError(
+            raise InputError(
                 f"user vector {row} gives scores up to {worst[row] * self.unit:.3g}, "
                 f"which do not fit the range of {room * self.unit:.3g}; divide the "
                 "vector by a number"
@@ -258,7 +259,7 @@ def user_codes(
       ValueError: an unknown score or user, or a vector of another length or not finite.
     """
     if score not in SCORES:
-        raise ValueError(f"score is {score!r}, expected one of {SCORES}")
+        raise InputError(f"score is {score!r}, expected one of {SCORES}")
     users = np.asarray(users)
     if users.dtype.kind in "iu":
         return _stored_users(codes, np.atleast_1d(users), score)
@@ -267,10 +268,10 @@ def user_codes(
 
 def _stored_users(codes: Codes, users, score: str) -> Float64[np.ndarray, "u d"]:
     if users.ndim != 1:
-        raise ValueError(f"user ids are {users.shape}, expected one id or a list")
+        raise InputError(f"user ids are {users.shape}, expected one id or a list")
     wrong = users[(users < 0) | (users >= codes.num_users)]
     if wrong.size:
-        raise ValueError(
+        raise InputError(
             f"user {wrong[0]} is not among the codes; expected 0 to "
             f"{codes.num_users - 1}"
         )
@@ -283,14 +284,14 @@ def _stored_users(codes: Codes, users, score: str) -> Float64[np.ndarray, "u d"]
 def _given_users(codes: Codes, users, score: str) -> Float64[np.ndarray, "u d"]:
     d = codes.bits
     if users.dtype.kind != "f" or users.ndim != 2 or users.shape[1] != d:
-        raise ValueError(
+        raise InputError(
             f"user vectors are {users.dtype} {list(users.shape)}, expected floats "
             f"[{d}] or [users, {d}], or whole numbers for ids"
         )
     finite = np.isfinite(users)
     if not finite.all():
         where = np.argwhere(~finite)[0].tolist()
-        raise ValueError(
+        raise InputError(
             f"user vectors hold {users[tuple(where)]} at {where}, expected finite "
             "values"
         )
@@ -306,7 +307,7 @@ def _given_users(codes: Codes, users, score: str) -> Float64[np.ndarray, "u d"]:
 def check_count(name: str, value: Any) -> None:
     """Raises ValueError unless `value` is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1")
+        raise InputError(f"{name} is {value!r}, expected a whole number of at least 1")
 
 
 def item_ids(codes: Codes, name: str, items: Any) -> Int64[np.ndarray, " n"]:
@@ -316,20 +317,20 @@ def item_ids(codes: Codes, name: str, items: Any) -> Int64[np.ndarray, " n"]:
       ValueError: an unknown category or item, or no whole numbers.
     """
     if name not in codes.categories:
-        raise ValueError(
+        raise InputError(
             f"category {name!r} is unknown; expected one of {codes.categories}"
         )
     ids = np.atleast_1d(np.asarray(items))
     if ids.size == 0:
         return np.empty(0, np.int64)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise ValueError(
+        raise InputError(
             f"items of {name} are {ids.dtype} {list(ids.shape)}, expected a list of ids"
         )
     count = codes.num_items[codes.categories.index(name)]
     wrong = ids[(ids < 0) | (ids >= count)]
     if wrong.size:
-        raise ValueError(
+        raise InputError(
             f"{name} {wrong[0]} is not among the codes; expected 0 to {count - 1}"
         )
     return ids.astype(np.int64)

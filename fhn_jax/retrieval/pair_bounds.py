@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from fhn_jax import files
+from fhn_jax.errors import InputError
 from fhn_jax.retrieval.blocks import Layout
 from fhn_jax.retrieval.items import ItemTables
 
@@ -151,14 +152,14 @@ class PairBounds:
             about = [manifest[key] for key in ("format", "version", "codes")]
             split, kept = manifest["num_coarse"], manifest["files"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder}: the manifest is damaged ({error!r})") from None
+            raise InputError(f"{folder}: the manifest is damaged ({error!r})") from None
         if about != [FORMAT, VERSION, tables.item_fingerprint]:
-            raise ValueError(f"{folder} holds bounds of other codes or another version")
+            raise InputError(f"{folder} holds bounds of other codes or another version")
         arrays = {}
         for name in ("order", "category_starts", "range_starts", *_BOUNDS):
             path = folder / f"{name}.npy"
             if files.sha256_file(path) != kept.get(name):
-                raise ValueError(f"{path} is damaged: its checksum is another one")
+                raise InputError(f"{path} is damaged: its checksum is another one")
             # Copied where it is written to, which is never: compiled loops then take it
             # as they take an array in memory.
             array = np.load(path, mmap_mode="c", allow_pickle=False)

@@ -19,14 +19,14 @@ from starlette.exceptions import HTTPException
 
 from fhn_jax.codes import Codes
 from fhn_jax.data.images import open_images
-from fhn_jax.data.schema import read_catalogue
-from fhn_jax.evaluate import check_same_data
-from fhn_jax.retrieval.recommend import stored_outfits
-from fhn_jax.retrieval.search import OutfitIndex
+from fhn_jax.data.layout import read_catalogue, stored_outfits
+from fhn_jax.errors import InputError
+from fhn_jax.evaluation.evaluators import check_same_data
+from fhn_jax.recommender import Recommender, read_titles
+from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.web import page, photos, routes
 from fhn_jax.web.guard import Guard
 from fhn_jax.web.metrics import Metrics
-from fhn_jax.web.recommender import Recommender, read_titles
 from fhn_jax.web.service import API, Refused, Service
 from fhn_jax.web.state import Gone, State
 
@@ -168,7 +168,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
       OSError: the address cannot be listened at.
     """
     if not 0 <= port < 2**16 or workers < 1:
-        raise ValueError(
+        raise InputError(
             f"--port={port} --workers={workers}: expected a port below 65536 and at "
             "least one process"
         )

@@ -23,7 +23,8 @@ from safetensors.numpy import save_file
 from fhn_jax import files
 from fhn_jax.codes import Codes, pack
 from fhn_jax.data.images import garment_photo
-from fhn_jax.retrieval.compose import Guest
+from fhn_jax.errors import InputError, UserTimeoutError
+from fhn_jax.retrieval.composer import Guest
 
 FORMAT = "fhn_jax.encoder"
 FILE = "encoder.safetensors"
@@ -61,7 +62,7 @@ def save_encoder(
     """Writes an encoder, whole or not at all.
 
     Args:
-      program: from `fhn_jax.export.export_encoder`.
+      program: from `fhn_jax.training.export.export_encoder`.
       codes: of the same network.
       image_size: height and width of the images that it takes.
     """
@@ -91,7 +92,7 @@ class PhotoEncoder:
     def __init__(self, path: Path, codes: Codes):
         metadata = _metadata(path)
         if metadata.get("config_hash") != codes.config_hash:
-            raise ValueError(
+            raise InputError(
                 f"{path} belongs to the run {metadata.get('config_hash')}, the codes to "
                 f"{codes.config_hash}; run `export-encoder` for this workdir again"
             )
@@ -111,7 +112,7 @@ class PhotoEncoder:
           TimeoutError: it takes too long.
         """
         if not self._turn.acquire(timeout=_SECONDS):
-            raise TimeoutError("too many photos are being read; try again later")
+            raise UserTimeoutError("too many photos are being read; try again later")
         try:
             return self._encode_apart(data, category)
         finally:
@@ -130,13 +131,15 @@ class PhotoEncoder:
             picture, code, scale = reading.result(_SECONDS)
         except concurrent.futures.process.BrokenProcessPool:
             self.close()
-            raise ValueError(
+            raise InputError(
                 "the photo cannot be used: its decoder failed; save it again in another "
                 "program"
             ) from None
         except TimeoutError:
             self.close()
-            raise TimeoutError("the photo takes too long; try a smaller one") from None
+            raise UserTimeoutError(
+                "the photo takes too long; try a smaller one"
+            ) from None
         return Photo(picture, code, scale)
 
     def close(self) -> None:
@@ -153,12 +156,12 @@ def _metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is no encoder ({error}); write it anew with `python -m "
             "fhn_jax.main export-encoder`"
         ) from None
     if metadata.get("format") != FORMAT:
-        raise ValueError(
+        raise InputError(
             f"{path} has the format {metadata.get('format')!r}, expected {FORMAT!r}; "
             "write it anew with `python -m fhn_jax.main export-encoder`"
         )

@@ -13,9 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fhn_jax.codes import Codes
 from fhn_jax.data.images import ImageStore, thumbnail
+from fhn_jax.recommender import Recommender, Suggestion
 from fhn_jax.web import schemas
 from fhn_jax.web.photos import PhotoEncoder
-from fhn_jax.web.recommender import Recommender, Suggestion
 from fhn_jax.web.state import Judgement, KeptPhoto, State, Visitor
 
 API = "/api/v1"

@@ -10,7 +10,7 @@ import datetime
 import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -18,6 +18,8 @@ from jaxtyping import Float32
 from sqlalchemy import event as sa_event
 from sqlalchemy.engine import Connection, make_url
 
+from fhn_jax.errors import InputError, MissingPackageError
+from fhn_jax.recommender import Judgement
 from fhn_jax.web.photos import Photo
 
 # Of the tables; another one is another program's.
@@ -77,23 +79,6 @@ _photos = sa.Table(
     sa.Column("scale", sa.Float, nullable=False),
     sqlite_autoincrement=True,
 )
-
-
-class Judgement(NamedTuple):
-    """A like or dislike.
-
-    Attributes:
-      event: rises with time.
-      items: of the outfit, an id for each slot; -1 in all slots but one for an item
-        alone.
-      liked: or disliked.
-      at: when.
-    """
-
-    event: int
-    items: tuple[int, ...]
-    liked: bool
-    at: datetime.datetime
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,12 +147,12 @@ class State:
                 return
         shown = make_url(url).render_as_string(hide_password=True)
         if found.version != VERSION:
-            raise ValueError(
+            raise InputError(
                 f"{shown} has tables of version {found.version}, this program writes "
                 f"version {VERSION}; give another --database-url"
             )
         if found.codes != codes:
-            raise ValueError(
+            raise InputError(
                 f"the visitors in {shown} belong to other codes ({found.codes[:12]}, "
                 f"not {codes[:12]}): what was learned of them says nothing here; give "
                 "another --database-url, or remove it"
@@ -370,14 +355,14 @@ def _engine(url: str) -> sa.Engine:
     except (sa.exc.ArgumentError, ValueError):
         parsed, backend = None, ""
     if backend not in ("sqlite", "postgresql"):
-        raise ValueError(
+        raise InputError(
             "--database-url: expected a URL such as sqlite:////folder/visitors.sqlite "
             "or postgresql+psycopg://user@host/name"
         )
     try:
         engine = sa.create_engine(parsed, pool_pre_ping=backend == "postgresql")
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise MissingPackageError(
             f"PostgreSQL needs the package {error.name}: pip install "
             '"fhn_jax[postgres]", with a URL that begins postgresql+psycopg://'
         ) from None

@@ -1,0 +1,106 @@
+"""Runs of a config that are to be compared: their commands, and their results.
+
+    python -m fhn_jax.cli.sweep configs/vse_t3.py:data=630 | sh
+    python -m fhn_jax.cli.sweep configs/vse_t3.py:data=630 --table
+
+The first prints a command for each run that the config's `sweep(add)` adds to the given
+arguments; whatever else is given (--config.train.epochs=5) is added to all of them. The
+second prints what those that are done have reached.
+"""
+
+import argparse
+import importlib.util
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fhn_jax.errors import InputError, MissingFileError
+from fhn_jax.evaluation.evaluators import read_results
+
+_FIELDS = ("auc", "ndcg", "ndcg_parity", "fitb")
+
+
+def runs(config: str) -> dict[str, Path]:
+    """The runs of a config's sweep.
+
+    Args:
+      config: file and arguments, as of --config.
+    Returns:
+      config with all arguments → workdir; of runs with equal settings the first alone.
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: it has no `sweep(add)`, or an argument is wrong.
+    """
+    path, _, arg = config.partition(":")
+    if not Path(path).is_file():
+        raise MissingFileError(f"{path}: no such file; expected one of configs/*.py")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "sweep"):
+        raise InputError(
+            f"{path} has no function sweep(add): it says nothing to compare"
+        )
+    given = dict(part.partition("=")[::2] for part in filter(None, arg.split(",")))
+    found, settings = {}, []
+
+    def add(**arguments):
+        merged = given | {key: str(value) for key, value in arguments.items()}
+        arg = ",".join(
+            f"{key}={value}" if value else key for key, value in merged.items()
+        )
+        values = module.get_config(arg)
+        if values not in settings:
+            settings.append(values)
+            name = "-".join([Path(path).stem, *filter(None, arg.split(","))])
+            found[f"{path}:{arg}" if arg else path] = Path("runs") / name
+
+    module.sweep(add)
+    return found
+
+
+def commands(config: str, flags: Sequence[str] = ()) -> Iterator[str]:
+    """A shell command for each run; see `runs`."""
+    for run, workdir in runs(config).items():
+        command = ["python", "-m", "fhn_jax.main", "--config", run]
+        yield shlex.join([*command, "--workdir", str(workdir), *flags])
+
+
+def table(config: str) -> Iterator[str]:
+    """Lines of a table: binary scores of each run, "-" where it is not evaluated."""
+    found = runs(config)
+    rows = [("binary scores, random negatives", "split", *_FIELDS)]
+    for run, workdir in found.items():
+        results = read_results(workdir / "results.json")
+        scores = results.get("scores", {}).get("binary", {})
+        values = [f"{scores[f]:.4f}" if f in scores else "-" for f in _FIELDS]
+        rows.append((run, results.get("split", "-"), *values))
+    width = max(len(row[0]) for row in rows)
+    for run, *cells in rows:
+        yield "  ".join([run.ljust(width), *(cell.rjust(11) for cell in cells)])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the commands or the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fhn_jax.cli.sweep", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("config", help="file with arguments: configs/t3.py:data=630")
+    parser.add_argument("--table", action="store_true", help="print results so far")
+    arguments, flags = parser.parse_known_args(argv)
+    if arguments.table and flags:
+        parser.error(f"--table reads results alone; got {' '.join(flags)}")
+    try:
+        lines = (
+            table(arguments.config)
+            if arguments.table
+            else commands(arguments.config, flags)
+        )
+        print(*lines, sep="\n")
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

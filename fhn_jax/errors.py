@@ -1,0 +1,47 @@
+"""Errors that a user can cause and mend.
+
+The command line shows a `UserError` as one line and lets everything else end in a
+traceback: that is a bug of ours. Each kind is also the built-in exception that a caller
+from Python expects, so `except FileNotFoundError` goes on working.
+
+Every text says what is wrong, where, what was found, what was expected and the remedy.
+"""
+
+
+class UserError(Exception):
+    """Something that a user can cause and mend."""
+
+
+class InputError(UserError, ValueError):
+    """A value, a file's content or a combination of settings that cannot be used."""
+
+
+class MissingFileError(UserError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+
+class ExistingFileError(UserError, FileExistsError):
+    """A file or folder that is in the way; it is left as it is."""
+
+
+class MissingKeyError(UserError, KeyError):
+    """A name that is not in a table, such as an image that is not in its store."""
+
+    # KeyError shows the repr of its argument.
+    __str__ = Exception.__str__
+
+
+class MissingPackageError(UserError, ModuleNotFoundError):
+    """A package that is needed for this and not installed."""
+
+
+class NotFiniteError(UserError, FloatingPointError):
+    """A number that became infinite or NaN in training."""
+
+
+class UnreachableError(UserError, ConnectionError):
+    """A server or cluster that cannot be reached."""
+
+
+class UserTimeoutError(UserError, TimeoutError):
+    """Something that takes longer than it may."""

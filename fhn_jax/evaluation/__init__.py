@@ -1,0 +1,1 @@
+"""How good codes are: metrics, evaluators, and the study of new users."""

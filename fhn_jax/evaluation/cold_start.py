@@ -1,0 +1,117 @@
+"""How good learners of new users are: clicks drawn from training outfits, and scores."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from fhn_jax.data.layout import Catalogue, Outfits
+from fhn_jax.errors import InputError
+from fhn_jax.evaluation import evaluators as evaluation
+from fhn_jax.new_users.cold_start import Learner
+
+# Likes a user has when the learners are compared.
+LIKES = (1, 3, 10, 30, 100)
+
+
+def draw_clicks(
+    catalogue: Catalogue,
+    likes: int | Int[np.ndarray, " u"],
+    dislikes: int | None = None,
+    *,
+    most_dislikes: int | None = None,
+    seed: int = 0,
+) -> tuple[Outfits, Outfits]:
+    """Some training outfits of every user, as clicks.
+
+    Args:
+      likes: of each user, drawn from the training positives; all if there are fewer.
+      dislikes: random negatives of each of these positives; by default all.
+      most_dislikes: of each user; by default all of these.
+      seed: of the draw.
+    Raises:
+      KeyError: the train split has no random negatives.
+      ValueError: it has fewer of a positive; no likes.
+    """
+    train = catalogue.splits["train"]
+    ratio = train.ratio("random")
+    dislikes = ratio if dislikes is None else dislikes
+    if not 0 <= dislikes <= ratio or np.min(likes) < 1:
+        raise InputError(
+            f"likes={likes}, dislikes={dislikes}: expected at least one like, and 0 to "
+            f"{ratio} dislikes of each, as many as tuples_train_nega has"
+        )
+    rng = np.random.default_rng(seed)
+    users = train.positives.users
+    order = rng.permutation(len(users))
+    order = order[np.argsort(users[order], kind="stable")]
+    wanted = np.broadcast_to(likes, catalogue.num_users)[users[order]]
+    rows = np.sort(order[_number_within(users[order]) < wanted])
+    negatives = (rows[:, None] * ratio + np.arange(dislikes)).ravel()
+    if most_dislikes is not None:
+        users = train.negatives["random"].users[negatives]
+        # Sorted by user, so that numbers within a user count up.
+        negatives = negatives[np.argsort(users, kind="stable")]
+        negatives = negatives[_number_within(np.sort(users)) < most_dislikes]
+    return tuple(
+        Outfits(table.users[chosen], table.items[chosen])
+        for table, chosen in (
+            (train.positives, rows),
+            (train.negatives["random"], negatives),
+        )
+    )
+
+
+def _number_within(users: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """0, 1, 2, … for the rows of each user, which are together."""
+    return np.arange(len(users)) - np.searchsorted(users, users)
+
+
+def evaluate(
+    learners: Mapping[str, Learner],
+    catalogue: Catalogue,
+    split: str = "test",
+    *,
+    likes: Sequence[int] = LIKES,
+    dislikes: int = 2,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Compares learners on users with few clicks.
+
+    Args:
+      learners: by name, on codes of the items of `catalogue`.
+      catalogue: data of the new users; clicks are drawn from its training outfits.
+      split: to evaluate on.
+      likes: numbers of likes of a user to compare at; those that no user has are left
+        out, but for the smallest.
+      dislikes: to each like.
+      seed: of the draw.
+    Returns:
+      a row for each number of likes and learner: {"method", "likes", "dislikes",
+      "seconds_per_user", "scores", and "hard" if there are hard negatives}; scores as
+      in results.json.
+    Raises:
+      ValueError: other items, or as `draw_clicks` and `fhn_jax.evaluation.evaluators.evaluate`.
+    """
+    most = int(np.bincount(catalogue.splits["train"].positives.users).max())
+    rows = []
+    for count in sorted({min(n, most) for n in likes}):
+        liked, disliked = draw_clicks(catalogue, count, dislikes, seed=seed)
+        for name, learner in learners.items():
+            started = time.perf_counter()
+            users = learner.fit(liked, disliked, catalogue.num_users)
+            seconds = time.perf_counter() - started
+            codes = users.into(learner.codes, catalogue)
+            results = evaluation.evaluate(codes, catalogue, split)
+            rows.append(
+                {
+                    "method": name,
+                    "likes": count,
+                    "dislikes": count * dislikes,
+                    "seconds_per_user": seconds / len(users),
+                    **{k: results[k] for k in ("scores", "hard") if k in results},
+                }
+            )
+    return rows

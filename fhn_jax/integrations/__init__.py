@@ -1,0 +1,1 @@
+"""Other programs that can hold outfits: a Ray cluster, a vector database."""

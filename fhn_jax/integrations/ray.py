@@ -1,0 +1,397 @@
+"""Search beyond one machine: an index shared out over the nodes of a Ray cluster.
+
+    with cluster.connect("10.0.0.7:6379"):  # without an address: this machine alone
+        index = ClusterIndex.open("outfits", codes)
+        index.search(user=3, k=10)
+        cluster.recommend_all("outfits", codes, "recommendations", k=10)
+
+Every node maps the files of the index, so it must have them at the same path: on storage
+that all nodes share, or as copies. What the nodes answer is what `OutfitIndex` answers.
+A billion outfits are 15 GB, so most never need more than that.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from fhn_jax import files
+from fhn_jax.codes import Codes
+from fhn_jax.errors import (
+    InputError,
+    MissingFileError,
+    MissingPackageError,
+    UnreachableError,
+    UserTimeoutError,
+)
+from fhn_jax.retrieval.items import user_codes
+from fhn_jax.retrieval.outfit_index import OutfitIndex
+from fhn_jax.retrieval.searcher import Hits, Searcher
+
+# Users whose recommendations are one file, and one task.
+_USERS_EACH = 1024
+# Seconds in which the head of a cluster must take up a connection.
+_PATIENCE = 5
+
+
+@contextlib.contextmanager
+def connect(address: str = "") -> Iterator[None]:
+    """Joins a Ray cluster, and leaves it at the end.
+
+    A process that is connected already stays so, at the end too.
+
+    Args:
+      address: of the head, as `ray start --head` prints it, such as 10.0.0.7:6379. If
+        empty, `ray.init()` decides: the cluster of RAY_ADDRESS, one that runs on this
+        machine, or a new one on this machine, which ends with the context.
+    Raises:
+      ModuleNotFoundError: ray is not installed.
+      ValueError: an address of another form; or the process is connected to another.
+      ConnectionError: nobody answers at the address.
+    """
+    ray = _ray()
+    if address:
+        _check_address(address)
+    if ray.is_initialized():
+        current = ray.get_runtime_context().gcs_address
+        if address not in ("", current):
+            raise InputError(
+                f"this process is connected to the Ray cluster {current}, not to "
+                f"{address}; leave it first with ray.shutdown()"
+            )
+        yield
+        return
+    # Ray reads it when it starts, and else reports how it is used.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options = {} if address else {"include_dashboard": False}
+    ray.init(address or None, logging_level="WARNING", log_to_driver=False, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself waits long for a head that is not there, and then ends the process."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise InputError(
+            f"the Ray address is {address!r}, expected HOST:PORT as `ray start --head` "
+            "prints it, such as 10.0.0.7:6379"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except OSError as error:
+        raise UnreachableError(
+            f"no Ray cluster answers at {address} ({error}); start one with `ray start "
+            "--head`, or leave the address out to use this machine alone"
+        ) from None
+
+
+class ClusterIndex:
+    """An `OutfitIndex` whose outfits are shared out over Ray actors.
+
+    Each actor searches its part; the best of all parts are the answer. An actor that
+    ends, or whose node does, is started again on a node that is left, and asked again.
+
+    Like an `OutfitIndex` that is open, it shows what was there when it was opened. An
+    actor that has to start again after the index was changed refuses to.
+
+    Make one with `open`.
+    """
+
+    def __init__(
+        self,
+        codes: Codes,
+        size: int,
+        items: Any,
+        shards: Sequence[Any],
+        seconds: float,
+    ):
+        """Use `open`."""
+        self._codes = codes
+        self._size = size
+        self._items = items  # lives as long as this
+        self._shards = shards
+        self._seconds = seconds
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike,
+        codes: Codes,
+        *,
+        shards: int | None = None,
+        seconds: float = 120.0,
+    ) -> "ClusterIndex":
+        """Opens an index on all nodes of the connected cluster, see `connect`.
+
+        Args:
+          folder: of the index, the same on every node.
+          codes: the codes that the index was built from, see `OutfitIndex.open`.
+          shards: parts of the index; by default one for each processor of the cluster.
+          seconds: how long an answer may take, the restart of actors included.
+        Raises:
+          FileNotFoundError: no index in this folder, here or on another node; or a file
+            of it is missing.
+          ValueError: a damaged index, one of other codes, or shards < 1.
+          ModuleNotFoundError: ray is not installed.
+          TimeoutError: the actors do not start in time.
+        """
+        ray = _ray()
+        folder = Path(folder).resolve()
+        index = OutfitIndex.open(folder, codes)
+        if shards is None:
+            shards = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        if shards < 1:
+            raise InputError(f"shards is {shards}, expected at least 1")
+        # A shard is given users as vectors, so it needs no table of them; nor names.
+        nobody = {"users": codes.users[:0], "user_latents": codes.user_latents[:0]}
+        items = ray.put(dataclasses.replace(codes, names=None, **nobody))
+        actor = ray.remote(_Shard).options(
+            max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
+        )
+        # In a list it stays a reference: Ray would not keep what it stands for until an
+        # actor starts again.
+        source = (folder, _version(folder), [items])
+        actors = [actor.remote(source, number, shards) for number in range(shards)]
+        cluster = cls(codes, len(index), items, actors, seconds)
+        cluster._ask("load")
+        return cluster
+
+    def __len__(self) -> int:
+        """How many outfits can be found."""
+        return self._size
+
+    @property
+    def nodes(self) -> list[str]:
+        """The Ray node of each shard, by its id."""
+        return self._ask("node")
+
+    # It asks `search_batch` about one user.
+    search = Searcher.search
+
+    def search_batch(
+        self,
+        users: Shaped[np.ndarray, "u ..."],
+        k: int = 10,
+        *,
+        score: str = "asymmetric",
+        exclude: Sequence[Sequence[int] | Shaped[np.ndarray, "..."]] | None = None,
+        must_contain: Mapping[str, Any] | None = None,
+        categories: Mapping[str, Any] | None = None,
+    ) -> list[Hits]:
+        """The k best outfits for each of several users: as `Searcher.search_batch`.
+
+        Raises:
+          ValueError: as `Searcher.search_batch`; or a shard had to start again, and the
+            index has been changed.
+          TimeoutError: not all shards answer in time.
+        """
+        vectors = user_codes(self._codes, users, score)
+        filters = {
+            "exclude": exclude,
+            "must_contain": must_contain,
+            "categories": categories,
+        }
+        answers = self._ask("search_batch", vectors, k, filters)
+        return [_merge(parts, k) for parts in zip(*answers, strict=True)]
+
+    def _ask(self, method: str, *arguments: Any) -> list[Any]:
+        """The answers of all shards."""
+        ray = _ray()
+        calls = [getattr(shard, method).remote(*arguments) for shard in self._shards]
+        try:
+            return ray.get(calls, timeout=self._seconds)
+        except ray.exceptions.RayTaskError as error:
+            # In the words of the local index, without the way it took.
+            raise error.cause from None
+        except ray.exceptions.GetTimeoutError:
+            raise UserTimeoutError(
+                f"not all of {len(self._shards)} shards answered within "
+                f"{self._seconds:g} s; look with `ray status` whether the cluster has "
+                "nodes left"
+            ) from None
+
+
+class _Shard:
+    """A part of an index, in a process of its own."""
+
+    def __init__(self, source: tuple[Path, str, list[Any]], number: int, count: int):
+        self._source = source
+        self._part = (number, count)
+
+    # Not opened before it is asked for: what is raised then reaches who asks.
+    @functools.cached_property
+    def _searcher(self) -> Searcher:
+        folder, version, (items,) = self._source
+        return _open(folder, version, _ray().get(items)).part(*self._part)
+
+    def load(self) -> None:
+        """Opens the part."""
+        _ = self._searcher
+
+    def node(self) -> str:
+        """Id of the node that this runs on."""
+        return _ray().get_runtime_context().get_node_id()
+
+    def search_batch(self, vectors, k, filters) -> list[Hits]:
+        """The best of the part; `vectors` are as the score takes them."""
+        return self._searcher.search_batch(vectors, k, **filters)
+
+
+def recommend_all(
+    folder: str | os.PathLike,
+    codes: Codes,
+    out: str | os.PathLike,
+    k: int = 10,
+    *,
+    score: str = "asymmetric",
+    users_each: int = _USERS_EACH,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Writes the k best outfits of every user, computed on the connected Ray cluster.
+
+    The folder `out` appears when all is there, with files part-00000.parquet, … of a
+    row for each outfit: `user`, `rank` from 1, `outfit` (id), `items` (ids in the order
+    of the slots) and `score`; by user, then rank. Metadata of the schema are the
+    checksum of the codes, the slots and the kind of score.
+
+    Args:
+      folder: of an `OutfitIndex`, the same on every node.
+      codes: whose users they are; the index is of these items.
+      out: a new folder on storage that all nodes share.
+      k, score: as for `OutfitIndex.search`.
+      users_each: in a file, which one task writes.
+      progress: is called with the number of files written, and of all.
+    Returns:
+      the number of files.
+    Raises:
+      ModuleNotFoundError: ray or pyarrow is not installed.
+      FileExistsError: there is something at `out`.
+      FileNotFoundError, ValueError: as `ClusterIndex.open` and `OutfitIndex.search`; no
+        users; users_each < 1; or another node does not share the storage.
+    """
+    ray = _ray()
+    _parquet()
+    folder, out = Path(folder).resolve(), Path(out).resolve()
+    index = OutfitIndex.open(folder, codes)
+    version = _version(folder)
+    # Nobody's search finds wrong arguments before there are tasks.
+    index.search_batch(codes.user_latents[:0], k, score=score)
+    if not codes.num_users or users_each < 1:
+        raise InputError(
+            f"{codes.num_users} users, {users_each} in a file: expected at least 1"
+        )
+    task, shared = ray.remote(_recommend), ray.put(codes)
+    starts = range(0, codes.num_users, users_each)
+    with files.new_folder(out) as new:
+        paths = [new / f"part-{n:05}.parquet" for n in range(len(starts))]
+        pending = [
+            task.remote(folder, version, shared, start, users_each, k, score, path)
+            for start, path in zip(starts, paths, strict=True)
+        ]
+        try:
+            while pending:
+                done, pending = ray.wait(pending)
+                ray.get(done)
+                if progress is not None:
+                    progress(len(paths) - len(pending), len(paths))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        finally:
+            # None may write into a folder that is about to go.
+            for call in pending:
+                ray.cancel(call)
+            if pending:
+                ray.wait(pending, num_returns=len(pending))
+        missing = [path.name for path in paths if not path.is_file()]
+        if missing:
+            raise MissingFileError(
+                f"{missing[0]} was written, and is not in {out.parent} of this machine; "
+                "choose a folder on storage that all nodes share"
+            )
+    return len(paths)
+
+
+def _recommend(folder, version, codes, start, users_each, k, score, path) -> None:
+    """Writes the file of some users: a task."""
+    pyarrow, parquet = _parquet()
+    index = _open(folder, version, codes)
+    users = np.arange(start, min(start + users_each, codes.num_users))
+    hits = index.search_batch(users, k, score=score)
+    counts = [len(each) for each in hits]
+    items = np.concatenate([each.items for each in hits])
+    slots = [codes.categories[category] for category in codes.slots]
+    columns = {
+        "user": np.repeat(users, counts),
+        "rank": np.concatenate([np.arange(1, n + 1, dtype=np.int32) for n in counts]),
+        "outfit": np.concatenate([each.outfits for each in hits]),
+        "items": pyarrow.FixedSizeListArray.from_arrays(
+            pyarrow.array(items.ravel()), len(slots)
+        ),
+        "score": np.concatenate([each.scores for each in hits]),
+    }
+    about = {"codes_sha256": codes.sha256(), "slots": json.dumps(slots), "score": score}
+    table = pyarrow.table(columns, metadata=about)
+    with files.atomic_path(path) as temporary:
+        parquet.write_table(table, temporary)
+
+
+def _open(folder: Path, version: str, codes: Codes) -> OutfitIndex:
+    """The index as it was when the driver opened it, on another node."""
+    try:
+        index = OutfitIndex.open(folder, codes)
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"{error} (on {socket.gethostname()}; every node needs the index at this "
+            "path)"
+        ) from None
+    # Manifests number the changes, so what was opened before it is no other.
+    if _version(folder) != version:
+        raise InputError(
+            f"{folder} has been changed since it was opened; open it again"
+        )
+    return index
+
+
+def _version(folder: Path) -> str:
+    return files.sha256_file(folder / "manifest.json")
+
+
+def _merge(parts: Sequence[Hits], k: int) -> Hits:
+    """The best of the parts' best, by the same rule: of equal scores the lower id."""
+    outfits = np.concatenate([part.outfits for part in parts])
+    scores = np.concatenate([part.scores for part in parts])
+    items = np.concatenate([part.items for part in parts])
+    order = np.lexsort((outfits, -scores))[:k]
+    return Hits(outfits[order], scores[order], items[order])
+
+
+def _ray():
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise MissingPackageError(
+            'a cluster needs the package ray: pip install "fhn_jax[cluster]"'
+        ) from None
+    return ray
+
+
+def _parquet():
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise MissingPackageError(
+            'Parquet files need the package pyarrow: pip install "fhn_jax[cluster]"'
+        ) from None
+    return pyarrow, parquet

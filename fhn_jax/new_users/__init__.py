@@ -1,0 +1,1 @@
+"""Codes of users nobody trained, from their likes and dislikes."""

@@ -1,0 +1,475 @@
+"""What the server answers: outfits for a user code, from codes and an index alone."""
+
+import dataclasses
+import datetime
+import functools
+import itertools
+import json
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from fhn_jax.codes import Codes
+from fhn_jax.data.layout import Outfits
+from fhn_jax.errors import InputError
+from fhn_jax.new_users.cold_start import BprFit, no_clicks
+from fhn_jax.retrieval.composer import Composer, Guest
+from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.searcher import Hits, Searcher
+
+# Only so many of the newest judgements shape the code, so that learning stays fast.
+_MOST_CLICKS = 300
+# An item is in at most this share of the outfits shown, or in two.
+_SHARE = 1 / 4
+# So many times the outfits wanted are looked at, for that.
+_WIDER = 8
+# After so many judgements half of what explores is the visitor's own taste.
+_HALF = 8
+_LONGEST_TITLE = 200
+
+
+class Judgement(NamedTuple):
+    """A like or dislike.
+
+    Attributes:
+      event: rises with time.
+      items: of the outfit, an id for each slot; -1 in all slots but one for an item
+        alone.
+      liked: or disliked.
+      at: when.
+    """
+
+    event: int
+    items: tuple[int, ...]
+    liked: bool
+    at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """An outfit to show.
+
+    Attributes:
+      items: an id for each slot.
+      score: for the visitor.
+      outfit: id of the stored outfit; None for one that was composed.
+      explores: it is there to learn from, not because it scores best.
+    """
+
+    items: tuple[int, ...]
+    score: float
+    outfit: int | None = None
+    explores: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Reasons:
+    """What a score is made of.
+
+    Attributes:
+      items: what each slot's item adds: how it fits the visitor.
+      pairs: (slot, slot, what the pair adds): how items go together.
+    """
+
+    items: tuple[float, ...]
+    pairs: tuple[tuple[int, int, float], ...]
+
+    @property
+    def score(self) -> float:
+        """Their sum, the score."""
+        return sum(self.items) + sum(value for *_, value in self.pairs)
+
+
+class Recommender:
+    """Recommends, composes, compares and learns; the same for all visitors.
+
+    Args:
+      codes: of items and known users.
+      index: the stored outfits.
+      titles: of items by name, where there are any.
+      keep: folder to keep in what composing needs, for the next start.
+    """
+
+    def __init__(
+        self,
+        codes: Codes,
+        index: Searcher,
+        titles: Mapping[str, str] | None = None,
+        keep: Path | None = None,
+    ):
+        self.codes, self._index, self._titles = codes, index, titles or {}
+        self.slots = _slot_names(codes)
+        self._tables, self._keep = ItemTables.from_codes(codes), keep
+        self._learner = BprFit(codes)
+        self._stranger = self._learner.fit(no_clicks(codes), no_clicks(codes), 1)
+        self._making = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Loads what the first request would wait for."""
+        self.recommend(self.start(None), 1, judged=[])
+        now = datetime.datetime.now(datetime.UTC)
+        self.learn(None, [Judgement(0, (0,) * len(self.slots), True, now)])
+
+    def title(self, category: int, item: int) -> str:
+        """What an item is called."""
+        name = self.codes.categories[category]
+        if self.codes.names is not None:
+            title = self._titles.get(self.codes.names[category][item])
+            if title:
+                return title[:_LONGEST_TITLE]
+        return f"{name.capitalize()} {item}"
+
+    # --- user codes -------------------------------------------------------------------
+
+    def start(self, user: int | None) -> Float32[np.ndarray, " d"]:
+        """The code of a known user, or of somebody of whom nothing is known.
+
+        Raises:
+          ValueError: there is no such user.
+        """
+        if user is None:
+            return self._stranger.latents[0]
+        if not 0 <= user < self.codes.num_users:
+            raise InputError(
+                f"user {user} is not known; expected 0 to {self.codes.num_users - 1}"
+            )
+        return self.codes.user_latents[user]
+
+    def learn(
+        self, user: int | None, judgements: Sequence[Judgement]
+    ) -> Float32[np.ndarray, " d"]:
+        """The code that follows from judgements.
+
+        Args:
+          user: the known user that the visitor was opened as, from whose code learning
+            starts.
+          judgements: the newest first; the oldest of many are left out.
+        """
+        used = judgements[:_MOST_CLICKS]
+        if not used:
+            return self.start(user)
+        clicks = [
+            Outfits(
+                np.zeros(len(some), np.int32),
+                np.array(some, np.int32).reshape(-1, len(self.slots)),
+            )
+            for some in (
+                [judged.items for judged in used if judged.liked],
+                [judged.items for judged in used if not judged.liked],
+            )
+        ]
+        around = None if user is None else self.start(user)[None]
+        return self._learner.latents(*clicks, 1, around)[0]
+
+    def bits(self, latents: Float32[np.ndarray, " d"]) -> list[int]:
+        """The binary code of a visitor, as 0 and 1."""
+        # As the hash layers have it: the sign of 0 is +1, 0.5 is not yet a 1.
+        ones = latents > 0.5 if self.codes.alphabet == "01" else latents >= 0
+        return ones.astype(int).tolist()
+
+    # --- outfits ----------------------------------------------------------------------
+
+    def recommend(
+        self,
+        latents: Float32[np.ndarray, " d"],
+        k: int,
+        *,
+        judged: Sequence[Judgement],
+        explore: float = 0.0,
+        seed: int = 0,
+        page: int = 0,
+    ) -> list[Suggestion]:
+        """Stored outfits that were not judged yet, in the order to show them.
+
+        Most are the best for the visitor, but that no item is in more than a quarter of
+        them (or two), as far as there are others. The share `explore` is the best for a
+        mixture of the visitor and a known user drawn at random: the less was judged,
+        the more of the latter.
+
+        Args:
+          latents: the visitor's code.
+          k: how many; there are fewer if the index has no more.
+          judged: are left out.
+          explore: 0 to 1.
+          seed: of the draw: equal arguments give equal outfits.
+          page: 0 for the best, 1 for the best after those, and so on; what explores is
+            drawn anew.
+        """
+        seen = {judgement.items for judgement in judged}
+        users = [latents]
+        explores = round(explore * k) if self.codes.num_users else 0
+        if explores:
+            rng = np.random.default_rng([seed, page])
+            other = self.codes.user_latents[rng.integers(self.codes.num_users)]
+            own = len(judged) / (len(judged) + _HALF)
+            users.append(own * latents + (1 - own) * other)
+        found = self._index.search_batch(
+            np.stack(users).astype(np.float64), k * (page + _WIDER) + len(seen)
+        )
+        found = [_unseen(hits, seen) for hits in found]
+        shown: set[tuple[int, ...]] = set()
+        for _ in range(page + 1):
+            best = _spread(found[0], k - explores, shown, limit=_limit(k))
+            shown |= {suggestion.items for suggestion in best}
+        if explores:
+            others = _spread(found[1], explores, shown, limit=_limit(k))
+            best = _interleave(best, self._rescored(others, latents))
+        return best
+
+    def compose(
+        self,
+        latents: Float32[np.ndarray, " d"],
+        k: int,
+        *,
+        fixed: Mapping[str, list[int]],
+        candidates: Mapping[str, list[int]] | None = None,
+        diversity: int | None = None,
+        guests: Mapping[str, Sequence[Guest]] | None = None,
+    ) -> tuple[list[Suggestion], bool]:
+        """The best outfits of any items, see `Composer.compose`; whether greedily."""
+        found = self._composer.compose(
+            latents,
+            k,
+            fixed=fixed,
+            candidates=candidates,
+            diversity=diversity,
+            guests=guests,
+        )
+        outfits = [
+            Suggestion(tuple(items), float(score))
+            for items, score in zip(found.items.tolist(), found.scores, strict=True)
+        ]
+        return outfits, found.is_greedy
+
+    def compose_with_photos(
+        self,
+        latents: Float32[np.ndarray, " d"],
+        k: int,
+        *,
+        fixed: Mapping[str, list[int]],
+        candidates: Mapping[str, list[int]],
+        photos: Mapping[str, Sequence[tuple[int, Guest]]],
+        diversity: int | None = None,
+    ) -> list[Suggestion]:
+        """The best outfits of a wardrobe that has photos in it; exactly.
+
+        Each way to put at most one photo into every category is composed by itself, and
+        the best of all are the answer.
+
+        Args:
+          candidates: category -> items to choose from; without an entry all, unless
+            there are photos of it. An empty entry fixes the category's photo.
+          photos: category -> ids and codes.
+          diversity: as `Composer.compose`, where every photo is fixed.
+        Returns:
+          outfits in which the item of a photo is -id.
+        Raises:
+          ValueError: diversity with photos to choose from; or as `Composer.compose`.
+        """
+        names = [name for name in photos if name not in fixed]
+        choices = [
+            {n: photo for n, photo in zip(names, choice, strict=True) if photo}
+            for choice in itertools.product(*([None, *photos[name]] for name in names))
+        ]
+        # Without those that leave out a category of which there are photos alone.
+        choices = [
+            worn
+            for worn in choices
+            if all(n in worn or candidates.get(n) for n in names)
+        ]
+        if diversity is not None and len(choices) > 1:
+            raise InputError(
+                "diversity is not to be had with photos to choose from; expected null, "
+                "or a fixed photo"
+            )
+        found: list[Suggestion] = []
+        for worn in choices:
+            outfits, _ = self.compose(
+                latents,
+                k,
+                fixed=fixed,
+                candidates={n: c for n, c in candidates.items() if n not in worn},
+                diversity=diversity,
+                guests={name: [guest] for name, (_, guest) in worn.items()},
+            )
+            ids = {self.codes.categories.index(n): -i for n, (i, _) in worn.items()}
+            for outfit in outfits:
+                items = tuple(
+                    ids[c] if i >= self.codes.num_items[c] else i
+                    for c, i in zip(self.codes.slots, outfit.items, strict=True)
+                )
+                found.append(dataclasses.replace(outfit, items=items))
+        found.sort(key=lambda outfit: (-outfit.score, outfit.items))
+        return found[:k]
+
+    def prepare_composing(self) -> None:
+        """Makes and loads what the first `compose` would wait for."""
+        counts = self.codes.num_items
+        if all(counts):
+            self._composer.compose(self._stranger.latents[0], 1)
+
+    @property
+    def _composer(self) -> Composer:
+        with self._making:
+            return self._made_composer
+
+    @functools.cached_property
+    def _made_composer(self) -> Composer:
+        if self._keep is None:
+            return Composer(self._tables)
+        return Composer.kept(self._keep, self._tables)
+
+    def similar(self, category: int, item: int, k: int) -> list[tuple[int, float]]:
+        """Items of the same category with the most equal bits, and the share of them.
+
+        Of equal ones the lower ids come first.
+        """
+        packed = self._tables.packed[category]
+        differ = np.bitwise_count(packed ^ packed[item]).sum(axis=1, dtype=np.int64)
+        differ[item] = np.iinfo(np.int64).max
+        order = np.lexsort((np.arange(len(differ)), differ))[: min(k, len(differ) - 1)]
+        total = 8 * packed.shape[1]
+        return [(int(i), 1 - int(differ[i]) / total) for i in order]
+
+    def explain(
+        self, latents: Float32[np.ndarray, " d"], items: Sequence[int]
+    ) -> Reasons:
+        """Which items and which pairs give an outfit its score; exactly."""
+        tables, slots = self._tables, self.codes.slots
+        weights = tables.user_vectors(latents.astype(np.float64))
+        own = [
+            tables.affinities_of(category, np.array([item]), weights)[0, 0]
+            for category, item in zip(slots, items, strict=True)
+        ]
+        pairs = [
+            tables.pairs(
+                *(slots[j], np.array([items[j]])), *(slots[k], np.array([items[k]]))
+            )[0]
+            for j, k in tables.pair_slots
+        ]
+        values = tables.to_scores(np.array([*own, *pairs])).tolist()
+        return Reasons(
+            tuple(values[: len(own)]),
+            tuple(
+                (j, k, value)
+                for (j, k), value in zip(
+                    tables.pair_slots, values[len(own) :], strict=True
+                )
+            ),
+        )
+
+    def scores(
+        self, latents: Float32[np.ndarray, " d"], outfits: Sequence[Sequence[int]]
+    ) -> list[float]:
+        """The scores of outfits, each an item for every slot."""
+        items = np.array(outfits, np.int64).reshape(-1, len(self.slots))
+        tables = self._tables
+        weights = tables.user_vectors(latents.astype(np.float64))
+        units = tables.compatibilities(items)
+        for slot, category in enumerate(self.codes.slots):
+            units = units + tables.affinities_of(category, items[:, slot], weights)[0]
+        return tables.to_scores(units).tolist()
+
+    def _rescored(
+        self, others: Sequence[Suggestion], latents: Float32[np.ndarray, " d"]
+    ) -> list[Suggestion]:
+        """The same with the visitor's score, as what explores."""
+        scores = self.scores(latents, [other.items for other in others])
+        return [
+            dataclasses.replace(other, score=score, explores=True)
+            for other, score in zip(others, scores, strict=True)
+        ]
+
+
+def read_titles(root: Path) -> dict[str, str]:
+    """Titles of items by image name, from titles.json of a data root; {} without it.
+
+    Raises:
+      ValueError: it holds anything else.
+    """
+    path = root / "titles.json"
+    if not path.is_file():
+        return {}
+    try:
+        titles = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); mend or remove it") from None
+    if not isinstance(titles, dict) or not all(
+        isinstance(title, str) for title in titles.values()
+    ):
+        raise InputError(
+            f"{path}: expected an object of image names and titles; mend or remove it"
+        )
+    return titles
+
+
+def _slot_names(codes: Codes) -> tuple[str, ...]:
+    """A name for each slot: its category, numbered from the second of it on."""
+    names: list[str] = []
+    for place, category in enumerate(codes.slots):
+        before = codes.slots[:place].count(category)
+        name = codes.categories[category]
+        names.append(f"{name}{before + 1}" if before else name)
+    return tuple(names)
+
+
+def _limit(k: int) -> int:
+    return max(2, round(k * _SHARE))
+
+
+def _unseen(hits: Hits, seen) -> list[Suggestion]:
+    rows = zip(
+        hits.items.tolist(), hits.scores.tolist(), hits.outfits.tolist(), strict=True
+    )
+    # The same items may be stored twice.
+    found = {}
+    for items, score, outfit in rows:
+        if tuple(items) not in seen:
+            found.setdefault(
+                tuple(items), Suggestion(tuple(items), float(score), outfit)
+            )
+    return list(found.values())
+
+
+def _spread(
+    found: Sequence[Suggestion],
+    k: int,
+    shown: Set[tuple[int, ...]],
+    *,
+    limit: int,
+) -> list[Suggestion]:
+    """The first k that are not shown, but no item in more than `limit` of them.
+
+    What exceeds that is taken at last if there is nothing else.
+    """
+    counts: Counter = Counter()
+    chosen: list[Suggestion] = []
+    rest: list[Suggestion] = []
+    for suggestion in found:
+        if len(chosen) == k:
+            break
+        if suggestion.items in shown:
+            continue
+        places = list(enumerate(suggestion.items))
+        if any(counts[place] >= limit for place in places):
+            rest.append(suggestion)
+            continue
+        chosen.append(suggestion)
+        counts.update(places)
+    return chosen + rest[: k - len(chosen)]
+
+
+def _interleave(
+    best: Sequence[Suggestion], others: Sequence[Suggestion]
+) -> list[Suggestion]:
+    """All of both, the others spread evenly among the best."""
+    mixed = list(best)
+    step = len(best) / (len(others) + 1)
+    for number, other in enumerate(others, 1):
+        mixed.insert(round(number * step) + number - 1, other)
+    return mixed

@@ -1,0 +1,517 @@
+"""The best of all possible outfits of a catalogue, without going through them."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, Int32, Int64, Shaped, UInt8
+
+from fhn_jax.errors import InputError
+from fhn_jax.retrieval import compose_kernels, kernels
+from fhn_jax.retrieval.compose_kernels import NONE
+from fhn_jax.retrieval.compose_numpy import Finder
+from fhn_jax.retrieval.items import ItemTables, check_count, item_ids
+from fhn_jax.retrieval.pair_bounds import PairBounds
+
+# Thresholds of edges are approached in these steps, see `compose_kernels`.
+_ROUNDS = np.array([0.5, 1.0])
+
+Items = int | Sequence[int] | Int[np.ndarray, " _"]
+
+
+@dataclass(frozen=True, eq=False)
+class Compositions:
+    """Outfits made for a user, best first.
+
+    Attributes:
+      items: int64 [n, s], for each slot an id within its category; ids in slots of one
+        category rise, and equal ones stand for a single item.
+      scores: float64 [n].
+      is_greedy: whether they were chosen one after the other, for diversity, so that
+        they need not be the best of all that meet the limit.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+    is_greedy: bool
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Guest:
+    """An item that is not of the catalogue, such as one of which there is a photo.
+
+    Attributes:
+      codes: its packed code in each modality, uint8 [m, w].
+      scales: its factor in each modality, float32 [m]; 1 where codes are not scaled.
+    """
+
+    codes: UInt8[np.ndarray, "m w"]
+    scales: Float32[np.ndarray, " m"]
+
+
+class Composer:
+    """Makes outfits from any items of a catalogue, one item a slot.
+
+    Slots of one category (two tops) may hold the same item, which stands for a single
+    one; their order does not matter, and the pair between them does not count.
+
+    Args:
+      tables: the items.
+      seed: of the clusters, which decide how long composing takes, not what it finds.
+      bounds: of pairs of these items, if they are made already.
+    """
+
+    def __init__(
+        self, tables: ItemTables, seed: int = 0, *, bounds: PairBounds | None = None
+    ):
+        self._tables = tables
+        self._bounds = bounds or PairBounds.build(tables, seed)
+        layout = self._bounds.layout
+        self._codes = layout.by_position(tables.packed)
+        self._scales = None
+        if tables.scales is not None:
+            self._scales = layout.by_position(tables.scales)
+        self._place = np.empty_like(layout.order)
+        for first, last in zip(
+            layout.category_starts, layout.category_starts[1:], strict=False
+        ):
+            self._place[first + layout.order[first:last]] = np.arange(first, last)
+
+    @classmethod
+    def kept(cls, folder: str | os.PathLike, tables: ItemTables) -> "Composer":
+        """Takes the bounds from a folder, or makes them and keeps them there.
+
+        They take seconds to make for many items, and are mapped into memory when they
+        are kept. What is damaged or belongs to other items is made anew.
+        """
+        try:
+            return cls(tables, bounds=PairBounds.open(folder, tables))
+        except (FileNotFoundError, ValueError):
+            made = cls(tables)
+        shutil.rmtree(folder, ignore_errors=True)
+        # Another process may have been faster, or there is no room; it is made already.
+        with contextlib.suppress(OSError):
+            made._bounds.save(folder, tables)
+        return made
+
+    @property
+    def num_bytes(self) -> int:
+        """What the stored bounds of pair terms take in memory."""
+        return self._bounds.num_bytes
+
+    def compose(
+        self,
+        user: int | Shaped[np.ndarray, "..."],
+        k: int = 10,
+        *,
+        score: str = "asymmetric",
+        fixed: Mapping[str, Items] | None = None,
+        candidates: Mapping[str, Items] | None = None,
+        wardrobe: Mapping[str, Items] | None = None,
+        exclude: Sequence[Sequence[int]] | Int[np.ndarray, "n s"] = (),
+        diversity: int | None = None,
+        guests: Mapping[str, Sequence[Guest]] | None = None,
+    ) -> Compositions:
+        """The k best outfits for a user, of all that the items allow.
+
+        Equal scores are ordered by ids, slot by slot. There are fewer than k outfits if
+        the items allow no more; none if a category of the catalogue is empty.
+
+        Args:
+          user: an id, or a user code as floats [d], such as of a new user.
+          k: how many.
+          score: "asymmetric" (the real user code) or "binary" (its signs).
+          fixed: category -> item (or several, for as many slots) that each outfit has.
+          candidates: category -> items to choose from; other categories are free.
+          wardrobe: the same for all categories: every item there is to choose from.
+          exclude: outfits to leave out, an item a slot.
+          diversity: no item, other than the fixed ones, is in more than so many of the
+            outfits. Outfits are then taken greedily: each is the best that the limit
+            allows after those before it.
+          guests: category -> items that each outfit has beside the fixed ones, and that
+            are not of the catalogue; their ids follow those of its items.
+        Raises:
+          ValueError: k or diversity < 1, an unknown score, user, category or item, more
+            items fixed than slots, nothing to choose from in a category, both
+            candidates and a wardrobe, a wardrobe without a category, or a vector that
+            `ItemTables.user_vectors` rejects.
+        """
+        check_count("k", k)
+        if diversity is not None:
+            check_count("diversity", diversity)
+        if np.ndim(user) > 1 or (
+            np.ndim(user) == 1 and np.asarray(user).dtype.kind != "f"
+        ):
+            raise InputError(
+                f"user is an array of shape {np.shape(user)}, expected an id or one "
+                "vector of floats"
+            )
+        vectors = self._tables.user_vectors(np.asarray(user)[None], score)
+        slots_fixed = self._check_fixed(fixed or {}, guests or {})
+        weights = self._tables.byte_tables(vectors)
+        affinities = np.full(len(self._codes), NONE)
+        total = self._add_fixed(affinities, weights, slots_fixed, guests or {})
+        self._restrict(affinities, slots_fixed, candidates, wardrobe)
+        search = _Search(self, affinities, slots_fixed)
+        excluded = self._check_excluded(exclude)
+        if diversity is None:
+            items, units = search.best(k, excluded)
+        else:
+            items, units = search.diverse(k, excluded, diversity)
+        scores = self._tables.to_scores(units + total)
+        return Compositions(items, scores, diversity is not None)
+
+    def _check_fixed(
+        self, fixed: Mapping[str, Items], guests: Mapping[str, Sequence[Guest]]
+    ) -> Int64[np.ndarray, " s"]:
+        """The id in each slot, -1 where it is free."""
+        codes = self._tables.codes
+        found = np.full(len(codes.slots), -1)
+        width = (len(codes.modalities), codes.bits // 8)
+        for name in [*fixed, *(name for name in guests if name not in fixed)]:
+            ids = item_ids(codes, name, fixed.get(name, ()))
+            category = codes.categories.index(name)
+            own = guests.get(name, ())
+            for guest in own:
+                if guest.codes.shape != width or not np.isfinite(guest.scales).all():
+                    raise InputError(
+                        f"a guest in {name} has codes of shape {guest.codes.shape} and "
+                        f"scales {guest.scales}, expected {width} and finite ones"
+                    )
+            ids = np.concatenate([ids, codes.num_items[category] + np.arange(len(own))])
+            slots = np.flatnonzero(np.array(codes.slots) == category)
+            if len(ids) > len(slots):
+                raise InputError(
+                    f"{len(ids)} items are fixed in {name}, expected at most "
+                    f"{len(slots)}: one a slot"
+                )
+            found[slots[: len(ids)]] = np.sort(ids)
+        return found
+
+    def _check_excluded(
+        self, exclude: Sequence[Sequence[int]] | Int[np.ndarray, "n s"]
+    ) -> Int64[np.ndarray, "m s"]:
+        codes = self._tables.codes
+        s = len(codes.slots)
+        outfits = np.asarray(exclude)
+        if outfits.size == 0:
+            return np.empty((0, s), np.int64)
+        if outfits.ndim != 2 or outfits.shape[1] != s or outfits.dtype.kind not in "iu":
+            raise InputError(
+                f"exclude is {outfits.dtype} {list(outfits.shape)}, expected outfits "
+                f"[n, {s}] of item ids"
+            )
+        for slot, category in enumerate(codes.slots):
+            item_ids(codes, codes.categories[category], outfits[:, slot])
+        return np.unique(_in_order(codes.slots, outfits.astype(np.int64)), axis=0)
+
+    def _add_fixed(
+        self,
+        affinities: Int64[np.ndarray, " n"],
+        weights: Int32[np.ndarray, "1 w 256"],
+        fixed: Int64[np.ndarray, " s"],
+        guests: Mapping[str, Sequence[Guest]],
+    ) -> int:
+        """Fills in the affinities, pair terms with fixed items included.
+
+        Args:
+          affinities: is filled in where a slot is free.
+          weights: of the user.
+        Returns:
+          what the fixed items give by themselves.
+        """
+        slots = self._tables.codes.slots
+        starts = self._bounds.layout.category_starts
+        held = {
+            slot: self._item(slots[slot], item, guests)
+            for slot, item in enumerate(fixed.tolist())
+            if item >= 0
+        }
+        total = sum(
+            int(kernels.affinities(*item, weights)[0, 0]) for item in held.values()
+        )
+        zero = np.zeros(1, np.int64)
+        for slot, other in self._tables.pair_slots:
+            if slot in held and other in held:
+                total += int(self._pairs(held[slot], zero, held[other], zero)[0])
+        open_categories = {c for c, item in zip(slots, fixed, strict=True) if item < 0}
+        if not held and len(open_categories) == len(starts) - 1:
+            affinities[:] = self._affinities(0, starts[-1], weights, [])
+            return 0
+        for category in open_categories:
+            first, last = starts[category : category + 2]
+            others = [item for slot, item in held.items() if slots[slot] != category]
+            affinities[first:last] = self._affinities(first, last, weights, others)
+        return total
+
+    def _item(self, category: int, item: int, guests):
+        """Codes [1, m·w] and scales [1, m] of one item, of the catalogue or a guest."""
+        tables = self._tables
+        count = tables.codes.num_items[category]
+        if item >= count:
+            guest = guests[tables.codes.categories[category]][item - count]
+            codes = guest.codes.reshape(1, -1)
+            if self._scales is None:
+                return codes, None
+            return codes, guest.scales[None] / np.float32(tables.largest_scale)
+        place = self._place[self._bounds.layout.category_starts[category] + item]
+        scales = None if self._scales is None else self._scales[place : place + 1]
+        return self._codes[place : place + 1], scales
+
+    def _affinities(self, first, last, weights, others) -> Int32[np.ndarray, " n"]:
+        """What the items at some positions add for a user, and with some others."""
+        codes = self._codes[first:last]
+        tables = [
+            kernels.pair_tables(
+                item[0],
+                self._tables.pair_table,
+                self._tables.codes.alphabet == "pm1",
+            )
+            for item, _ in others
+        ]
+        modalities = len(self._tables.codes.modalities)
+        if self._scales is None:
+            # All that is added for a byte is looked up at once.
+            everything = sum(tables, np.tile(weights[0], (modalities, 1)))
+            return kernels.affinities(codes, None, everything[None])[0]
+        scales = self._scales[first:last]
+        total = kernels.affinities(codes, scales, weights)[0]
+        for (_, factors), table in zip(others, tables, strict=True):
+            for modality, part in enumerate(np.split(table, modalities)):
+                width = len(part)
+                own = codes[:, modality * width : (modality + 1) * width]
+                own = np.ascontiguousarray(own)
+                sums = kernels.affinities(own, None, part[None])[0]
+                factor = scales[:, modality].astype(np.float64)
+                factor *= float(factors[0, modality])
+                total += np.rint(sums * factor).astype(np.int32)
+        return total
+
+    def _pairs(self, some, a: Int64[np.ndarray, " n"], others, b):
+        """Pair terms of rows a of some codes with rows b of others, row by row."""
+        return kernels.pairs(
+            *(some[0], others[0]),
+            *(some[1], others[1]),
+            *(a, b),
+            self._tables.pair_table,
+            self._tables.codes.alphabet == "pm1",
+        )
+
+    def _restrict(self, affinities, fixed, candidates, wardrobe) -> None:
+        """Sets the affinities of items that may not be chosen to NONE."""
+        codes = self._tables.codes
+        starts = self._bounds.layout.category_starts
+        open_names = {
+            codes.categories[c]
+            for c, item in zip(codes.slots, fixed, strict=True)
+            if item < 0
+        }
+        if wardrobe is not None:
+            if candidates is not None:
+                raise InputError(
+                    "both candidates and a wardrobe are given, expected one"
+                )
+            missing = sorted(open_names - wardrobe.keys())
+            if missing:
+                raise InputError(
+                    f"the wardrobe has no {missing[0]}; expected items of each of "
+                    f"{codes.categories}, or a fixed {missing[0]}"
+                )
+            candidates = wardrobe
+        for name, items in (candidates or {}).items():
+            ids = item_ids(self._tables.codes, name, items)
+            if not len(ids) and name in open_names:
+                raise InputError(
+                    f"there is no {name} to choose from; expected at least one item, "
+                    f"or a fixed {name}"
+                )
+            first, last = starts[codes.categories.index(name) :][:2]
+            outside = np.ones(last - first, bool)
+            outside[self._place[first + ids] - first] = False
+            affinities[first:last][outside] = NONE
+
+
+class _Search:
+    """The search for one user, as often as diversity needs it.
+
+    Args:
+      affinities: what each item adds, NONE if it may not be chosen.
+      fixed: the id in each slot, -1 where it is free.
+    """
+
+    def __init__(self, composer: Composer, affinities, fixed):
+        self._composer = composer
+        self._affinities = affinities
+        self._fixed = fixed
+        self._slots = composer._tables.codes.slots
+        self._free = np.flatnonzero(fixed < 0)
+
+    def best(self, k, excluded):
+        """The k best outfits and their scores without those excluded."""
+        items, units = self._search(k + len(excluded))
+        kept = ~_among(items, excluded)
+        return items[kept][:k], units[kept][:k]
+
+    def diverse(self, k, excluded, limit):
+        """Outfits one after the other, leaving out items once they are in `limit`."""
+        starts = self._composer._bounds.layout.category_starts
+        place = self._composer._place
+        uses = np.zeros(len(self._affinities), np.int64)
+        chosen, scores = [], []
+        while len(chosen) < k:
+            taken = np.array(chosen, np.int64).reshape(-1, len(self._slots))
+            items, units = self.best(k - len(chosen), np.concatenate([excluded, taken]))
+            full = np.zeros(len(uses), bool)
+            for outfit, score in zip(items, units, strict=True):
+                used = np.unique(
+                    [
+                        place[starts[self._slots[slot]] + outfit[slot]]
+                        for slot in self._free_of(outfit)
+                    ]
+                ).astype(np.int64)
+                if not full[used].any():
+                    chosen.append(outfit)
+                    scores.append(score)
+                    uses[used] += 1
+                    full |= uses >= limit
+            if not full.any():
+                break  # there are no others
+            self._affinities[full] = NONE
+        items = np.array(chosen, np.int64).reshape(-1, len(self._slots))
+        return items, np.array(scores, np.int64)
+
+    def _free_of(self, outfit):
+        """The slots of an outfit that do not hold the fixed items."""
+        left = [
+            (c, item)
+            for c, item in zip(self._slots, self._fixed, strict=True)
+            if item >= 0
+        ]
+        for slot, pair in enumerate(zip(self._slots, outfit, strict=True)):
+            if pair in left:
+                left.remove(pair)
+            else:
+                yield slot
+
+    def _search(self, k):
+        bounds, free = self._composer._bounds, self._free
+        categories = sorted({self._slots[slot] for slot in free})
+        allowed = self._affinities > NONE
+        starts = bounds.layout.category_starts
+        combinations = 1
+        for slot in free:
+            first, last = starts[self._slots[slot] :][:2]
+            combinations *= int(allowed[first:last].sum())
+        k = min(k, combinations)
+        scores = np.full(k, NONE)
+        outfits = np.zeros((k, len(self._slots)), np.int64)
+        if k == 0:
+            return outfits, scores
+        if len(categories) < 2:
+            return self._without_pairs(k)
+        if kernels.COMPILED:
+            compose_kernels.compose(self._problem(), scores, outfits, _ROUNDS)
+        else:
+            Finder(self._problem(), scores, outfits).run(_ROUNDS)
+        found = scores > NONE
+        return outfits[found], scores[found]
+
+    def _problem(self):
+        composer = self._composer
+        bounds, tables = composer._bounds, composer._tables
+        ids, affinities = bounds.layout.order, self._affinities
+        starts = bounds.clusters[:-1]
+        lowest = ids[starts]
+        if affinities.min() <= NONE:
+            lowest = np.where(affinities > NONE, ids, np.iinfo(np.int32).max)
+            lowest = np.minimum.reduceat(lowest, starts)
+        return compose_kernels.Problem(
+            affinities=affinities,
+            best=np.maximum.reduceat(affinities, starts),
+            lowest=lowest.astype(np.int64),
+            codes=composer._codes,
+            scales=kernels._factors(composer._scales),
+            table=tables.pair_table,
+            differing=tables.codes.alphabet == "pm1",
+            ids=ids,
+            clusters=bounds.clusters,
+            first_cluster=bounds.first_cluster,
+            cluster_of=bounds.cluster_of,
+            items=bounds.items,
+            rows=bounds.rows,
+            columns=bounds.columns,
+            pairs=bounds.pairs,
+            largest=bounds.largest,
+            slots=np.array(self._slots),
+            free=self._free,
+            fixed=self._fixed,
+        )
+
+    def _without_pairs(self, k):
+        """The best outfits if at most one category is open: affinities add up.
+
+        A part of an outfit, or one more item for it, that n others precede gives way
+        to n others in every outfit. So of the sums of the p-th part and the r-th item
+        only those with few pairs before (p, r) can be among the k best.
+        """
+        parts = np.empty((1, 0), np.int64)
+        units = np.zeros(1, np.int64)
+        for number, slot in enumerate(self._free):
+            if number == 0:
+                ids, values = self._in_falling_order(self._slots[slot])
+            # One sum may stand for as many pairs as it has items.
+            counts = k * (number + 1) // np.arange(1, len(parts) + 1)
+            counts = np.minimum(counts, len(ids))
+            part = np.repeat(np.arange(len(parts)), counts)
+            item = np.arange(len(part)) - np.repeat(np.cumsum(counts) - counts, counts)
+            # Each set of items once: put in by rising id.
+            new = np.ones(len(part), bool)
+            if number:
+                new = parts[part, -1] <= ids[item]
+            part, item = part[new], item[new]
+            parts = np.column_stack([parts[part], ids[item]])
+            units = units[part] + values[item]
+            order = np.lexsort((*self._filled(parts).T[::-1], -units))[:k]
+            parts, units = parts[order], units[order]
+        return self._filled(parts), units
+
+    def _in_falling_order(self, category):
+        """Ids and affinities of the items that may be chosen, best first."""
+        layout = self._composer._bounds.layout
+        first, last = layout.category_starts[category:][:2]
+        ids = layout.order[first:last].astype(np.int64)
+        values = self._affinities[first:last]
+        order = np.lexsort((ids, -values))[: int((values > NONE).sum())]
+        return ids[order], values[order]
+
+    def _filled(self, parts):
+        """Outfits of the fixed items and of ids in the first of the free slots."""
+        rows = np.tile(self._fixed, (len(parts), 1))
+        count = parts.shape[1]
+        rows[:, self._free[:count]] = parts
+        return _in_order(self._slots, rows)
+
+
+def _in_order(
+    slots: tuple[int, ...], outfits: Int64[np.ndarray, "n s"]
+) -> Int64[np.ndarray, "n s"]:
+    """Outfits with the items of each category in rising order."""
+    outfits = outfits.copy()
+    for category in set(slots):
+        same = [slot for slot, other in enumerate(slots) if other == category]
+        outfits[:, same] = np.sort(outfits[:, same], axis=1)
+    return outfits
+
+
+def _among(
+    outfits: Int64[np.ndarray, "n s"], others: Int64[np.ndarray, "m s"]
+) -> Bool[np.ndarray, " n"]:
+    """Which outfits are among others."""
+    known = set(map(tuple, others.tolist()))
+    return np.array([tuple(row) in known for row in outfits.tolist()], bool)

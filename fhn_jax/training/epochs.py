@@ -1,0 +1,364 @@
+"""Epochs: steps led by the host, or left to the device in one long loop.
+
+In the latter, negatives, batches and steps stay on the device. The host hands over the
+order of an epoch and the rates of its steps, and hears again when something is to be
+logged or saved. A step's negatives are a function of the run's key and the step's
+number, so a resumed run sees the same ones.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Int32
+
+from fhn_jax.data.batches import Batch, TrainBatches
+from fhn_jax.data.negatives import MAX_REDRAWS, NegativeSampler, no_negative_error
+from fhn_jax.errors import InputError
+from fhn_jax.training import sharding
+from fhn_jax.training.schedule import Schedule
+from fhn_jax.training.step import Trainer, TrainState
+
+Advance = tuple[Callable[[TrainState], tuple[TrainState, int]], int]
+
+# Apart from the numbers of steps, from which a step's own key is folded.
+_DRAWS = 0x6E656761
+
+
+def sorted_rows(rows: Int[np.ndarray, "n f"]) -> Int32[np.ndarray, "_n f"]:
+    """Distinct rows in lexicographic order, as `contains` needs them."""
+    return np.unique(rows, axis=0).astype(np.int32)
+
+
+def contains(table: Int[Array, "n f"], rows: Int[Array, "*b f"]) -> Bool[Array, "*b"]:
+    """Which of `rows` are in a table of `sorted_rows`: binary search, exact.
+
+    Keys of one integer a row, as the host has them, take 64 bits, which a device lacks.
+    """
+    low = jnp.zeros(rows.shape[:-1], jnp.int32)
+    high = jnp.full(rows.shape[:-1], table.shape[0], jnp.int32)
+    for _ in range(table.shape[0].bit_length()):
+        middle = (low + high) // 2
+        found = table[jnp.minimum(middle, table.shape[0] - 1)]
+        differs = found != rows
+        first = jnp.argmax(differs, axis=-1)[..., None]
+        less = jnp.take_along_axis(found < rows, first, axis=-1)[..., 0]
+        searching = low < high
+        low = jnp.where(searching & less, middle + 1, low)
+        high = jnp.where(searching & ~less, middle, high)
+    found = table[jnp.minimum(low, table.shape[0] - 1)]
+    return (low < table.shape[0]) & (found == rows).all(axis=-1)
+
+
+class DeviceSampler:
+    """Draws negatives on the device, with the distribution of `NegativeSampler`.
+
+    Args:
+      sampler: the host's; says what is drawn.
+    Attributes:
+      tables: arrays that `draw` reads, to be handed to it inside jit.
+    """
+
+    def __init__(self, sampler: NegativeSampler):
+        self.ratio, self.slots = sampler.ratio, sampler.slots
+        self.hard_share, self.hard_share_of = sampler.hard_share, sampler.hard_share_of
+        self.fixed = sampler.kind.endswith("_fixed")
+        positives = sampler.positives
+        tables = {"users": positives.users, "items": positives.items}
+        if self.fixed:
+            tables["fixed"] = sampler.fixed.astype(np.int32)
+        else:
+            tables["known"] = sorted_rows(positives.items)
+            tables |= {f"pool{s}": pool for s, pool in enumerate(sampler.pools)}
+        if self.hard_share:
+            own = np.concatenate([positives.users[:, None], positives.items], axis=1)
+            tables["own"] = sorted_rows(own)
+        self.tables = {name: jnp.asarray(table) for name, table in tables.items()}
+
+    def draw(
+        self,
+        key: Array,
+        tables: dict[str, Array],
+        rows: Int[Array, " b"],
+        epoch: Int[Array, ""],
+    ) -> tuple[Int[Array, "b k s"], Bool[Array, ""]]:
+        """Negatives of the positives `rows`, and whether all could be drawn.
+
+        Args:
+          key: of the step.
+          tables: of this sampler.
+          rows: of the training positives.
+          epoch: which of the negatives in the files are due.
+        """
+        if self.fixed:
+            stored = tables["fixed"].shape[1]
+            turn = (epoch * self.ratio + jnp.arange(self.ratio)) % stored
+            return tables["fixed"][rows[:, None], turn[None]], jnp.array(True)
+        random_key, choice_key, hard_key = jax.random.split(key, 3)
+        items, drawn = self._random(random_key, tables, rows)
+        if self.hard_share:
+            shape = (len(rows), self.ratio)
+            hard = jax.random.uniform(choice_key, shape) < self.hard_share_of(epoch)
+            others, valid = self._hard(hard_key, tables, rows)
+            items = jnp.where((hard & valid)[..., None], others, items)
+        return items, drawn
+
+    def _random(self, key, tables, rows):
+        positives = tables["items"][rows]
+
+        def propose(key):
+            keys = jax.random.split(key, len(self.slots))
+            slots = []
+            for slot, category in enumerate(self.slots):
+                pool = tables[f"pool{slot}"]
+                shape = (len(rows), self.ratio)
+                item = pool[jax.random.randint(keys[slot], shape, 0, len(pool))]
+                if slot and category == self.slots[slot - 1]:
+                    same = positives[:, slot] == positives[:, slot - 1]
+                    item = jnp.where(same[:, None], slots[-1], item)
+                slots.append(item)
+            items = jnp.stack(slots, axis=-1)
+            return items, ~contains(tables["known"], items)
+
+        items, valid = _redrawn(propose, key)
+        return items, valid.all()
+
+    def _hard(self, key, tables, rows):
+        shape = (len(rows), self.ratio)
+        users = jnp.broadcast_to(tables["users"][rows][:, None], shape)
+
+        def propose(key):
+            other = jax.random.randint(key, shape, 0, len(tables["users"]))
+            items = tables["items"][other]
+            owned = jnp.concatenate([users[..., None], items], axis=-1)
+            return items, ~contains(tables["own"], owned)
+
+        return _redrawn(propose, key)
+
+
+def _redrawn(propose, key):
+    """Draws again what is not valid, and only that, a limited number of times."""
+
+    def again(carry):
+        _, valid, _, turn = carry
+        return (turn < MAX_REDRAWS) & ~valid.all()
+
+    def redraw(carry):
+        items, valid, key, turn = carry
+        key, own = jax.random.split(key)
+        new, fits = propose(own)
+        items = jnp.where(valid[..., None], items, new)
+        return items, valid | fits, key, turn + 1
+
+    key, own = jax.random.split(key)
+    items, valid = propose(own)
+    carry = jax.lax.while_loop(again, redraw, (items, valid, key, jnp.int32(1)))
+    return carry[:2]
+
+
+def make_batch(
+    users: Int[Array, " b"],
+    outfits: Int[Array, "b c s"],
+    weights: Float[Array, " b"],
+    *,
+    segments: tuple[int, ...],
+    slots: tuple[int, ...],
+    offsets: tuple[int, ...],
+) -> Batch:
+    """The batch that `TrainBatches` makes of the same outfits, on the device.
+
+    Args:
+      users: of the positives.
+      outfits: candidates by item id within the category, the positive first.
+      weights: 0 for padding.
+      segments, slots, offsets: of `TrainBatches`.
+    """
+    local = jnp.zeros_like(outfits)
+    items, paired = [], []
+    for category, size in enumerate(segments):
+        mine = np.array([s for s, c in enumerate(slots) if c == category])
+        chosen = outfits[..., mine]
+        ids, where = jnp.unique(chosen, return_inverse=True, size=size, fill_value=-1)
+        local = local.at[..., mine].set(where.reshape(chosen.shape))
+        there = ids >= 0
+        items.append(jnp.where(there, ids + offsets[category], -1))
+        in_last = jnp.zeros(size, bool).at[local[..., mine[-1]]].set(True)
+        paired.append(there & in_last)
+    return Batch(users, local, weights, jnp.concatenate(items), jnp.concatenate(paired))
+
+
+class HostEpochs:
+    """Steps led by the host, which draws negatives and streams what is not resident.
+
+    Args:
+      trainer: of the step.
+      batches: of each epoch.
+      stream: adds to (item ids, batch) what is not resident, see `ItemInputs`.
+      tables: modality → rows of all items, where resident.
+      key: of the run.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        batches: TrainBatches,
+        stream: Callable[[Iterable], Iterator],
+        tables: dict[str, Any],
+        key: Array,
+    ):
+        self.trainer, self.batches, self.stream = trainer, batches, stream
+        self.tables, self.key, self.mesh = tables, key, None
+        if jax.process_count() > 1:
+            self.mesh = trainer.mesh
+            copies = sharding.everywhere(self.mesh)
+            self.tables, self.key = sharding.place(self.mesh, (tables, key), copies)
+        self.own = sharding.own_rows(self.mesh, sum(batches.segments))
+
+    def advances(
+        self, schedule: Schedule, epoch: int, skip: int, beta: float
+    ) -> Iterator[Advance]:
+        """What advances a state, one after the other, to the end of an epoch.
+
+        Args:
+          schedule: of the rates.
+          epoch: from 0.
+          skip: steps of it that are done.
+          beta: slope of the relaxation.
+        Yields:
+          a function from a state (donated) to the next one and the number of items
+          that were encoded; and the number of steps that are done then.
+        """
+        batches = ((b.items[self.own], b) for b in self.batches.epoch(epoch, skip))
+        first = epoch * self.batches.steps + skip
+        for step, (batch, streamed) in enumerate(self.stream(batches), first):
+            rate = np.float32(schedule.rate(step))
+            yield (
+                functools.partial(self._advance, beta, rate, batch, streamed),
+                step + 1,
+            )
+
+    def _advance(self, beta, rate, batch, streamed, state) -> tuple[TrainState, int]:
+        items = int((batch.items >= 0).sum())
+        if self.mesh is not None:
+            batch, streamed = self._joined(batch, streamed)
+        state = self.trainer.step(
+            state, self.key, np.float32(beta), rate, batch, streamed,
+            self.tables,
+        )  # fmt: skip
+        return state, items
+
+    def _joined(self, batch, streamed):
+        """The arrays of all processes, of which this one gives its rows."""
+        length = len(batch.items)
+        streamed = {
+            modality: sharding.join_rows(self.mesh, rows, length)
+            for modality, rows in streamed.items()
+        }
+
+        def join(whole):
+            rows = whole[sharding.own_rows(self.mesh, len(whole))]
+            return sharding.join_rows(self.mesh, rows, len(whole))
+
+        return jax.tree.map(join, batch), streamed
+
+
+class DeviceEpochs:
+    """Runs steps without the host.
+
+    Args:
+      trainer: of the step.
+      batches: the host's batches; says order, sampler and shapes.
+      tables: modality → rows of all items, on the device.
+      key: of the run.
+      most: steps at once; every so many steps the host hears of them.
+    Raises:
+      ValueError: a modality is not on the device.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        batches: TrainBatches,
+        tables: dict[str, Any],
+        key: Array,
+        most: int,
+    ):
+        absent = [m for m in trainer.modalities if m not in tables]
+        if absent:
+            raise InputError(
+                f"train.sampler='device' needs the items on the device, and "
+                f"{' and '.join(absent)} are not there; use --config.data.cache=device,"
+                " or --config.train.sampler=host"
+            )
+        self.trainer, self.batches, self.most = trainer, batches, most
+        self.sampler = DeviceSampler(batches.sampler)
+        self._resident = key, tables, self.sampler.tables
+        options: dict[str, Any] = {}
+        if trainer.mesh is not None:
+            copies, state = sharding.everywhere(trainer.mesh), trainer.state_shardings
+            self._resident = sharding.place(trainer.mesh, self._resident, copies)
+            options["in_shardings"] = (state, *[copies] * 7)
+            options["out_shardings"] = (state, copies, copies)
+        self._run = jax.jit(self._steps, donate_argnums=0, **options)
+
+    def advances(
+        self, schedule: Schedule, epoch: int, skip: int, beta: float
+    ) -> Iterator[Advance]:
+        """As those of `HostEpochs`, with all steps up to a line of the log at once.
+
+        Raises:
+          ValueError: the data leave nearly no random negatives to draw.
+        """
+        rows, weights = self.batches.order(epoch)
+        first = epoch * self.batches.steps
+        rates = [schedule.rate(first + i) for i in range(self.batches.steps)]
+        step, end = first + skip, first + self.batches.steps
+
+        def advance(state: TrainState, last: int) -> tuple[TrainState, int]:
+            state, images, drawn = self._run(
+                state, np.float32(beta), np.array(rates, np.float32),
+                rows, weights, np.int32(epoch), np.int32(last), self._resident,
+            )  # fmt: skip
+            if not bool(drawn):
+                raise no_negative_error()
+            return state, int(images)
+
+        while step < end:
+            step = min(step - step % self.most + self.most, end)
+            yield functools.partial(advance, last=step), step
+
+    def _steps(self, state, beta, rates, rows, weights, epoch, last, resident):
+        key, tables, draws = resident
+        first = epoch * rows.shape[0]
+
+        def step(carry):
+            state, images, drawn = carry
+            own = jax.random.fold_in(jax.random.fold_in(key, _DRAWS), state.step)
+            index = state.step - first
+            positives = draws["items"][rows[index]]
+            negatives, fits = self.sampler.draw(own, draws, rows[index], epoch)
+            batch = make_batch(
+                draws["users"][rows[index]],
+                jnp.concatenate([positives[:, None], negatives], axis=1),
+                weights[index],
+                segments=self.batches.segments,
+                slots=self.batches.slots,
+                offsets=self.batches.offsets,
+            )
+            if self.trainer.mesh is not None:
+                by_rows = sharding.by_rows(self.trainer.mesh)
+                batch = jax.lax.with_sharding_constraint(batch, by_rows)
+            state = self.trainer.one_step(
+                state, key, beta, rates[index], batch, {}, tables
+            )
+            images = images + (batch.items >= 0).sum(dtype=jnp.int32)
+            return state, images, drawn & fits
+
+        return jax.lax.while_loop(
+            lambda carry: carry[0].step < last,
+            step,
+            (state, jnp.int32(0), jnp.array(True)),
+        )

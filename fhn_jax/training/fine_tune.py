@@ -1,0 +1,80 @@
+"""New users by training: a trained network with a new user embedding, all else frozen.
+
+The way of the reference; `fhn_jax.new_users.cold_start` does without training.
+"""
+
+from pathlib import Path
+
+from flax import nnx
+from ml_collections import ConfigDict
+
+from fhn_jax.data.items import ItemInputs
+from fhn_jax.data.layout import Catalogue, read_catalogue
+from fhn_jax.errors import InputError
+from fhn_jax.training import build
+from fhn_jax.training.loop import Trained, restore_best
+from fhn_jax.training.workdir import differences, read_config
+
+# Settings of the data that item codes depend on.
+_DATA = ("features", "image_size", "mean", "std")
+
+
+def restore_base(
+    config: ConfigDict, catalogue: Catalogue, inputs: ItemInputs
+) -> Trained:
+    """The network of the base run, with freshly drawn users of `catalogue`.
+
+    Args:
+      config: of the cold start; `cold_start.base` is the workdir of the base run.
+      catalogue: of the new users.
+      inputs: of their items.
+    Raises:
+      FileNotFoundError: no trained run, or its data is gone.
+      ValueError: another network than that of the base run, or learning rates that are
+        not 0 for what is to be frozen.
+    """
+    base = Path(config.cold_start.base)
+    theirs = ConfigDict(read_config(base))
+    check_same_network(config, theirs)
+    known = read_catalogue(theirs.data.root, theirs.data.variant)
+    trained = restore_best(theirs, base, known, inputs)
+    model = build.make_model(config, catalogue, **build.input_dims(inputs))
+    variables = nnx.state(trained.model)
+    del variables["user"]
+    nnx.update(model, variables)
+    return trained._replace(model=model)
+
+
+def check_same_network(config: ConfigDict, theirs: ConfigDict) -> None:
+    """Raises ValueError unless both configs make the same item codes.
+
+    Args:
+      config: of the cold start.
+      theirs: of the base run.
+    """
+    base = config.cold_start.base
+    ours, others = build.config_values(config), build.config_values(theirs)
+    differing = [
+        f"{key} is {there!r} there and {here!r} here"
+        for key, there, here in differences(_of_items(others), _of_items(ours))
+    ]
+    if differing:
+        raise InputError(
+            f"the base run {base} has another network: {'; '.join(differing[:5])}"
+            f"{'; …' if len(differing) > 5 else ''}. Give the arguments of the base "
+            "run to configs/cold_start.py, or another base=…"
+        )
+    rates = config.optimizer.rates
+    moving = [name for name in rates if name != "user" and rates[name]]
+    if moving:
+        raise InputError(
+            f"optimizer.rates of {', '.join(moving)} are not 0; a cold start trains "
+            "new users alone"
+        )
+
+
+def _of_items(values):
+    """The settings that item codes depend on."""
+    model = {key: value for key, value in values["model"].items() if key != "user"}
+    data = {key: values["data"].get(key) for key in _DATA}
+    return {"model": model, "data": data}

@@ -1,0 +1,143 @@
+"""Where metrics go: a JSON-lines file always, Weights & Biases as asked."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fhn_jax import files
+from fhn_jax.errors import InputError, MissingPackageError
+
+WANDB_MODES = ("offline", "online", "disabled")
+
+
+class Writer:
+    """Writes metrics of a run; a context manager.
+
+    Args:
+      workdir: gets metrics.jsonl, and the folder wandb unless it is disabled.
+      config: of the run, as JSON values.
+      mode: of Weights & Biases, one of `WANDB_MODES`. "offline" never uses the
+        network; "online" needs a key that is already set up, and never asks for one.
+      project: of Weights & Biases.
+      after_step: a resumed run's step; lines of later steps are dropped, since those
+        steps are run again.
+      writes: nothing is written if False, as by all but one of several processes.
+    Raises:
+      ValueError, ModuleNotFoundError: as `check_wandb`; wandb does not start.
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        config: Mapping[str, Any],
+        *,
+        mode: str = "offline",
+        project: str = "fhn_jax",
+        after_step: int = 0,
+        writes: bool = True,
+    ):
+        self.path, self._run, self._file = Path(workdir) / "metrics.jsonl", None, None
+        if not writes:
+            return
+        self._run = _start_wandb(Path(workdir), config, mode, project)
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if _step_of(line) <= after_step]
+            files.write_text(self.path, "".join(kept))
+        self._file = open(self.path, "a", encoding="utf-8")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if self._file is not None:
+            self._file.close()
+        if self._run is not None:
+            self._run.finish(exit_code=0 if kind is None else 1)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes metrics of a step; the line is on disk when this returns.
+
+        Raises:
+          ValueError: a metric is not finite.
+        """
+        line = json.dumps({"step": step, **metrics}, allow_nan=False)
+        if self._file is None:
+            return
+        self._file.write(line + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if self._run is not None:
+            self._run.log(dict(metrics), step=step)
+
+
+def _step_of(line: str) -> int | float:
+    """The step of a line of metrics; a line cut short by a crash is after all steps."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def check_wandb(mode: str) -> None:
+    """Makes sure, without asking for anything, that Weights & Biases can be used.
+
+    Raises:
+      ValueError: unknown mode, or online without a key that the server takes.
+      ModuleNotFoundError: wandb is wanted but not installed.
+    """
+    if mode not in WANDB_MODES:
+        raise InputError(
+            f"config.wandb.mode={mode!r}: expected one of {', '.join(WANDB_MODES)}"
+        )
+    if mode == "disabled":
+        return
+    if mode == "offline":
+        # Otherwise its telemetry looks for a server even so.
+        os.environ["WANDB_ERROR_REPORTING"] = "false"
+    try:
+        import wandb
+    except ModuleNotFoundError:
+        raise MissingPackageError(
+            "config.wandb.mode needs the package wandb: pip install wandb, or use "
+            "--config.wandb.mode=disabled"
+        ) from None
+    if mode == "online":
+        try:
+            if not wandb.login(prompt=False):
+                raise InputError(
+                    "config.wandb.mode='online' needs a key: run `wandb login` or set "
+                    "WANDB_API_KEY first, or use --config.wandb.mode=offline"
+                )
+        except wandb.Error as error:
+            raise _wandb_error(mode, error) from None
+
+
+def _start_wandb(workdir, config, mode, project):
+    check_wandb(mode)
+    if mode == "disabled":
+        return None
+    import wandb
+
+    try:
+        return wandb.init(
+            project=project,
+            dir=workdir,
+            name=workdir.name,
+            config=dict(config),
+            mode=mode,
+            settings=wandb.Settings(
+                silent=True, console="off", disable_git=True, x_disable_stats=True
+            ),
+        )
+    except wandb.Error as error:
+        raise _wandb_error(mode, error) from None
+
+
+def _wandb_error(mode, error):
+    remedy = "--config.wandb.mode=offline (`wandb sync` can send the run later)"
+    if mode == "offline":
+        remedy = "--config.wandb.mode=disabled"
+    return InputError(f"config.wandb.mode={mode!r}: {error}; use {remedy}")
