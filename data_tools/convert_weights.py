@@ -17,7 +17,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from fhn_jax.data_tools.restricted_pickle import Refused, Unpickler
@@ -220,7 +220,7 @@ class _TensorUnpickler(Unpickler):
       storages: by the name that the pickle has for them.
     """
 
-    def __init__(self, file: IO[bytes]):
+    def __init__(self, file: io.BufferedIOBase):
         super().__init__(file, _GLOBALS, _EXPECTED, encoding="utf-8")
         self.storages: dict[str, _Storage] = {}
 
@@ -268,7 +268,7 @@ def _read_zip(archive: zipfile.ZipFile) -> Any:
     return found
 
 
-def _read_old(file: IO[bytes]) -> Any:
+def _read_old(file: io.BufferedIOBase) -> Any:
     """The layout before PyTorch 1.6: five pickles, then the storages in a row."""
 
     def plain() -> Any:

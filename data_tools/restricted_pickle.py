@@ -5,9 +5,10 @@ table gives it, and nothing is imported. The converters of files that only exist
 pickles put stand-ins of their own into the table.
 """
 
+import io
 import pickle
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
 from fhn_jax.errors import InputError
 
@@ -30,7 +31,7 @@ class Unpickler(pickle.Unpickler):
 
     def __init__(
         self,
-        file: IO[bytes],
+        file: io.BufferedIOBase,
         names: Mapping[tuple[str, str], Any],
         expected: str,
         **options: str,

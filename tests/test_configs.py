@@ -18,7 +18,7 @@ from fhn_jax.training import build
 from fhn_jax.training.step import GROUPS, OPTIMIZERS
 
 FOLDER = Path(common.__file__).parent
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "common")
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "__init__"))
 ARGUMENTS = [
     None,
     "smoke",
