@@ -9,7 +9,15 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from fhn_jax.codes import Codes, Latents, Scorer, outfit_scores, pack, unpack
+from fhn_jax.codes import (
+    Codes,
+    Latents,
+    ScoreForm,
+    Scorer,
+    outfit_scores,
+    pack,
+    unpack,
+)
 from tests.random_codes import latents_of, random_codes
 
 
@@ -557,7 +565,7 @@ def test_one_category_has_no_item_term():
     user = np.ones((1, 8))
     item = [[np.ones((1, 8))]]
     ones = np.ones(8)
-    assert outfit_scores(user, item, (0,), ones, ones) == [10.0]
+    assert outfit_scores(ScoreForm((0,), bits=8), user, item, ones, ones) == [10.0]
 
 
 @pytest.mark.parametrize("slots", [(0, 1, 2), (0, 0, 1, 2)])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fhn_jax.codes import Latents, Scorer, outfit_scores, pack
+from fhn_jax.codes import Latents, ScoreForm, Scorer, outfit_scores, pack
 from tests.random_codes import random_codes
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -43,11 +43,10 @@ def test_outfit_scores_agree(golden, kind, hash_types, n, b, ablation):
     prefix = "code_" if kind == "binary" else ""
     items = golden[f"{prefix}items_n{n}_b{b}"]
     got = outfit_scores(
+        ScoreForm(SLOTS[n], bits=128, **ABLATIONS[ablation]),
         golden[f"{prefix}user_n{n}_b{b}"],
         [[items[:, slot] for slot in range(n)]],
-        SLOTS[n],
         **weights(golden, hash_types),
-        **ABLATIONS[ablation],
     )
     want = expected(golden, kind, hash_types, n, b, ablation)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
@@ -104,6 +103,7 @@ def test_user_term_is_the_weighted_similarity(bits):
     with np.load(GOLDEN / f"packed_bits_{bits}.npz", allow_pickle=False) as golden:
         a = np.repeat(golden["a"], 5, axis=0)
         b = np.tile(golden["b"], (5, 1))
-        scores = outfit_scores(a, [[b]], (0,), golden["weights"], np.ones(bits))
+        form = ScoreForm((0,), bits)
+        scores = outfit_scores(form, a, [[b]], golden["weights"], np.ones(bits))
         similarity = scores.reshape(5, 5) * bits / 10
         np.testing.assert_allclose(similarity, golden["sim"], rtol=1e-12, atol=1e-9)

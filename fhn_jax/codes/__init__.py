@@ -1,22 +1,18 @@
 """The codes artifact, and the scores that it gives: all that a recommender needs."""
 
-from fhn_jax.codes.artifact import (
-    MODALITIES,
-    SCORES,
-    Codes,
-    Latents,
-    Scorer,
-    outfit_scores,
-    pack,
-    unpack,
-)
+from fhn_jax.codes.artifact import Codes, Latents
+from fhn_jax.codes.checks import MODALITIES
+from fhn_jax.codes.packing import pack, unpack
+from fhn_jax.codes.scoring import SCORES, ScoreForm, Scorer, gather, outfit_scores
 
 __all__ = [
     "MODALITIES",
     "SCORES",
     "Codes",
     "Latents",
+    "ScoreForm",
     "Scorer",
+    "gather",
     "outfit_scores",
     "pack",
     "unpack",

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, Shaped
 
-from fhn_jax.codes import Codes, outfit_scores
+from fhn_jax.codes import Codes, ScoreForm, outfit_scores
 from fhn_jax.errors import (
     ExistingFileError,
     InputError,
@@ -112,14 +112,11 @@ def outfit_vectors(
         rows[:, :-1] = sum(map(sum, gathered))
         # The score for a user of zeros.
         rows[:, -1] = outfit_scores(
+            ScoreForm.of(codes),
             np.zeros((len(block), codes.bits), np.int8),
             gathered,
-            codes.slots,
             codes.lambda_user,
             codes.lambda_item,
-            codes.alpha,
-            codes.zero_item_term,
-            codes.zero_user_term,
         )
     return vectors
 

@@ -22,7 +22,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int8
 
-from fhn_jax.codes import Codes, outfit_scores, pack
+from fhn_jax.codes import Codes, ScoreForm, gather, outfit_scores, pack
+from fhn_jax.codes.scoring import SCALE
 from fhn_jax.data.layout import Catalogue, Outfits
 from fhn_jax.data.negatives import outfit_keys
 from fhn_jax.errors import InputError
@@ -318,8 +319,8 @@ def _mean_features(
     """Mean binary code of each user's outfits; 0 for a user without any."""
     plain = dataclasses.replace(codes, item_scales=None)
     means = np.zeros((num_users, plain.bits))
-    for rows, slots, gathered in _gather(plain, clicks.items):
-        features = sum(map(sum, gathered)) / (len(slots) * len(gathered))
+    for rows, form, gathered in _blocks(plain, clicks.items):
+        features = sum(map(sum, gathered)) / (len(form.slots) * form.modalities)
         np.add.at(means, clicks.users[rows], features)
     number = np.bincount(clicks.users, minlength=num_users)
     return means / np.maximum(number, 1)[:, None]
@@ -491,20 +492,19 @@ class BprFit(Learner):
           rows of the block; φ, float32 [n, d]; c, float64 [n].
         """
         codes = self.codes
-        factor = 20 if codes.zero_item_term else 10
-        weights = factor * codes.alpha / codes.bits / len(codes.modalities)
-        weights = (weights * codes.lambda_user).astype(np.float32)
-        for rows, slots, gathered in _gather(codes, items):
+        for rows, form, gathered in _blocks(codes, items):
+            factor = SCALE * form.user_weight * codes.alpha / form.bits
+            weights = factor / form.modalities * codes.lambda_user
+            weights = weights.astype(np.float32) / len(form.slots)
             # Without a user, what is left of the score.
             terms = outfit_scores(
+                form,
                 np.zeros((len(rows), codes.bits), np.int8),
                 gathered,
-                slots,
                 codes.lambda_user,
                 codes.lambda_item,
-                zero_item_term=codes.zero_item_term,
             )
-            yield rows, sum(map(sum, gathered)) * (weights / len(slots)), terms
+            yield rows, sum(map(sum, gathered)) * weights, terms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -686,30 +686,23 @@ def _both_codes(
     return latents, bits
 
 
-def _gather(codes: Codes, items: Int[np.ndarray, "n s"]):
-    """Blocks of outfits with items in the same slots, and the codes of these items.
+def _blocks(codes: Codes, items: Int[np.ndarray, "n s"]):
+    """Blocks of outfits that fill the same slots.
 
     Args:
       items: -1 for none.
     Yields:
-      rows of the block; category of each slot that is filled; modality, slot → float32
-      [n, d], as in the scores.
+      rows of the block; the form of their score; the codes of their items, see
+      `fhn_jax.codes.gather`.
     """
     filled = items >= 0
     for pattern in np.unique(filled, axis=0):
-        slots = np.flatnonzero(pattern)
-        categories = tuple(codes.slots[slot] for slot in slots)
+        slots = np.flatnonzero(pattern).tolist()
+        form = ScoreForm.of(codes, slots)
         rows = np.flatnonzero((filled == pattern).all(axis=1))
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
-            gathered = [
-                [
-                    codes.item_vectors(modality, category, items[block, slot])
-                    for slot, category in zip(slots, categories, strict=True)
-                ]
-                for modality in codes.modalities
-            ]
-            yield block, categories, gathered
+            yield block, form, gather(codes, items[block][:, slots], slots)
 
 
 def _have(clicks: Outfits, num_users: int) -> Bool[np.ndarray, " u"]:

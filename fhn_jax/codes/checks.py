@@ -1,0 +1,172 @@
+"""What holds of every artifact, checked in words that help whoever made it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from fhn_jax.errors import InputError
+
+ALPHABETS = ("pm1", "01")
+MODALITIES = ("visual", "text")
+# Which values of hash_types learn each of the matching weights.
+_LEARNED_BY = {"alpha": (0,), "lambda_user": (1, 3), "lambda_item": (2, 3)}
+
+
+def expect(key: str, holds: bool, got: Any, expected: str) -> None:
+    """Raises InputError naming `key`, what it is and what was expected."""
+    if not holds:
+        raise InputError(f"{key} is {got!r}, expected {expected}")
+
+
+def check_bits(bits: Any) -> None:
+    """Raises InputError unless codes of so many bits can be packed."""
+    valid = isinstance(bits, int) and bits >= 8 and bits % 8 == 0
+    expect("bits", valid, bits, "a positive multiple of 8")
+
+
+def check_scalars(values: Mapping[str, Any]) -> None:
+    """Checks the fields of `Codes` that are not arrays."""
+    check_bits(values["bits"])
+    alphabet = values["alphabet"]
+    expect("alphabet", alphabet in ALPHABETS, alphabet, f"one of {ALPHABETS}")
+    modalities = values["modalities"]
+    expect(
+        "modalities",
+        modalities in (MODALITIES, MODALITIES[:1], MODALITIES[1:]),
+        modalities,
+        f"a non-empty part of {MODALITIES}, in this order",
+    )
+    categories = values["categories"]
+    expect(
+        "categories",
+        isinstance(categories, tuple)
+        and all(_is_text(c) and c and "/" not in c for c in categories)
+        and 0 < len(set(categories)) == len(categories),
+        categories,
+        "different printable names without a slash",
+    )
+    slots = values["slots"]
+    expect(
+        "slots",
+        isinstance(slots, tuple)
+        and all(type(slot) is int for slot in slots)
+        and set(slots) == set(range(len(categories))),
+        slots,
+        f"numbers of categories, each of {categories} at least once",
+    )
+    types = values["hash_types"]
+    expect("hash_types", types in (0, 1, 2, 3), types, "0, 1, 2 or 3")
+    for key in ("zero_item_term", "zero_user_term"):
+        expect(key, isinstance(values[key], bool), values[key], "true or false")
+    for key in ("dataset", "dataset_checksum", "config_hash"):
+        expect(key, _is_text(values[key]), values[key], "a printable string")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def check_unlearned(hash_types: int, weights: Mapping[str, Any]) -> None:
+    """Checks that matching weights are 1 where `hash_types` does not learn them.
+
+    Args:
+      weights: "alpha", "lambda_user" and "lambda_item".
+    """
+    alpha = weights["alpha"]
+    expect("alpha", bool(np.isfinite(alpha)), alpha, "a finite number")
+    for key, learned_by in _LEARNED_BY.items():
+        values = np.atleast_1d(weights[key])
+        others = values[values != 1]
+        if others.size and hash_types not in learned_by:
+            raise InputError(
+                f"{key} holds {others[0]}, expected 1: hash_types={hash_types} does "
+                "not learn it"
+            )
+
+
+def check_array(
+    key: str, array: Any, dtype: type, shape: tuple[int | None, ...]
+) -> None:
+    """Checks type, shape (None: any length) and that all values are finite."""
+    wanted = (
+        f"{np.dtype(dtype)} [{', '.join('?' if n is None else str(n) for n in shape)}]"
+    )
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{key} is a {type(array).__name__}, expected {wanted}")
+    fits = len(array.shape) == len(shape) and all(
+        want is None or got == want
+        for got, want in zip(array.shape, shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        raise InputError(
+            f"{key} is {array.dtype} {list(array.shape)}, expected {wanted}"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        where = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise InputError(
+            f"{key} holds {array[tuple(where)]} at {where}, expected finite values"
+        )
+
+
+def check_per_category(
+    key: str,
+    items: Mapping[str, Sequence[np.ndarray]],
+    modalities: tuple[str, ...],
+    categories: tuple[str, ...],
+    dtype: type,
+    tail: tuple[int, ...],
+    counts: tuple[int, ...] | None = None,
+) -> tuple[int, ...]:
+    """Checks modality -> array per category; returns the numbers of items.
+
+    Args:
+      tail: lengths of all axes but the first.
+      counts: numbers of items; by default those of the first modality.
+    """
+    expect(
+        key, set(items) == set(modalities), tuple(items), f"the modalities {modalities}"
+    )
+    for modality in modalities:
+        arrays = items[modality]
+        expect(
+            f"{key}/{modality}",
+            len(arrays) == len(categories),
+            f"{len(arrays)} arrays",
+            f"one for each of {categories}",
+        )
+        rows = (None,) * len(categories) if counts is None else counts
+        for category, array, count in zip(categories, arrays, rows, strict=True):
+            check_array(f"{key}/{modality}/{category}", array, dtype, (count, *tail))
+        counts = tuple(len(array) for array in arrays)
+    assert counts is not None, "check_scalars lets no empty modalities pass"
+    return counts
+
+
+def check_names(
+    names: tuple[tuple[str, ...], ...],
+    categories: tuple[str, ...],
+    counts: tuple[int, ...],
+) -> None:
+    """Checks item names per category: as many as items, unique, on one line each."""
+    got = tuple(len(of_category) for of_category in names)
+    expect("names", got == counts, got, f"one name an item: {counts} in {categories}")
+    for category, of_category in zip(categories, names, strict=True):
+        seen = set()
+        for number, name in enumerate(of_category):
+            key = f"names/{category}[{number}]"
+            valid = isinstance(name, str) and name != "" and "\n" not in name
+            expect(key, valid, name, "a non-empty name on one line")
+            expect(key, name not in seen, name, "a name used once")
+            seen.add(name)
+
+
+def check_range(name: str, ids: Int[np.ndarray, " n"], count: int) -> None:
+    """Raises InputError naming the first row whose id is not 0 to count - 1."""
+    wrong = np.flatnonzero((ids < 0) | (ids >= count))
+    if wrong.size:
+        raise InputError(
+            f"row {wrong[0]}: {name} {ids[wrong[0]]} is not among the codes; "
+            f"expected 0 to {count - 1}"
+        )

@@ -1,0 +1,120 @@
+"""Safetensors files of known formats whose bytes depend on nothing but their contents."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from fhn_jax.codes.checks import check_array, expect
+from fhn_jax.errors import InputError, MissingFileError
+
+VERSION = 1
+REMEDY = "make it again with the extract-features action"
+
+_DTYPES = {"uint8": "U8", "float16": "F16", "float32": "F32"}
+
+
+def serialize(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file; equal contents give equal bytes.
+
+    The safetensors package writes metadata in an order that changes from run to run,
+    so equal codes would have unequal checksums.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    blobs, end = [], 0
+    # Wide types first: every tensor then starts at a multiple of its item size.
+    for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):
+        tensor = tensors[name]
+        little_endian = tensor.astype(tensor.dtype.newbyteorder("<"), copy=False)
+        blobs.append(little_endian.tobytes())
+        start, end = end, end + len(blobs[-1])
+        header[name] = {
+            "dtype": _DTYPES[tensor.dtype.name],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *blobs])
+
+
+def read(
+    path: str | os.PathLike, expected: str
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and metadata of a file of the format `expected`.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: not a whole safetensors file, or of another format or version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(
+            f"{path}: no such file, expected a {expected} artifact; {REMEDY}"
+        )
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            found = metadata.get("format")
+            version = metadata.get("version", "")
+            if found == expected and version == str(VERSION):
+                return {key: file.get_tensor(key) for key in file.keys()}, metadata
+    # The package raises nearly anything at types that numpy does not have.
+    except Exception as error:
+        with open(path, "rb") as file:
+            start = file.read(8)
+        raise InputError(
+            f"{path}: not a whole safetensors file ({error}; its first bytes are "
+            f"{start!r}), expected a {expected} artifact; {REMEDY}"
+        ) from None
+    if found != expected:
+        raise InputError(f"{path}: format is {found!r}, expected {expected!r}")
+    remedy = REMEDY
+    if version.isdigit() and int(version) > VERSION:
+        remedy = "update fhn_jax"
+    raise InputError(f"{path}: version is {version!r}, expected '{VERSION}'; {remedy}")
+
+
+def parse(metadata: Mapping[str, str], key: str) -> Any:
+    """The JSON value of a key; lists as tuples."""
+    if key not in metadata:
+        raise InputError(f"metadata {key} is missing")
+    try:
+        value = json.loads(metadata[key])
+    except (ValueError, RecursionError):
+        raise InputError(
+            f"metadata {key} is {metadata[key][:60]!r}, expected JSON"
+        ) from None
+    return tuple(value) if isinstance(value, list) else value
+
+
+def take(tensors: dict[str, np.ndarray], key: str) -> np.ndarray:
+    """Removes a tensor and returns it."""
+    if key not in tensors:
+        raise InputError(f"tensor {key} is missing")
+    return tensors.pop(key)
+
+
+def expect_none_left(tensors: Mapping[str, np.ndarray]) -> None:
+    """Raises InputError if there are tensors that nobody took."""
+    expect("tensors", not tensors, sorted(tensors)[:5], "none besides the known ones")
+
+
+def join_names(names: tuple[str, ...]) -> np.ndarray:
+    """Names as UTF-8 bytes, a line each."""
+    return np.frombuffer("\n".join(names).encode(), np.uint8)
+
+
+def split_names(key: str, text: np.ndarray) -> tuple[str, ...]:
+    """The names of `join_names`."""
+    check_array(key, text, np.uint8, (None,))
+    if not text.size:
+        return ()
+    try:
+        return tuple(text.tobytes().decode().split("\n"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{key} is not UTF-8 ({error})") from None
