@@ -29,8 +29,9 @@ except ModuleNotFoundError:  # as `python benchmarks/retrieval.py`
     import harness
 
 from fhn_jax.codes import Codes
-from fhn_jax.retrieval import blocks, kernels
+from fhn_jax.retrieval import blocks
 from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.kernels.jit import njit
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 
 ITEMS = (34_000, 33_000, 33_000)
@@ -170,7 +171,7 @@ class Scan:
         self.tables = tables
         self.items = outfits + starts[slots].astype(np.int32)
         self.compatibilities = tables.compatibilities(outfits)
-        self._loop = None if kernels.numba is None else kernels.numba.njit(_scan)
+        self._loop = njit(_scan)
 
     def affinities(self, user: int) -> np.ndarray:
         """Of all items, category after category."""
@@ -292,8 +293,7 @@ def measure(
     add(one, "index", lambda: index.search(int(next(users)), K), 8 * repeats)
     some = np.arange(64) % codes.num_users
     add(many, "index", lambda: index.search_batch(some, K))
-    if kernels.COMPILED:
-        add(one, "plain scan", lambda: scan.compiled(int(next(users))))
+    add(one, "plain scan", lambda: scan.compiled(int(next(users))))
     add(one, "numpy", lambda: scan.numpy(int(next(users))))
     if count > FAISS_OUTFITS:
         return rows

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from random_codes import random_codes
 
-from fhn_jax.retrieval import kernels
 from fhn_jax.retrieval.composer import Composer, Guest
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.pair_bounds import PairBounds
@@ -150,17 +149,8 @@ def in_order(slots, outfit):
     return tuple(left[c].pop(0) for c in slots)
 
 
-@pytest.fixture(params=["compiled", "numpy"])
-def way(request, monkeypatch):
-    """Runs a test both ways that composing has."""
-    if request.param == "compiled" and kernels.numba is None:
-        pytest.skip("numba is not installed")
-    monkeypatch.setattr(kernels, "COMPILED", request.param == "compiled")
-    return request.param
-
-
 @pytest.mark.slow
-def test_two_thousand_small_catalogues_are_composed_exactly(way):
+def test_two_thousand_small_catalogues_are_composed_exactly():
     rng = np.random.default_rng(0)
     ties = empty = 0
     for number in range(2000):
@@ -181,7 +171,7 @@ def catalogue(seed=0, counts=(30, 20, 25), **changes):
     return tables, Composer(tables)
 
 
-def test_many_items_in_few_clusters_are_composed_exactly(way, monkeypatch):
+def test_many_items_in_few_clusters_are_composed_exactly(monkeypatch):
     monkeypatch.setattr("fhn_jax.retrieval.pair_bounds._NUM_CLUSTERS", 4)
     for scaled in (False, True):
         tables, composer = catalogue(scaled=scaled, bits=128)
@@ -189,7 +179,7 @@ def test_many_items_in_few_clusters_are_composed_exactly(way, monkeypatch):
         check(composer, tables, 2, 5, lambda o: o[2] == 7, fixed={"shoe": 7})
 
 
-def test_outfits_that_all_tie_come_in_the_order_of_their_ids(way):
+def test_outfits_that_all_tie_come_in_the_order_of_their_ids():
     counts = (300, 300, 300)
     tables, composer = catalogue(
         counts=counts,
@@ -202,14 +192,14 @@ def test_outfits_that_all_tie_come_in_the_order_of_their_ids(way):
     assert not got.scores.any()
 
 
-def test_a_user_given_as_a_vector_is_the_stored_user(way):
+def test_a_user_given_as_a_vector_is_the_stored_user():
     tables, composer = catalogue()
     one = composer.compose(3, 5)
     other = composer.compose(tables.codes.user_latents[3], 5)
     np.testing.assert_array_equal(one.items, other.items)
 
 
-def test_a_wardrobe_is_all_there_is_to_choose_from(way):
+def test_a_wardrobe_is_all_there_is_to_choose_from():
     tables, composer = catalogue()
     wardrobe = {"top": [3, 5, 9], "bottom": [0, 7], "shoe": [4, 11]}
 
@@ -222,9 +212,7 @@ def test_a_wardrobe_is_all_there_is_to_choose_from(way):
     assert set(got.items[:, 2]) == {2}
 
 
-def test_bounds_are_kept_and_made_anew_if_they_are_not_right(
-    way, tmp_path, monkeypatch
-):
+def test_bounds_are_kept_and_made_anew_if_they_are_not_right(tmp_path, monkeypatch):
     tables, composer = catalogue()
     expected = composer.compose(3, 20)
     made, build = [], PairBounds.build.__func__
@@ -264,7 +252,7 @@ def test_bounds_are_kept_and_made_anew_if_they_are_not_right(
 
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("slots", [(0, 1, 2), (0, 0, 1, 2)])
-def test_a_guest_is_as_good_as_an_item_of_the_catalogue(way, scaled, slots):
+def test_a_guest_is_as_good_as_an_item_of_the_catalogue(scaled, slots):
     whole = random_codes(3, counts=(8, 7, 6), scaled=scaled, slots=slots)
     kept = (6, 5, 4)
     cut = random_codes(
@@ -311,7 +299,7 @@ def test_a_guest_is_as_good_as_an_item_of_the_catalogue(way, scaled, slots):
         np.testing.assert_array_equal(got.scores, expected.scores)
 
 
-def test_a_guest_of_other_bits_or_one_too_many_is_refused(way):
+def test_a_guest_of_other_bits_or_one_too_many_is_refused():
     _, composer = catalogue()
     right = Guest(np.zeros((2, 2), np.uint8), np.ones(2, np.float32))
     wrong = Guest(np.zeros((2, 9), np.uint8), np.ones(2, np.float32))
@@ -325,7 +313,7 @@ def test_a_guest_of_other_bits_or_one_too_many_is_refused(way):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4])
-def test_diversity_takes_the_best_that_the_limit_allows_one_by_one(way, limit):
+def test_diversity_takes_the_best_that_the_limit_allows_one_by_one(limit):
     tables, composer = catalogue(counts=(6, 5, 4))
     uses, expected = {}, []
     for outfit in all_outfits(tables, 2)[0].tolist():
@@ -338,7 +326,7 @@ def test_diversity_takes_the_best_that_the_limit_allows_one_by_one(way, limit):
     assert got.is_greedy
 
 
-def test_diversity_does_not_count_fixed_items(way):
+def test_diversity_does_not_count_fixed_items():
     _, composer = catalogue(counts=(6, 5, 4))
     got = composer.compose(0, 4, fixed={"shoe": 1}, diversity=1)
     assert set(got.items[:, 2]) == {1}

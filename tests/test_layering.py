@@ -154,7 +154,7 @@ def test_nothing_knows_the_command_line():
         ("ray", {"integrations.ray"}),
         ("pyarrow", {"integrations.ray"}),
         ("qdrant_client", {"integrations.qdrant"}),
-        ("numba", {"retrieval.kernels"}),
+        ("numba", {"retrieval.kernels.jit"}),
         ("sqlalchemy", {"web.state", "web.service"}),
         ("jinja2", {"web.page"}),
         ("uvicorn", {"web.app"}),

@@ -1,12 +1,16 @@
 """Scores in whole numbers against the scorer of the codes artifact."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from random_codes import random_codes
 
-from fhn_jax.codes import Scorer
-from fhn_jax.retrieval import kernels
+from fhn_jax.codes import Scorer, unpack
 from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.kernels import jit
 
 CHANGES = [
     {},
@@ -25,14 +29,6 @@ CHANGES = [
 ]
 
 
-@pytest.fixture(params=["compiled", "numpy"])
-def way(request, monkeypatch):
-    """Runs a test both ways that the kernels have."""
-    if request.param == "compiled" and kernels.numba is None:
-        pytest.skip("numba is not installed")
-    monkeypatch.setattr(kernels, "COMPILED", request.param == "compiled")
-
-
 def some_outfits(codes, count=300, seed=0):
     rng = np.random.default_rng(seed)
     return np.stack([rng.integers(0, codes.num_items[c], count) for c in codes.slots]).T
@@ -49,7 +45,7 @@ def units(tables, users, score, items):
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 @pytest.mark.parametrize("score", ["binary", "asymmetric"])
-def test_scores_are_those_of_the_artifact_within_the_stated_error(way, changes, score):
+def test_scores_are_those_of_the_artifact_within_the_stated_error(changes, score):
     codes = random_codes(**changes)
     tables = ItemTables.from_codes(codes)
     assert tables.error < 2e-3
@@ -63,23 +59,39 @@ def test_scores_are_those_of_the_artifact_within_the_stated_error(way, changes, 
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
-def test_compiled_and_numpy_loops_agree_bit_for_bit(changes, monkeypatch):
-    if kernels.numba is None:
-        pytest.skip("numba is not installed")
-    tables = ItemTables.from_codes(random_codes(**changes))
-    items = some_outfits(tables.codes)
-    found = []
-    for compiled in (True, False):
-        monkeypatch.setattr(kernels, "COMPILED", compiled)
-        found.append(units(tables, np.arange(6), "asymmetric", items))
-    assert found[0].dtype == np.int32
-    np.testing.assert_array_equal(*found)
+@pytest.mark.parametrize("users", [1, 40])
+def test_units_are_the_exact_integers_of_the_formula(changes, users):
+    tables = ItemTables.from_codes(random_codes(num_users=users, **changes))
+    codes = tables.codes
+    items = some_outfits(codes)
+    vectors = tables.user_vectors(np.arange(users)).astype(np.int64)
+    total = np.zeros((users, len(items)), np.int64)
+    for m, modality in enumerate(codes.modalities):
+        bits = [
+            unpack(packed, codes.bits, codes.alphabet)
+            for packed in codes.items[modality]
+        ]
+        for slot, category in enumerate(codes.slots):
+            part = vectors @ bits[category][items[:, slot]].astype(np.int64).T
+            if tables.scales is not None:
+                factor = tables.scales[category][items[:, slot], m].astype(np.float64)
+                part = np.rint(part * factor).astype(np.int64)
+            total += part
+        for j, k in tables.pair_slots:
+            a, b = codes.slots[j], codes.slots[k]
+            products = bits[a][items[:, j]] * bits[b][items[:, k]]
+            part = products.astype(np.int64) @ tables.item_weights.astype(np.int64)
+            if tables.scales is not None:
+                factor = tables.scales[a][items[:, j], m].astype(np.float64)
+                factor *= tables.scales[b][items[:, k], m]
+                part = np.rint(part * factor).astype(np.int64)
+            total += part
+    got = units(tables, np.arange(users), "asymmetric", items)
+    assert got.dtype == np.int32
+    np.testing.assert_array_equal(got, total)
 
 
-def test_loops_compile_where_numba_always_counts_references(monkeypatch):
-    if kernels.numba is None:
-        pytest.skip("numba is not installed")
-
+def test_kernels_compile_where_numba_always_counts_references(monkeypatch):
     def njit(**options):
         if "_nrt" in options:
             raise KeyError("Unrecognized options: _nrt")
@@ -88,13 +100,36 @@ def test_loops_compile_where_numba_always_counts_references(monkeypatch):
     def loop():
         pass
 
-    monkeypatch.setattr(kernels.numba, "njit", njit)
-    assert kernels._borrowing(loop) == (loop, {"cache": True, "nogil": True})
+    monkeypatch.setattr(jit.numba, "njit", njit)
+    assert jit.njit_no_refcount(loop) == (loop, {"cache": True, "nogil": True})
+
+
+def test_without_numba_the_error_names_the_extra():
+    program = """
+import sys
+sys.modules["numba"] = None
+from random_codes import random_codes
+from fhn_jax.errors import MissingPackageError
+from fhn_jax.retrieval import outfit_index, composer
+from fhn_jax.retrieval.items import ItemTables
+try:
+    ItemTables.from_codes(random_codes())
+except MissingPackageError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 'pip install "fhn_jax[retrieval]"' in done.stdout
 
 
 @pytest.mark.parametrize("alphabet", ["pm1", "01"])
 @pytest.mark.parametrize("slots", [(0, 1, 2), (0, 0, 1, 2)])
-def test_outfits_that_tie_on_paper_tie(way, alphabet, slots):
+def test_outfits_that_tie_on_paper_tie(alphabet, slots):
     codes = random_codes(
         hash_types=0, alpha=1.0, alphabet=alphabet, slots=slots, bits=24
     )

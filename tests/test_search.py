@@ -10,21 +10,13 @@ from random_codes import random_codes
 
 from fhn_jax import files
 from fhn_jax.codes import Scorer
-from fhn_jax.retrieval import blocks, kernels, outfit_index, searcher
+from fhn_jax.retrieval import blocks, outfit_index
 from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.kernels import block_search, jit
 from fhn_jax.retrieval.outfit_index import OutfitIndex
-from fhn_jax.retrieval.searcher import Searcher
+from fhn_jax.retrieval.searcher import Searcher, arrange
 
 NONE = np.empty(0, np.int64)
-
-
-@pytest.fixture(params=["compiled", "numpy"])
-def way(request, monkeypatch):
-    """Runs a test both ways that the kernels have."""
-    if request.param == "compiled" and kernels.numba is None:
-        pytest.skip("numba is not installed")
-    monkeypatch.setattr(kernels, "COMPILED", request.param == "compiled")
-    return request.param
 
 
 @pytest.fixture
@@ -32,7 +24,7 @@ def tiny_blocks(monkeypatch):
     """Blocks so small that a few outfits make many of all kinds."""
     monkeypatch.setattr(blocks, "_BLOCK", 3)
     monkeypatch.setattr(blocks, "_MIN_GROUP", 2)
-    monkeypatch.setattr(kernels, "_FIRST_BLOCKS", 2)
+    monkeypatch.setattr(block_search, "_FIRST_BLOCKS", 2)
 
 
 def coarse_codes(rng, *, counts, slots=(0, 1, 2), **changes):
@@ -130,7 +122,7 @@ def random_case(rng, number):
     ids = np.arange(len(outfits))
     split = int(rng.integers(len(outfits) + 1))
     segments = [
-        searcher.arrange(tables, layout, outfits[part].astype(np.int32), ids[part])
+        arrange(tables, layout, outfits[part].astype(np.int32), ids[part])
         for part in (slice(split), slice(split, None))
         if len(ids[part])
     ]
@@ -140,7 +132,7 @@ def random_case(rng, number):
 
 
 @pytest.mark.slow
-def test_search_equals_brute_force_on_many_small_catalogues(way, tiny_blocks):
+def test_search_equals_brute_force_on_many_small_catalogues(tiny_blocks):
     cases = 2000
     rng = np.random.default_rng(0)
     ties = 0
@@ -206,9 +198,7 @@ def assert_finds(index, codes, outfits, removed=(), k=50):
         np.testing.assert_allclose(hits.scores, scorer, atol=tables.error)
 
 
-def test_an_index_finds_the_best_outfits_with_their_full_score(
-    way, index, codes, outfits
-):
+def test_an_index_finds_the_best_outfits_with_their_full_score(index, codes, outfits):
     assert_finds(index, codes, outfits)
     assert len(index) == 3000
 
@@ -225,7 +215,7 @@ def test_a_vector_finds_what_its_user_finds(index, codes):
             np.testing.assert_array_equal(by_id.outfits, by_signs.outfits)
 
 
-def test_a_batch_finds_what_each_user_finds_alone(way, index, codes):
+def test_a_batch_finds_what_each_user_finds_alone(index, codes):
     users = np.arange(40)
     exclude = [[user, user + 1] for user in range(40)]
     for of_batch in (users, codes.user_latents):
@@ -247,7 +237,7 @@ def test_an_index_opens_for_other_users_of_the_same_items(index, tmp_path, codes
     np.testing.assert_array_equal(opened.search(0).outfits, index.search(0).outfits)
 
 
-def test_an_index_grows_shrinks_and_is_compacted(way, tmp_path, codes, outfits):
+def test_an_index_grows_shrinks_and_is_compacted(tmp_path, codes, outfits):
     folder = tmp_path / "index"
     index = OutfitIndex.build(folder, codes, outfits[:2000])
     assert index.append(outfits[2000:2001]) == range(2000, 2001)
@@ -284,7 +274,7 @@ def test_all_outfits_may_be_removed(tmp_path, codes, outfits):
     assert sorted(index.search(0).outfits) == [10, 11, 12]
 
 
-def test_an_index_may_be_empty_and_a_category_too(way, tmp_path):
+def test_an_index_may_be_empty_and_a_category_too(tmp_path):
     codes = random_codes(counts=(4, 0, 3))
     index = OutfitIndex.build(tmp_path / "index", codes, np.zeros((0, 3), int))
     hits = index.search(0)
@@ -292,7 +282,7 @@ def test_an_index_may_be_empty_and_a_category_too(way, tmp_path):
     assert hits.outfits.dtype == np.int64 and hits.scores.dtype == np.float64
 
 
-def test_filters_admit_what_they_say(way, index, outfits):
+def test_filters_admit_what_they_say(index, outfits):
     everything = index.search(3, 3000).outfits
     exclude = everything[:10]
     np.testing.assert_array_equal(
@@ -313,7 +303,7 @@ def test_filters_admit_what_they_say(way, index, outfits):
     np.testing.assert_array_equal(hits.outfits, everything[:5])
 
 
-def test_either_top_may_be_the_one_that_must_be_there(way, tmp_path):
+def test_either_top_may_be_the_one_that_must_be_there(tmp_path):
     codes = random_codes(counts=(6, 5, 4), slots=(0, 0, 1, 2))
     outfits = some_outfits(np.random.default_rng(2), codes, 500)
     index = OutfitIndex.build(tmp_path / "index", codes, outfits)
@@ -326,7 +316,7 @@ def test_either_top_may_be_the_one_that_must_be_there(way, tmp_path):
     assert hits.outfits.tolist() == expected and expected
 
 
-def test_categories_of_more_items_than_16_bits_number(way, tmp_path):
+def test_categories_of_more_items_than_16_bits_number(tmp_path):
     rng = np.random.default_rng(0)
     codes = random_codes(counts=(70_000, 3, 66_000), bits=8, names=None)
     outfits = some_outfits(rng, codes, 2000)
@@ -357,23 +347,21 @@ def test_an_outfit_takes_at_most_15_bytes(tmp_path):
     assert index.num_bytes <= 15 * 20_000
 
 
-def test_building_measures_how_to_cluster(way, index):
-    assert set(index.trials) == ({"256", "64"} if way == "compiled" else set())
+def test_building_measures_how_to_cluster(index):
+    assert set(index.trials) == {"256", "64"}
     assert all(seconds > 0 for seconds in index.trials.values())
 
 
 def test_loops_are_compiled_where_no_folder_can_keep_them(monkeypatch):
-    if kernels.numba is None:
-        pytest.skip("numba is not installed")
-    compile_loop = kernels.numba.njit
+    compile_loop = jit.numba.njit
 
     def njit(cache=False, **options):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return compile_loop(**options)
 
-    monkeypatch.setattr(kernels.numba, "njit", njit)
-    loop = kernels._jit(lambda number: number + 1)
+    monkeypatch.setattr(jit.numba, "njit", njit)
+    loop = jit.njit(lambda number: number + 1)
     assert loop(1) == 2
 
 
@@ -488,9 +476,7 @@ def test_a_changed_byte_is_noticed(index, tmp_path, codes, name):
         OutfitIndex.open(tmp_path / "index", codes).verify()
 
 
-def test_damaged_outfits_that_were_not_verified_are_no_crash(
-    way, index, tmp_path, codes
-):
+def test_damaged_outfits_that_were_not_verified_are_no_crash(index, tmp_path, codes):
     for name in ("items", "compatibilities", "outfits"):
         path = tmp_path / "index" / f"segment-1/{name}.npy"
         content = bytearray(path.read_bytes())

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32, Int64, Shaped, UInt8
 
 from fhn_jax.errors import InputError
-from fhn_jax.retrieval import compose_kernels, kernels
-from fhn_jax.retrieval.compose_kernels import NONE
-from fhn_jax.retrieval.compose_numpy import Finder
+from fhn_jax.retrieval import kernels
 from fhn_jax.retrieval.items import ItemTables, check_count, item_ids
+from fhn_jax.retrieval.kernels import compose_edges
+from fhn_jax.retrieval.kernels.compose_problem import NEG_INF, Problem
 from fhn_jax.retrieval.pair_bounds import PairBounds
 
-# Thresholds of edges are approached in these steps, see `compose_kernels`.
+# Thresholds of edges are approached in these steps, see `compose_edges`.
 _ROUNDS = np.array([0.5, 1.0])
 
 Items = int | Sequence[int] | Int[np.ndarray, " _"]
@@ -155,7 +155,7 @@ class Composer:
         vectors = self._tables.user_vectors(np.asarray(user)[None], score)
         slots_fixed = self._check_fixed(fixed or {}, guests or {})
         weights = self._tables.byte_tables(vectors)
-        affinities = np.full(len(self._codes), NONE)
+        affinities = np.full(len(self._codes), NEG_INF)
         total = self._add_fixed(affinities, weights, slots_fixed, guests or {})
         self._restrict(affinities, slots_fixed, candidates, wardrobe)
         search = _Search(self, affinities, slots_fixed)
@@ -304,7 +304,7 @@ class Composer:
         )
 
     def _restrict(self, affinities, fixed, candidates, wardrobe) -> None:
-        """Sets the affinities of items that may not be chosen to NONE."""
+        """Sets the affinities of items that may not be chosen to NEG_INF."""
         codes = self._tables.codes
         starts = self._bounds.layout.category_starts
         open_names = {
@@ -334,14 +334,14 @@ class Composer:
             first, last = starts[codes.categories.index(name) :][:2]
             outside = np.ones(last - first, bool)
             outside[self._place[first + ids] - first] = False
-            affinities[first:last][outside] = NONE
+            affinities[first:last][outside] = NEG_INF
 
 
 class _Search:
     """The search for one user, as often as diversity needs it.
 
     Args:
-      affinities: what each item adds, NONE if it may not be chosen.
+      affinities: what each item adds, NEG_INF if it may not be chosen.
       fixed: the id in each slot, -1 where it is free.
     """
 
@@ -382,7 +382,7 @@ class _Search:
                     full |= uses >= limit
             if not full.any():
                 break  # there are no others
-            self._affinities[full] = NONE
+            self._affinities[full] = NEG_INF
         items = np.array(chosen, np.int64).reshape(-1, len(self._slots))
         return items, np.array(scores, np.int64)
 
@@ -402,24 +402,21 @@ class _Search:
     def _search(self, k):
         bounds, free = self._composer._bounds, self._free
         categories = sorted({self._slots[slot] for slot in free})
-        allowed = self._affinities > NONE
+        allowed = self._affinities > NEG_INF
         starts = bounds.layout.category_starts
         combinations = 1
         for slot in free:
             first, last = starts[self._slots[slot] :][:2]
             combinations *= int(allowed[first:last].sum())
         k = min(k, combinations)
-        scores = np.full(k, NONE)
+        scores = np.full(k, NEG_INF)
         outfits = np.zeros((k, len(self._slots)), np.int64)
         if k == 0:
             return outfits, scores
         if len(categories) < 2:
             return self._without_pairs(k)
-        if kernels.COMPILED:
-            compose_kernels.compose(self._problem(), scores, outfits, _ROUNDS)
-        else:
-            Finder(self._problem(), scores, outfits).run(_ROUNDS)
-        found = scores > NONE
+        compose_edges.compose(self._problem(), scores, outfits, _ROUNDS)
+        found = scores > NEG_INF
         return outfits[found], scores[found]
 
     def _problem(self):
@@ -428,15 +425,15 @@ class _Search:
         ids, affinities = bounds.layout.order, self._affinities
         starts = bounds.clusters[:-1]
         lowest = ids[starts]
-        if affinities.min() <= NONE:
-            lowest = np.where(affinities > NONE, ids, np.iinfo(np.int32).max)
+        if affinities.min() <= NEG_INF:
+            lowest = np.where(affinities > NEG_INF, ids, np.iinfo(np.int32).max)
             lowest = np.minimum.reduceat(lowest, starts)
-        return compose_kernels.Problem(
+        return Problem(
             affinities=affinities,
             best=np.maximum.reduceat(affinities, starts),
             lowest=lowest.astype(np.int64),
             codes=composer._codes,
-            scales=kernels._factors(composer._scales),
+            scales=kernels.scale_factors(composer._scales),
             table=tables.pair_table,
             differing=tables.codes.alphabet == "pm1",
             ids=ids,
@@ -487,7 +484,7 @@ class _Search:
         first, last = layout.category_starts[category:][:2]
         ids = layout.order[first:last].astype(np.int64)
         values = self._affinities[first:last]
-        order = np.lexsort((ids, -values))[: int((values > NONE).sum())]
+        order = np.lexsort((ids, -values))[: int((values > NEG_INF).sum())]
         return ids[order], values[order]
 
     def _filled(self, parts):

@@ -68,7 +68,12 @@ class ItemTables:
 
     @classmethod
     def from_codes(cls, codes: Codes) -> "ItemTables":
-        """Makes the tables; the packed codes are copied once."""
+        """Makes the tables; the packed codes are copied once.
+
+        Raises:
+          MissingPackageError: numba is not installed.
+        """
+        kernels.require_numba()
         slots, d, m = codes.slots, codes.bits, len(codes.modalities)
         s = len(slots)
         pair_slots = tuple(

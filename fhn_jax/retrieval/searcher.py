@@ -193,14 +193,14 @@ class Searcher:
         limited = affinities[: len(self._packed)]
         if len(filters.admitted):
             allowed = filters.admitted[: len(limited)]
-            limited = np.where(allowed, limited, np.int32(kernels.NONE))
+            limited = np.where(allowed, limited, np.int32(kernels.NEG_INF))
         bounds = self._layout.range_maxima(limited)
-        best = kernels.Best.empty(min(k, max(self._num_stored, 1)))
+        best = kernels.TopK.empty(min(k, max(self._num_stored, 1)))
         place = 0
         for segment in self._segments:
             kernels.search_blocks(segment, affinities, bounds, filters, best, place)
             place += len(segment.outfits)
-        count = int(best.count[0])
+        count = int(best.counts[0])
         order = np.lexsort((best.outfits[:count], ~best.scores[:count]))
         return Hits(
             outfits=best.outfits[order],
@@ -348,7 +348,7 @@ def choose_layout(
       seed: of the clusters and the sample.
     Returns:
       the layout, and the seconds that a search took in trials on a sample, by clusters
-      per category. Without compiled loops there are no trials.
+      per category; none without outfits.
     """
     rng = np.random.default_rng(seed)
     sample = items
@@ -365,7 +365,7 @@ def choose_layout(
     best_layout, seconds = None, {}
     for number in _CLUSTERS:
         layout = blocks.Layout.make(tables.packed, number, seed)
-        if not len(sample) or not kernels.COMPILED:
+        if not len(sample):
             return layout, {}
         positions = layout.positions(tables.codes.slots, sample)
         segment = blocks.arrange(
@@ -377,7 +377,7 @@ def choose_layout(
             values = layout.by_position([each[user] for each in affinities])
             start = time.perf_counter()
             bounds = layout.range_maxima(values)
-            best = kernels.Best.empty(10)
+            best = kernels.TopK.empty(10)
             kernels.search_blocks(segment, values, bounds, filters, best, 0)
             times.append(time.perf_counter() - start)
         seconds[str(number)] = statistics.median(times[1:])

@@ -1,0 +1,216 @@
+"""Search of stored outfits, leaving out the blocks that cannot hold one of the best.
+
+For a block B of outfits whose item in slot s comes from range R_s,
+
+  score(o) = Σ_s affinity(o_s) + compatibility(o)
+           ≤ Σ_s max_{i ∈ R_s} affinity(i) + max_{o ∈ B} compatibility(o)
+
+for every outfit o in B. B is pruned when that is below the k-th best score so far. In a
+group of blocks with the same ranges the first sum is the same and compatibilities fall,
+so the blocks after a pruned one, and the outfits after a pruned one, are pruned too.
+"""
+
+import typing
+
+import numpy as np
+from jaxtyping import Int32
+
+from fhn_jax.retrieval.kernels.jit import njit, njit_no_refcount
+from fhn_jax.retrieval.kernels.top_k import TopK, push
+
+# Below any affinity: the bound of a range without an admitted item.
+NEG_INF = -(2**31)
+# Below any sum of bounds, several times over: a range of the group admits no item.
+_IMPOSSIBLE = -(2**56)
+# The first blocks of this many groups with the largest bounds are searched before all
+# others: a high k-th best score then prunes nearly everything else.
+_FIRST_BLOCKS = 32
+
+
+class Blocks(typing.NamedTuple):
+    """Outfits in blocks whose items come from the same ranges of positions.
+
+    Shapes: n outfits, s slots, b blocks, r ranges, g groups. Items are numbered by
+    position, all categories in one numbering; a range is a run of at most 65,536
+    positions. Blocks with the same ranges follow each other: a group.
+
+    Attributes:
+      items: uint16 [n, s], position less the start of the range.
+      compatibilities: int32 [n], falling within a block.
+      outfits: uint32 [n], ids.
+      starts: int64 [b + 1], first outfit of each block.
+      tops: int32 [b], the largest compatibility of each block; they fall within a
+        group.
+      ranges: int32 [b, s], the range of each slot.
+      groups: int64 [g + 1], first block of each group.
+      range_starts: int64 [r], the first position of each range.
+    """
+
+    items: np.ndarray
+    compatibilities: np.ndarray
+    outfits: np.ndarray
+    starts: np.ndarray
+    tops: np.ndarray
+    ranges: np.ndarray
+    groups: np.ndarray
+    range_starts: np.ndarray
+
+
+class Filters(typing.NamedTuple):
+    """Which outfits are admitted.
+
+    Attributes:
+      dead, excluded: int64, sorted ids that are not.
+      admitted: bool [items] by position: an outfit has none but these; no entries
+        admit all.
+      wanted: positions; an outfit has all of these.
+    """
+
+    dead: np.ndarray
+    excluded: np.ndarray
+    admitted: np.ndarray
+    wanted: np.ndarray
+
+
+def search_blocks(
+    blocks: Blocks,
+    affinities: Int32[np.ndarray, " items"],
+    bounds: Int32[np.ndarray, " r"],
+    filters: Filters,
+    best: TopK,
+    place: int,
+) -> None:
+    """Puts the best outfits of some blocks among the best so far.
+
+    Args:
+      affinities: of the items, by position.
+      bounds: largest affinity of an admitted item of each range; `NEG_INF` without one.
+      best: is changed; the blocks that are looked at are counted in it.
+      place: of the first outfit.
+    """
+    _search(*blocks, affinities, bounds, *filters, *best, place, _FIRST_BLOCKS)
+
+
+@njit
+def _search(
+    items,
+    compatibilities,
+    outfits,
+    starts,
+    tops,
+    ranges,
+    groups,
+    range_starts,
+    affinities,
+    bounds,
+    dead,
+    excluded,
+    admitted,
+    wanted,
+    best_scores,
+    best_outfits,
+    best_places,
+    counts,
+    place,
+    num_first,
+):
+    num_groups, slots = len(groups) - 1, ranges.shape[1]
+    item_bounds = np.empty(num_groups, np.int64)
+    first = np.full(num_first, -1, np.int64)
+    _bound_groups(tops, ranges, groups, bounds, item_bounds, first)
+    bases = np.empty(slots, np.int64)
+    begun = np.zeros(num_groups, np.bool_)
+    for number in range(num_first + num_groups):
+        group = first[number] if number < num_first else number - num_first
+        if group < 0 or item_bounds[group] < _IMPOSSIBLE // 2:
+            continue
+        begin, end = groups[group], groups[group + 1]
+        if number < num_first:
+            end, begun[group] = begin + 1, True
+        elif begun[group]:
+            begin += 1
+        for block in range(begin, end):
+            full = counts[0] == len(best_scores)
+            if full and item_bounds[group] + tops[block] < best_scores[0]:
+                break
+            counts[1] += 1
+            if block == begin:
+                for slot in range(slots):
+                    bases[slot] = range_starts[ranges[block, slot]]
+            for row in range(starts[block], starts[block + 1]):
+                score = compatibilities[row]
+                full = counts[0] == len(best_scores)
+                if full and item_bounds[group] + score < best_scores[0]:
+                    break
+                for slot in range(slots):
+                    score += affinities[bases[slot] + items[row, slot]]
+                if full and score < best_scores[0]:
+                    continue
+                outfit = np.int64(outfits[row])
+                if full and score == best_scores[0] and outfit > best_outfits[0]:
+                    continue
+                if _contains(dead, outfit) or _contains(excluded, outfit):
+                    continue
+                if _has_admitted_items(items[row], bases, admitted, wanted):
+                    push(
+                        best_scores,
+                        best_outfits,
+                        best_places,
+                        counts,
+                        score,
+                        outfit,
+                        place + row,
+                    )
+
+
+@njit_no_refcount
+def _bound_groups(tops, ranges, groups, bounds, item_bounds, first):
+    """Bounds what the items of each group add, and finds the groups to begin with.
+
+    Args:
+      item_bounds: int64 [g], filled with Σ_s max_{i ∈ R_s} affinity(i).
+      first: int64, all -1; filled with the groups whose first blocks have the largest
+        bounds, falling, as far as there are so many.
+    """
+    for group in range(len(item_bounds)):
+        bound = np.int64(0)
+        for slot in range(ranges.shape[1]):
+            largest = bounds[ranges[groups[group], slot]]
+            bound += largest if largest != NEG_INF else _IMPOSSIBLE
+        item_bounds[group] = bound
+        if bound < _IMPOSSIBLE // 2:
+            continue
+        bound += tops[groups[group]]
+        # Insertion into a sorted list.
+        place = len(first)
+        while place > 0:
+            other = first[place - 1]
+            if other >= 0 and item_bounds[other] + tops[groups[other]] >= bound:
+                break
+            place -= 1
+            if place + 1 < len(first):
+                first[place + 1] = other
+        if place < len(first):
+            first[place] = group
+
+
+@njit_no_refcount
+def _contains(ids, wanted):
+    place = np.searchsorted(ids, wanted)
+    return place < len(ids) and ids[place] == wanted
+
+
+@njit_no_refcount
+def _has_admitted_items(row, bases, admitted, wanted):
+    """Whether an outfit's items are all admitted and the wanted ones among them."""
+    if len(admitted):
+        for slot in range(len(bases)):
+            if not admitted[bases[slot] + row[slot]]:
+                return False
+    for position in wanted:
+        has = False
+        for slot in range(len(bases)):
+            has |= bases[slot] + row[slot] == position
+        if not has:
+            return False
+    return True
