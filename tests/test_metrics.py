@@ -226,6 +226,39 @@ def test_fitb_shares_a_tie_among_the_best():
     assert metrics.fitb_parity(scores) == pytest.approx(3 / 5)
 
 
+# The table of metrics.
+
+
+@pytest.mark.parametrize("metric", metrics.METRICS, ids=lambda metric: metric.name)
+def test_ties_count_what_the_table_says(metric):
+    def value(pos, neg):
+        given = {
+            "evaluate-rank": (pos, neg),
+            "evaluate-accuracy": (pos, neg.reshape(2, 6)),
+            "fitb": (np.column_stack([pos, neg.reshape(2, 6)]),),
+        }
+        return metric.function(*given[metric.action])
+
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(np.arange(14.0)) for _ in range(2000)]
+    expected = {
+        "expected": np.mean([value(order[:2], order[2:]) for order in orders]),
+        "positive": value(np.ones(2), np.zeros(12)),
+        "negative": value(np.zeros(2), np.ones(12)),
+    }
+    assert expected["positive"] - 0.1 > expected["expected"]
+    assert expected["expected"] > expected["negative"] + 0.1
+    tied = value(np.ones(2), np.ones(12))
+    assert tied == pytest.approx(expected[metric.ties], abs=0.03)
+
+
+def test_every_metric_has_fields_and_words_of_its_own():
+    fields = [field for metric in metrics.METRICS for field in metric.fields]
+    assert len(fields) == len(set(fields))
+    for texts in zip(*((m.label, m.help) for m in metrics.METRICS), strict=True):
+        assert all(texts) and len(texts) == len(set(texts))
+
+
 # Bootstrap.
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fhn_jax.data.images import open_images
 from fhn_jax.data.layout import read_catalogue
-from fhn_jax.evaluation import evaluators
+from fhn_jax.evaluation import evaluators, metrics
 from fhn_jax.reporting import page, report
 from tests.polyvore_u import write_polyvore_u
 from tests.random_codes import codes_of, latents_of
@@ -243,7 +243,7 @@ def test_area_below_the_mean_roc_is_the_auc(catalogue):
         "random": rng.integers(0, 5, len(part.negatives["random"])).astype(np.float32),
     }
     false, true = report._mean_roc(catalogue, part, scores, "random")
-    aucs = report._per_user(catalogue, part, scores, "random", evaluators.metrics.auc)
+    aucs = report._per_user(catalogue, part, scores, "random", metrics.auc)
     assert np.trapezoid(true, false) == pytest.approx(np.mean(aucs), abs=0.02)
 
 

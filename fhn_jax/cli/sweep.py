@@ -17,8 +17,9 @@ from pathlib import Path
 
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.evaluation.evaluators import read_results
+from fhn_jax.evaluation.metrics import METRICS
 
-_FIELDS = ("auc", "ndcg", "ndcg_parity", "fitb")
+_FIELDS = tuple(metric.name for metric in METRICS if metric.is_summary)
 
 
 def runs(config: str) -> dict[str, Path]:

@@ -15,22 +15,10 @@ from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.data.layout import Catalogue, Outfits, Questions, Split
 from fhn_jax.errors import InputError
-from fhn_jax.evaluation import metrics
+from fhn_jax.evaluation.metrics import METRICS, Metric, bootstrap_ci95
 
-# What each action computes, in the order of results.json.
-FIELDS = {
-    "evaluate-rank": (
-        "auc",
-        "auc_ci95",
-        "ndcg",
-        "ndcg_parity",
-        "ndcg_at_10",
-        "recall_at_10",
-    ),
-    "evaluate-accuracy": ("pair_accuracy",),
-    "fitb": ("fitb", "fitb_parity"),
-}
-ACTIONS = (*FIELDS, "all")
+ACTIONS = (*dict.fromkeys(metric.action for metric in METRICS), "all")
+_FIELDS = tuple(field for metric in METRICS for field in metric.fields)
 
 
 def evaluate(
@@ -49,15 +37,15 @@ def evaluate(
       catalogue: the data set.
       split: "val" or "test" ("train" works too).
       latents: relaxed item codes; without them there are no relaxed scores.
-      action: which fields to compute: "evaluate-rank", "evaluate-accuracy", "fitb", or
-        "all" of them (then a split without questions has no fitb fields).
+      action: which metrics to compute: those of "evaluate-rank", "evaluate-accuracy"
+        or "fitb", or "all" (without those of "fitb" if the split has no questions).
       seed: of the bootstrap over users.
     Returns:
       what results.json holds: {"dataset", "split", "negatives": "random", "users",
       "positives", "scores": {"binary" | "asymmetric" | "relaxed": {field: value}},
       "config_hash", "codes_sha256"}, and the same scores against hard negatives under
       "hard" if there are any. Questions do not depend on the negatives; their fields
-      stand in both. Fields are those of `fhn_jax.evaluation.metrics`.
+      are in both. The fields are those of `fhn_jax.evaluation.metrics.METRICS`.
     Raises:
       ValueError: codes of another data set, an unknown split or action, a user without
         positives in the split, or a split without questions for "fitb".
@@ -65,28 +53,37 @@ def evaluate(
     _check_action(action)
     check_same_data(codes, catalogue)
     part = _part(catalogue, split)
-    questions = catalogue.fitb.get(split)
+    questions = catalogue.fitb.get(split) if action in ("fitb", "all") else None
     if action == "fitb" and questions is None:
         raise InputError(
             f"{catalogue.root}: no fill_in_blank_{split} in tuples_"
             f"{catalogue.variant}; it is needed for the fitb action"
         )
+    wanted = [metric for metric in METRICS if action in (metric.action, "all")]
     scorer = Scorer(codes, latents)
-    scores = {kind: {} for kind in part.negatives}
+    scores: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in part.negatives}
     for which in scorer.which:
-        of_questions = {}
-        if action in ("fitb", "all") and questions is not None:
-            of_questions = _fitb(scorer, which, questions)
         positives = _score(scorer, which, part.positives)
+        answers = None
+        if questions is not None:
+            answers = _score_questions(scorer, which, questions)
         for kind, outfits in part.negatives.items():
             negatives = _score(scorer, which, outfits)
-            values = {}
-            if action in ("evaluate-rank", "all"):
-                values |= _rank(part, kind, positives, negatives, seed)
-            if action in ("evaluate-accuracy", "all"):
-                pairs = negatives.reshape(len(positives), -1)
-                values["pair_accuracy"] = metrics.pair_accuracy(positives, pairs)
-            scores[kind][which] = values | of_questions
+            inputs = {
+                "evaluate-rank": list(
+                    zip(
+                        split_by_user(part.positives, positives, codes.num_users),
+                        split_by_user(outfits, negatives, codes.num_users),
+                        strict=True,
+                    )
+                ),
+                "evaluate-accuracy": (positives, negatives.reshape(len(positives), -1)),
+                "fitb": answers,
+            }
+            values = scores[kind][which] = {}
+            for metric in wanted:
+                if (given := inputs[metric.action]) is not None:
+                    values |= _fields(metric, given, seed)
     results = {
         "dataset": catalogue.dataset,
         "split": split,
@@ -174,7 +171,7 @@ def check_same_data(codes: Codes, catalogue: Catalogue) -> None:
 
 
 def format_table(results: Mapping[str, Any]) -> str:
-    """An aligned text table of results.json, one line per score and negatives."""
+    """An aligned text table of results.json: a line per kind of negatives and score."""
     kinds = {"random": results["scores"], "hard": results.get("hard", {})}
     present = {
         field
@@ -182,7 +179,7 @@ def format_table(results: Mapping[str, Any]) -> str:
         for values in scores.values()
         for field in values
     }
-    columns = [f for fields in FIELDS.values() for f in fields if f in present]
+    columns = [field for field in _FIELDS if field in present]
     rows = [["negatives", "score", *columns]]
     for kind, scores in kinds.items():
         for which, values in scores.items():
@@ -235,43 +232,26 @@ def _score(scorer: Scorer, which: str, outfits: Outfits) -> Float32[np.ndarray, 
     return scorer.score(which, outfits.users, outfits.items)
 
 
-def _rank(
-    part: Split,
-    kind: str,
-    positives: Float32[np.ndarray, " p"],
-    negatives: Float32[np.ndarray, " n"],
-    seed: int,
-) -> dict[str, Any]:
-    num_users = int(part.positives.users.max()) + 1
-    pairs = list(
-        zip(
-            split_by_user(part.positives, positives, num_users),
-            split_by_user(part.negatives[kind], negatives, num_users),
-            strict=True,
-        )
-    )
-    per_user = {
-        "auc": metrics.auc,
-        "ndcg": metrics.ndcg,
-        "ndcg_parity": metrics.ndcg_parity,
-        "ndcg_at_10": metrics.ndcg_at_k,
-        "recall_at_10": metrics.recall_at_k,
-    }
-    values = {
-        name: np.array([metric(pos, neg) for pos, neg in pairs])
-        for name, metric in per_user.items()
-    }
-    means = {name: float(value.mean()) for name, value in values.items()}
-    interval = metrics.bootstrap_ci95(values["auc"], seed)
-    return {"auc": means.pop("auc"), "auc_ci95": list(interval), **means}
-
-
-def _fitb(scorer: Scorer, which: str, questions: Questions) -> dict[str, float]:
+def _score_questions(
+    scorer: Scorer, which: str, questions: Questions
+) -> Float32[np.ndarray, "q c"]:
     count, candidates, slots = questions.items.shape
     users = np.repeat(questions.users, candidates)
     scores = scorer.score(which, users, questions.items.reshape(-1, slots))
-    scores = scores.reshape(count, candidates)
-    return {"fitb": metrics.fitb(scores), "fitb_parity": metrics.fitb_parity(scores)}
+    return scores.reshape(count, candidates)
+
+
+def _fields(metric: Metric, given: Any, seed: int) -> dict[str, Any]:
+    """The fields of a metric, of scores as `Metric.action` describes them."""
+    if metric.action == "fitb":
+        return {metric.name: metric.function(given)}
+    if metric.action == "evaluate-accuracy":
+        return {metric.name: metric.function(*given)}
+    per_user = np.array([metric.function(*user) for user in given])
+    values: dict[str, Any] = {metric.name: float(per_user.mean())}
+    if metric.interval:
+        values[metric.interval] = list(bootstrap_ci95(per_user, seed))
+    return values
 
 
 def _check_action(action: str) -> None:
@@ -322,7 +302,6 @@ def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     same = ("dataset", "split", "negatives", "codes_sha256")
     if any(old.get(key) != new[key] for key in same):
         return new
-    order = [field for fields in FIELDS.values() for field in fields]
     merged = dict(new)
     for block in ("scores", "hard"):
         if block not in new:
@@ -330,7 +309,7 @@ def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         merged[block] = {}
         for which in (*new[block], *old.get(block, {})):
             values = old.get(block, {}).get(which, {}) | new[block].get(which, {})
-            merged[block][which] = {f: values[f] for f in order if f in values}
+            merged[block][which] = {f: values[f] for f in _FIELDS if f in values}
     return merged
 
 

@@ -1,11 +1,19 @@
-"""Ranking metrics of one user's scores, and their bootstrap intervals. Pure numpy.
+"""Metrics of scores, the table of all of them, and bootstrap intervals. Pure numpy.
+
+A new metric is a function and an entry of `METRICS` here: evaluation, results.json,
+its text table, the report and the table of a sweep read that.
 
 A user's outfits are given as scores of positives `p` and of negatives `n`, higher is
-better. Tied scores have no order of their own: unless a name ends in `_parity`, a
+better. Tied scores have no order of their own: unless `METRICS` says otherwise, a
 metric is its expected value over all orders of the tied outfits. The `_parity`
 variants give every tie to the positive, as the PyTorch release of the method does; a
 scorer that ties everything then looks perfect, so they serve comparison only.
 """
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -217,7 +225,7 @@ def bootstrap_ci95(
     Percentiles 2.5 and 97.5 of the means of the drawn samples.
 
     Args:
-      per_user: one value a user.
+      per_user: one value per user.
       seed: of the draws; the same seed gives the same interval.
     Returns:
       lower and upper end.
@@ -233,6 +241,120 @@ def bootstrap_ci95(
         means[number] = rng.choice(per_user, per_user.size).mean()
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of results.json and of all tables made from it.
+
+    Attributes:
+      name: key in results.json.
+      action: the command that computes it, which also decides what `function` takes:
+        "evaluate-rank": the scores [p] of a user's positives and [n] of the user's
+        negatives; the metric is the mean over users.
+        "evaluate-accuracy": the scores [p] of all positives and [p, k] of the k
+        negatives that belong to each.
+        "fitb": the scores [q, c] of the candidates of all questions, the answer first.
+      function: scores → a number.
+      ties: what an order among tied scores counts: its "expected" value, or as if it
+        favoured the "positive" or the "negative".
+      label: heading of its column in the report.
+      help: what it measures, as HTML; the report lists it below the table.
+      interval: key in results.json of its 95 % bootstrap interval over users; "" for
+        none. Only for "evaluate-rank".
+      is_summary: whether the table of a sweep shows it, which has a line per run.
+    """
+
+    name: str
+    action: Literal["evaluate-rank", "evaluate-accuracy", "fitb"]
+    function: Callable[..., float]
+    ties: Literal["expected", "positive", "negative"]
+    label: str
+    help: str
+    interval: str = ""
+    is_summary: bool = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Its keys in results.json."""
+        return (self.name, self.interval) if self.interval else (self.name,)
+
+
+# In the order of results.json and of all tables.
+METRICS = (
+    Metric(
+        "auc",
+        "evaluate-rank",
+        auc,
+        ties="expected",
+        label="AUC",
+        help="share of (liked, not liked) outfit pairs of a user in the right order; a "
+        "tie counts ½; mean over users. The interval is a bootstrap over users.",
+        interval="auc_ci95",
+        is_summary=True,
+    ),
+    Metric(
+        "ndcg",
+        "evaluate-rank",
+        ndcg,
+        ties="expected",
+        label="NDCG",
+        help="NDCG averaged over all cutoffs, discount log2(max(rank, 2)), as in the "
+        "paper; ties in expectation.",
+        is_summary=True,
+    ),
+    Metric(
+        "ndcg_parity",
+        "evaluate-rank",
+        ndcg_parity,
+        ties="positive",
+        label="NDCG parity",
+        help="the same with every tie given to the liked outfit.",
+        is_summary=True,
+    ),
+    Metric(
+        "ndcg_at_10",
+        "evaluate-rank",
+        functools.partial(ndcg_at_k, k=10),
+        ties="expected",
+        label="NDCG@10",
+        help="NDCG of the ten best, discount log2(rank + 1).",
+    ),
+    Metric(
+        "recall_at_10",
+        "evaluate-rank",
+        functools.partial(recall_at_k, k=10),
+        ties="expected",
+        label="Recall@10",
+        help="share of a user's liked outfits among the ten best; cannot exceed ten "
+        "divided by their number.",
+    ),
+    Metric(
+        "pair_accuracy",
+        "evaluate-accuracy",
+        pair_accuracy,
+        ties="negative",
+        label="Pair accuracy",
+        help="share of liked outfits that beat a negative of their own; a tie is wrong.",
+    ),
+    Metric(
+        "fitb",
+        "fitb",
+        fitb,
+        ties="expected",
+        label="FITB",
+        help="fill in the blank: share of questions whose right answer scores highest.",
+        is_summary=True,
+    ),
+    Metric(
+        "fitb_parity",
+        "fitb",
+        fitb_parity,
+        ties="positive",
+        label="FITB parity",
+        help="the same with every tie given to the answer.",
+    ),
+)
 
 
 def _check(pos: np.ndarray, neg: np.ndarray) -> None:

@@ -23,8 +23,8 @@ from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.data.images import ImageStore
 from fhn_jax.data.layout import Catalogue, Outfits, Split
 from fhn_jax.errors import InputError, MissingFileError
-from fhn_jax.evaluation import metrics
 from fhn_jax.evaluation.evaluators import check_same_data, ranked_outfits, split_by_user
+from fhn_jax.evaluation.metrics import METRICS, Metric, auc
 from fhn_jax.reporting import charts
 from fhn_jax.reporting.charts import Theme, figure_of
 from fhn_jax.reporting.page import (
@@ -48,31 +48,6 @@ _SCORE_HELP = {
     "binary": "user and items as ±1 bits",
     "asymmetric": "real user, items as bits",
     "relaxed": "real user, real items",
-}
-_FIELD_LABELS = {
-    "auc": "AUC",
-    "auc_ci95": "95 % interval",
-    "ndcg": "NDCG",
-    "ndcg_parity": "NDCG parity",
-    "ndcg_at_10": "NDCG@10",
-    "recall_at_10": "Recall@10",
-    "pair_accuracy": "Pair accuracy",
-    "fitb": "FITB",
-    "fitb_parity": "FITB parity",
-}
-_FIELD_HELP = {
-    "auc": "share of (liked, not liked) outfit pairs of a user in the right order; a "
-    "tie counts ½; mean over users. The interval is a bootstrap over users.",
-    "ndcg": "NDCG averaged over all cutoffs, discount log2(max(rank, 2)), as in the "
-    "paper; ties in expectation.",
-    "ndcg_parity": "the same with every tie given to the liked outfit.",
-    "ndcg_at_10": "NDCG of the ten best, discount log2(rank + 1).",
-    "recall_at_10": "share of a user's liked outfits among the ten best; cannot "
-    "exceed ten divided by their number.",
-    "pair_accuracy": "share of liked outfits that beat a negative of their own; a tie "
-    "is wrong.",
-    "fitb": "fill in the blank: share of questions whose right answer scores highest.",
-    "fitb_parity": "the same with every tie given to the answer.",
 }
 
 
@@ -291,22 +266,20 @@ def _fitb_chance(results: Mapping[str, Any], catalogue: Catalogue) -> str:
 def _results_section(results: Mapping[str, Any]) -> str:
     blocks = {"Random": results["scores"], "Hard": results.get("hard", {})}
     present = {f for scores in blocks.values() for row in scores.values() for f in row}
-    columns = [f for f in _FIELD_LABELS if f in present and f != "auc_ci95"]
+    columns = [metric for metric in METRICS if metric.name in present]
     rows = []
     for kind, scores in blocks.items():
         for number, (which, values) in enumerate(scores.items()):
             first = ""
             if number == 0:
                 first = f'<th scope="rowgroup" rowspan="{len(scores)}">{kind}</th>'
-            cells = "".join(f"<td>{_value(values, f)}</td>" for f in columns)
+            cells = "".join(f"<td>{_value(values, m)}</td>" for m in columns)
             rows.append(
                 f'<tr class="{which}">{first}<th scope="row">{which}'
                 f"<small>{_SCORE_HELP[which]}</small></th>{cells}</tr>"
             )
-    head = "".join(f'<th scope="col">{_FIELD_LABELS[f]}</th>' for f in columns)
-    notes = "".join(
-        f"<dt>{_FIELD_LABELS[f]}</dt><dd>{_FIELD_HELP[f]}</dd>" for f in columns
-    )
+    head = "".join(f'<th scope="col">{m.label}</th>' for m in columns)
+    notes = "".join(f"<dt>{m.label}</dt><dd>{m.help}</dd>" for m in columns)
     return section(
         "Results",
         "Random negatives mix items at random; hard negatives are outfits that other "
@@ -318,12 +291,12 @@ def _results_section(results: Mapping[str, Any]) -> str:
     )
 
 
-def _value(values: Mapping[str, Any], field: str) -> str:
-    if field not in values:
+def _value(values: Mapping[str, Any], metric: Metric) -> str:
+    if metric.name not in values:
         return "–"
-    text = f"{values[field]:.3f}"
-    if field == "auc" and "auc_ci95" in values:
-        low, high = values["auc_ci95"]
+    text = f"{values[metric.name]:.3f}"
+    if metric.interval in values:
+        low, high = values[metric.interval]
         text += f"<small>{low:.3f}–{high:.3f}</small>"
     return text
 
@@ -334,7 +307,7 @@ def _users_section(
     scores: Mapping[str, Float32[np.ndarray, " _"]],
     pictures: Pictures,
 ) -> str:
-    aucs = _per_user(catalogue, split, scores, "random", metrics.auc)
+    aucs = _per_user(catalogue, split, scores, "random", auc)
     by_auc = np.argsort(-np.array(aucs), kind="stable").tolist()
     count = min(NUM_USERS, len(aucs))
     places = np.linspace(0, len(aucs) - 1, count).round().astype(int).tolist()
