@@ -20,7 +20,7 @@ import numpy as np
 
 from fhn_jax import files
 from fhn_jax.codes import Codes
-from fhn_jax.data.layout import Outfits
+from fhn_jax.data.catalogue import Outfits
 from fhn_jax.new_users.cold_start import BprFit, no_clicks
 
 BITS, KNOWN = 128, 630

@@ -26,9 +26,9 @@ from fhn_jax.configs import t3
 
 from fhn_jax import files
 from fhn_jax.data.batches import TrainBatches
-from fhn_jax.data.features import read_features
+from fhn_jax.data.catalogue import Catalogue, Outfits, Split
 from fhn_jax.data.items import ItemInputs
-from fhn_jax.data.layout import Catalogue, Outfits, Split
+from fhn_jax.data.vectors import read_features
 from fhn_jax.training.loop import train
 
 Seconds = tuple[float, float]

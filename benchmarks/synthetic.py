@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from fhn_jax.data.layout import Catalogue, Outfits, Split
+from fhn_jax.data.catalogue import Catalogue, Outfits, Split
 from fhn_jax.models.augment import Augmentation
 from fhn_jax.models.fashion_hash_net import FashionHashNet, Shape
 from fhn_jax.models.hashing import Hash

@@ -20,14 +20,9 @@ from pathlib import Path
 import lmdb
 import tqdm
 
-from fhn_jax.data.images import (
-    VERIFIED_KEY,
-    FolderImages,
-    LmdbImages,
-    Progress,
-    image_fault,
-)
-from fhn_jax.data.layout import name_fault
+from fhn_jax.data.catalogue import name_fault
+from fhn_jax.data.images import VERIFIED_KEY, FolderImages, LmdbImages, image_fault
+from fhn_jax.data.records import Progress
 from fhn_jax.errors import InputError, MissingFileError
 
 # Images that are read, checked and committed together.

@@ -22,7 +22,9 @@ import numpy as np
 from fhn_jax.data_tools.convert_weights import load_weights
 from ml_collections import ConfigDict
 
-from fhn_jax.data.layout import Catalogue, read_catalogue, read_text_vectors
+from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.vectors import read_text_vectors
 from fhn_jax.errors import ExistingFileError, InputError, MissingFileError
 from fhn_jax.models.reference_names import load_reference
 from fhn_jax.training import build

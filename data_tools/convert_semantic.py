@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from fhn_jax.data_tools.restricted_pickle import Refused, Unpickler
 
-from fhn_jax.data.layout import name_fault
+from fhn_jax.data.catalogue import name_fault
 from fhn_jax.errors import InputError
 from fhn_jax.files import atomic_path
 

@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from fhn_jax.data_tools.tuples import parse_users
+from fhn_jax.data_tools.split_users import parse_users
 from jaxtyping import Bool, Float32, Int32
 from PIL import Image
 
 from fhn_jax.codes import SCORES, Scorer
+from fhn_jax.data.catalogue import NEGATIVES, SPLITS, Catalogue
 from fhn_jax.data.images import ImageStore, open_images, thumbnail
-from fhn_jax.data.layout import NEGATIVES, SPLITS, Catalogue, read_catalogue
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import check_same_data, load_codes, ranked_outfits
 from fhn_jax.files import atomic_path, new_folder, refuse_existing

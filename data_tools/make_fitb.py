@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
-from fhn_jax.data_tools.tuples import read_table, write_table
 from jaxtyping import Int
 
-from fhn_jax.data.layout import Catalogue, read_catalogue
+from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.tables import read_table, write_table
 from fhn_jax.errors import InputError
 from fhn_jax.files import refuse_existing
 

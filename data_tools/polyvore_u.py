@@ -39,8 +39,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float32, Int32
 
+from fhn_jax.data.catalogue import Catalogue, Outfits
 from fhn_jax.data.images import ImageStore, decode, open_images
-from fhn_jax.data.layout import Catalogue, Outfits, read_catalogue, read_text_vectors
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.vectors import read_text_vectors
 from fhn_jax.errors import InputError
 
 

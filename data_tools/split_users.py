@@ -25,10 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from fhn_jax.data_tools.tuples import parse_users, read_table, write_table
 from jaxtyping import Int
 
-from fhn_jax.data.layout import NEGATIVES, SPLITS, Catalogue, name_fault, read_catalogue
+from fhn_jax.data.catalogue import NEGATIVES, SPLITS, Catalogue, name_fault
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.tables import read_table, write_table
 from fhn_jax.errors import InputError
 from fhn_jax.files import new_folder
 
@@ -116,6 +117,33 @@ def split_users(
         for split in catalogue.fitb:
             _copy_questions(source, folder, f"fill_in_blank_{split}", taken)
     return read_catalogue(root, new_variant)
+
+
+def parse_users(text: str, num_users: int) -> Sequence[int]:
+    """User ids from text such as "0-31,40", sorted, each once.
+
+    Raises:
+      ValueError: something else, or an id that is out of range.
+
+    >>> parse_users("4,0-2", 5)
+    [0, 1, 2, 4]
+    """
+    users: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise InputError(
+                f"users {text[:80]!r}: {part!r} is neither an id nor a range of ids; "
+                "expected ids and ranges such as 0-31,40"
+            )
+        start, end = int(first), int(last or first)
+        if not start <= end < num_users:
+            raise InputError(
+                f"users {text[:80]!r}: {part!r} is out of range; expected ids from 0 "
+                f"to {num_users - 1}, ranges from the lower one to the higher one"
+            )
+        users.update(range(start, end + 1))
+    return sorted(users)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

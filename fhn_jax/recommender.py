@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from fhn_jax.codes import Codes
-from fhn_jax.data.layout import Outfits
+from fhn_jax.data.catalogue import Outfits
 from fhn_jax.errors import InputError
 from fhn_jax.new_users.cold_start import BprFit, no_clicks
 from fhn_jax.retrieval.composer import Composer, Guest

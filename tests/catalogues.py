@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fhn_jax.data.layout import Catalogue, Outfits, Split
+from fhn_jax.data.catalogue import Catalogue, Outfits, Split
 
 
 def outfits(rows):

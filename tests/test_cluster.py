@@ -15,7 +15,8 @@ from runs import run
 
 from fhn_jax import files
 from fhn_jax.cli import actions
-from fhn_jax.data.layout import read_catalogue, stored_outfits
+from fhn_jax.data.catalogue import stored_outfits
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.integrations import ray as cluster
 from fhn_jax.integrations.ray import ClusterIndex
 from fhn_jax.retrieval.outfit_index import OutfitIndex

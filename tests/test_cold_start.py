@@ -12,7 +12,8 @@ from polyvore_u import write_polyvore_u
 from random_codes import codes_of, random_codes
 
 from fhn_jax.codes import Codes, Scorer
-from fhn_jax.data.layout import Outfits, read_catalogue
+from fhn_jax.data.catalogue import Outfits
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.evaluation import metrics
 from fhn_jax.evaluation.cold_start import draw_clicks, evaluate
 from fhn_jax.evaluation.evaluators import evaluate as evaluate_codes

@@ -18,7 +18,9 @@ from fhn_jax.training import build
 from fhn_jax.training.step import GROUPS, OPTIMIZERS
 
 FOLDER = Path(common.__file__).parent
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "__init__"))
+NAMES = sorted(
+    path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "__init__")
+)
 ARGUMENTS = [
     None,
     "smoke",

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from fhn_jax.data_tools.convert_semantic import convert, load_vectors, main
 
-from fhn_jax.data.layout import read_catalogue, read_text_vectors
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.vectors import read_text_vectors
 from tests.polyvore_u import write_polyvore_u
 
 VECTORS = {

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fhn_jax.codes import Codes, Scorer
-from fhn_jax.data.layout import Outfits, Split, read_catalogue
+from fhn_jax.data.catalogue import Outfits, Split
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.evaluation import evaluators
 from tests.polyvore_u import write_polyvore_u
 from tests.random_codes import codes_of, latents_of

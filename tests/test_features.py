@@ -11,9 +11,9 @@ from runs import compiled_once, load, metrics, settings, train
 
 from fhn_jax.cli.actions import ACTIONS, prepare
 from fhn_jax.codes import Codes
-from fhn_jax.data.features import read_features
 from fhn_jax.data.images import LmdbImages
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.vectors import read_features
 from fhn_jax.training import build
 from fhn_jax.training.loop import restore_best
 from fhn_jax.training.step import GROUPS

@@ -110,7 +110,7 @@ def room(module):
 
 def test_there_is_something_to_test():
     assert {"fhn_jax.training.loop", "fhn_jax.models.hashing"} <= FILES.keys()
-    assert "fhn_jax.data.layout" in at_start("fhn_jax.evaluation.evaluators")
+    assert "fhn_jax.data.catalogue" in at_start("fhn_jax.evaluation.evaluators")
     assert ON_TOP | ARROWS.keys() == {room(module) for module in FILES} - {""}
 
 

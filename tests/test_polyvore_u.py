@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from fhn_jax.data.images import decode, open_images
-from fhn_jax.data.layout import read_catalogue, read_text_vectors
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.vectors import read_text_vectors
 from tests.polyvore_u import write_polyvore_u
 
 # Tensorflow takes seconds to import.

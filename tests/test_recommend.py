@@ -11,7 +11,8 @@ from runs import run
 
 from fhn_jax import files
 from fhn_jax.cli import actions, answers
-from fhn_jax.data.layout import read_catalogue, stored_outfits
+from fhn_jax.data.catalogue import stored_outfits
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_index import OutfitIndex

@@ -9,7 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from fhn_jax.data.layout import name_fault, read_catalogue, read_text_vectors
+from fhn_jax.data.catalogue import name_fault
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.vectors import read_text_vectors
 from tests.polyvore_u import (
     edit_line,
     read_lines,

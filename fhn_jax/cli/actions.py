@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents
+from fhn_jax.data.catalogue import Catalogue, stored_outfits
 from fhn_jax.data.images import open_images
-from fhn_jax.data.layout import Catalogue, read_catalogue, stored_outfits
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError, MissingPackageError, UserError
 from fhn_jax.evaluation import evaluators
 from fhn_jax.training.workdir import check_trained, check_workdir, read_config

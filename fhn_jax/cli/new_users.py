@@ -10,8 +10,8 @@ from jaxtyping import Int
 
 from fhn_jax.cli.answers import ItemNumbers, read_csv, write_outfits
 from fhn_jax.codes import Codes, Scorer, pack
+from fhn_jax.data.catalogue import Catalogue, Outfits, stored_outfits
 from fhn_jax.data.images import ImageStore
-from fhn_jax.data.layout import Catalogue, Outfits, stored_outfits
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.cold_start import draw_clicks, evaluate
 from fhn_jax.evaluation.evaluators import check_same_data

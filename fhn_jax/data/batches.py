@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from fhn_jax.data.layout import Catalogue
+from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.negatives import NegativeSampler
 from fhn_jax.errors import InputError
 

@@ -17,16 +17,14 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from fhn_jax.data.layout import name_fault
-from fhn_jax.data.records import LmdbRecords
+from fhn_jax.data.catalogue import name_fault
+from fhn_jax.data.records import LmdbRecords, Progress
 from fhn_jax.errors import InputError, MissingFileError, MissingKeyError
 
 MAX_PIXELS = 25_000_000
 # No image can have this key: a name has no control character. Its value is the number
 # of images that were decoded when the LMDB was built, in decimal.
 VERIFIED_KEY = b"\0fhn_jax.verified"
-
-Progress = Callable[[int, int], None]
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _IMAGES_AT_ONCE = 256

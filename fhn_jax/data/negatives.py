@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt64
 
-from fhn_jax.data.layout import Catalogue
+from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.errors import InputError
 
 NEGATIVES = ("random_online", "random_fixed", "hard_online", "hard_fixed")

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from fhn_jax.data.images import ImageStore, LmdbImages, Progress, load_table
+from fhn_jax.data.images import ImageStore, LmdbImages, load_table
+from fhn_jax.data.records import Progress
 from fhn_jax.files import atomic_path
 
 _VERSION = 1

@@ -1,13 +1,16 @@
-"""Bytes by name in an LMDB: images and feature vectors are stored so."""
+"""Bytes by name in an LMDB, which holds images or feature vectors."""
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lmdb
 
 from fhn_jax.errors import InputError, MissingFileError
+
+# Called with the number of records done, and of all.
+Progress = Callable[[int, int], None]
 
 
 class LmdbRecords:

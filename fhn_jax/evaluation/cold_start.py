@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from fhn_jax.data.layout import Catalogue, Outfits
+from fhn_jax.data.catalogue import Catalogue, Outfits
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation import evaluators as evaluation
 from fhn_jax.new_users.cold_start import Learner

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, Scorer
-from fhn_jax.data.layout import Catalogue, Outfits, Questions, Split
+from fhn_jax.data.catalogue import Catalogue, Outfits, Questions, Split
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.metrics import METRICS, Metric, bootstrap_ci95
 

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int8
 
 from fhn_jax.codes import Codes, ScoreForm, gather, outfit_scores, pack
 from fhn_jax.codes.scoring import SCALE
-from fhn_jax.data.layout import Catalogue, Outfits
+from fhn_jax.data.catalogue import Catalogue, Outfits
 from fhn_jax.data.negatives import outfit_keys
 from fhn_jax.errors import InputError
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.images import ImageStore, thumbnail
-from fhn_jax.data.layout import Catalogue
 from fhn_jax.reporting.contact_sheet import as_worn
 
 THUMBNAIL_PX = 144

@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, Scorer
+from fhn_jax.data.catalogue import Catalogue, Outfits, Split
 from fhn_jax.data.images import ImageStore
-from fhn_jax.data.layout import Catalogue, Outfits, Split
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.evaluation.evaluators import check_same_data, ranked_outfits, split_by_user
 from fhn_jax.evaluation.metrics import METRICS, Metric, auc

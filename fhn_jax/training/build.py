@@ -18,12 +18,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from fhn_jax.data.batches import TrainBatches
-from fhn_jax.data.features import read_features
+from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.images import load_table, open_images, verify_images
 from fhn_jax.data.items import Free, ItemInputs, choose_cache
-from fhn_jax.data.layout import Catalogue, read_text_vectors
 from fhn_jax.data.negatives import NegativeSampler
 from fhn_jax.data.pixels import host_table
+from fhn_jax.data.vectors import read_features, read_text_vectors
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.files import sha256_file
 from fhn_jax.models.augment import Augmentation

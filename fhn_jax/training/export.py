@@ -11,8 +11,8 @@ from jaxtyping import Array, Float32, Int32
 
 from fhn_jax.codes import Codes, Latents, pack
 from fhn_jax.data.batches import item_chunks
+from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.items import ItemInputs
-from fhn_jax.data.layout import Catalogue
 from fhn_jax.errors import InputError, NotFiniteError
 from fhn_jax.models.augment import normalise
 from fhn_jax.models.fashion_hash_net import FashionHashNet

@@ -8,8 +8,9 @@ from pathlib import Path
 from flax import nnx
 from ml_collections import ConfigDict
 
+from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.items import ItemInputs
-from fhn_jax.data.layout import Catalogue, read_catalogue
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.training import build
 from fhn_jax.training.loop import Trained, restore_best

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fhn_jax.data.batches import TrainBatches
+from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.items import ItemInputs
-from fhn_jax.data.layout import Catalogue
 from fhn_jax.errors import InputError, NotFiniteError
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.models.hashing import tanh_scale

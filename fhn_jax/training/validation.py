@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 
-from fhn_jax.data.layout import Catalogue, Outfits
+from fhn_jax.data.catalogue import Catalogue, Outfits
 from fhn_jax.evaluation import metrics
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.training import sharding

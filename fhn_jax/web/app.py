@@ -18,8 +18,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from fhn_jax.codes import Codes
+from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.images import open_images
-from fhn_jax.data.layout import read_catalogue, stored_outfits
+from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import check_same_data
 from fhn_jax.recommender import Recommender, read_titles
