@@ -21,7 +21,7 @@ import numpy as np
 from fhn_jax import files
 from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import Outfits
-from fhn_jax.new_users.cold_start import BprFit, no_clicks
+from fhn_jax.new_users import BprFit, no_clicks
 
 BITS, KNOWN = 128, 630
 ITEMS = (40_000, 40_000, 20_000)

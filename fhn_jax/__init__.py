@@ -1,3 +1,130 @@
-"""Personalised outfit recommendation from compact binary codes."""
+"""Personalised outfit recommendation from compact binary codes.
+
+Each name is loaded when it is used, so importing the package costs nothing, and what a
+name needs (numpy, numba, jax) has to be installed only where it is used.
+
+| name | what it is |
+|---|---|
+| `load` | the codes of a run |
+| `Codes`, `Latents` | what a trained model says about its items and users |
+| `Scorer` | scores of given outfits |
+| `OutfitIndex` | exact search of stored outfits |
+| `Composer` | the best of all possible outfits |
+| `fit_users` | codes of new users, from likes and dislikes |
+| `Recommender` | all of this for a visitor who judges outfits |
+| `train`, `evaluate` | the main job, and what its codes are worth |
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fhn_jax.codes import Codes, Latents, Scorer, load
+    from fhn_jax.new_users import fit_users
+    from fhn_jax.recommender import Recommender
+    from fhn_jax.retrieval.composer import Composer
+    from fhn_jax.retrieval.outfit_index import OutfitIndex
 
 __version__ = "0.2.0"
+
+_MODULES = {
+    "Codes": "fhn_jax.codes",
+    "Composer": "fhn_jax.retrieval.composer",
+    "Latents": "fhn_jax.codes",
+    "OutfitIndex": "fhn_jax.retrieval.outfit_index",
+    "Recommender": "fhn_jax.recommender",
+    "Scorer": "fhn_jax.codes",
+    "fit_users": "fhn_jax.new_users",
+    "load": "fhn_jax.codes",
+}
+__all__ = [
+    "Codes",
+    "Composer",
+    "Latents",
+    "OutfitIndex",
+    "Recommender",
+    "Scorer",
+    "__version__",
+    "evaluate",
+    "fit_users",
+    "load",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def train(config: Any, workdir: str | os.PathLike) -> Any:
+    """Trains, or goes on where a stopped run left off, and writes the codes of all items.
+
+    Args:
+      config: all settings, such as `fhn_jax.configs.vse_t3.get_config()`, with
+        `data.root` and `data.variant` set.
+      workdir: gets checkpoints, codes.safetensors and latents.safetensors.
+    Returns:
+      the codes.
+    Raises:
+      ValueError, FileNotFoundError: settings or data that cannot be used, or a workdir
+        of another config.
+
+    >>> from fhn_jax.configs import vse_t3
+    >>> config = vse_t3.get_config()
+    >>> config.data.root, config.data.variant = "no_such_folder", "630"
+    >>> train(config, "runs/mine")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    fhn_jax.errors.MissingFileError: there is no data at no_such_folder ...
+    """
+    from fhn_jax.training.run import train_and_export
+
+    return train_and_export(config, workdir)
+
+
+def evaluate(codes: Any, catalogue: Any = None, split: str = "test") -> dict[str, Any]:
+    """Accuracy, ranking and fill-in-the-blank of codes, without images or accelerator.
+
+    Args:
+      codes: `Codes`, or the workdir of a run (whose relaxed scores are computed too).
+      catalogue: the data, see `fhn_jax.data.layout.read_catalogue`; by default that of
+        the run.
+      split: "val" or "test".
+    Returns:
+      as results.json, see `fhn_jax.evaluation.evaluators.evaluate`.
+    Raises:
+      FileNotFoundError: no codes in the workdir, or no data.
+      ValueError: codes without a catalogue; or as `evaluators.evaluate`.
+
+    >>> evaluate("no_such_run")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    fhn_jax.errors.MissingFileError: no_such_run/config.json: ...
+    """
+    from pathlib import Path
+
+    from fhn_jax.data.layout import read_catalogue
+    from fhn_jax.errors import InputError
+    from fhn_jax.evaluation import evaluators
+    from fhn_jax.training.workdir import read_config
+
+    latents = None
+    if isinstance(codes, str | os.PathLike):
+        workdir = Path(codes)
+        if catalogue is None:
+            data = read_config(workdir)["data"]
+            catalogue = read_catalogue(Path(data["root"]), data["variant"])
+        codes, latents = evaluators.load_codes(workdir)
+    elif catalogue is None:
+        raise InputError(
+            "evaluate got codes and no catalogue; give read_catalogue(root, variant), "
+            "or the workdir of a run instead of its codes"
+        )
+    return evaluators.evaluate(codes, catalogue, split, latents)

@@ -17,7 +17,7 @@ from jaxtyping import Float32
 from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import Outfits
 from fhn_jax.errors import InputError
-from fhn_jax.new_users.cold_start import BprFit, no_clicks
+from fhn_jax.new_users import BprFit, no_clicks
 from fhn_jax.retrieval.composer import Composer, Guest
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.searcher import Hits, Searcher

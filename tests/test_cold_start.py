@@ -17,14 +17,14 @@ from fhn_jax.data.layout import read_catalogue
 from fhn_jax.evaluation import metrics
 from fhn_jax.evaluation.cold_start import draw_clicks, evaluate
 from fhn_jax.evaluation.evaluators import evaluate as evaluate_codes
-from fhn_jax.new_users.cold_start import (
+from fhn_jax.new_users import (
     BprFit,
     RandomCode,
     Similarity,
-    _nearest_bits,
     no_clicks,
-    similarity,
 )
+from fhn_jax.new_users.bpr import _nearest_bits
+from fhn_jax.new_users.similarity import similarity
 
 COUNTS = (30, 20, 10)
 
@@ -496,7 +496,7 @@ def test_a_liked_item_alone_is_a_click(name):
 
 
 def test_nothing_but_numpy_and_the_codes_is_needed():
-    program = "import sys, fhn_jax.new_users.cold_start; print(*sys.modules)"
+    program = "import sys, fhn_jax.new_users; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

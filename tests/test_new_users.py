@@ -26,7 +26,7 @@ from fhn_jax.codes import Codes, Scorer
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.evaluation.evaluators import evaluate as evaluate_codes
-from fhn_jax.new_users.cold_start import BprFit, Similarity
+from fhn_jax.new_users import BprFit, Similarity
 from fhn_jax.training import build
 from fhn_jax.training.checkpoint import flatten
 

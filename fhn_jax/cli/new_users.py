@@ -16,7 +16,7 @@ from fhn_jax.errors import InputError
 from fhn_jax.evaluation.cold_start import draw_clicks, evaluate
 from fhn_jax.evaluation.evaluators import check_same_data
 from fhn_jax.evaluation.evaluators import evaluate as evaluate_codes
-from fhn_jax.new_users.cold_start import (
+from fhn_jax.new_users import (
     BprFit,
     Learner,
     NewUsers,

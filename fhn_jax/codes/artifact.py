@@ -8,17 +8,20 @@ byte 0 is the first entry of the code), 1 stands for +1 (or for 1 in the "01" al
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int, Int8
+from jaxtyping import Float, Float32, Int, Int8, UInt8
 
 from fhn_jax import files
 from fhn_jax.codes import checks, tensor_file
-from fhn_jax.codes.packing import unpack
+from fhn_jax.codes.packing import pack, unpack
 from fhn_jax.errors import InputError
 
+# In the workdir of a run.
+FILE = "codes.safetensors"
 FORMAT = "fhn_jax.codes"
 LATENTS_FORMAT = "fhn_jax.latents"
 
@@ -37,58 +40,85 @@ _METADATA = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+# Stands for weights that are all 1, of a length that is not known yet.
+_ONES = np.ones(0, np.float32)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Codes:
     """Everything a trained model says about its items and users, checked when made.
+
+    `fhn_jax.load` reads the codes of a run, and `from_embeddings` makes codes of vectors
+    from elsewhere.
 
     Shapes: n items of one category, u users, d bits, w = d / 8 bytes.
 
     Attributes:
       bits: d, a multiple of 8.
-      alphabet: "pm1" (codes are ±1) or "01".
       modalities: of ("visual", "text"), in this order.
       categories: names of the item categories, such as ("top", "bottom", "shoe").
-      slots: the category of each slot of an outfit, such as (0, 1, 2).
-      hash_types: which matching weights were learned, 0 to 3.
-      zero_item_term, zero_user_term: ablations, see `ScoreForm`.
-      dataset, dataset_checksum, config_hash: what the codes were made of.
       items: modality -> packed codes per category, uint8 [n, w].
-      item_scales: modality -> factor of each item's code per category, float16 [n];
-        None if the codes are not scaled.
       users: packed user codes, uint8 [u, w].
       user_latents: relaxed user codes, float32 [u, d].
+      item_scales: modality -> factor of each item's code per category, float16 [n];
+        None if the codes are not scaled.
+      slots: the category of each slot of an outfit; by default one of each category, in
+        order.
+      alphabet: "pm1" (codes are ±1) or "01".
+      hash_types: which matching weights were learned, 0 to 3.
       lambda_user, lambda_item: matching weights, float32 [d]; 1 where not learned.
       alpha: factor of the user term; 1 unless `hash_types` is 0.
+      zero_item_term, zero_user_term: ablations, see `ScoreForm`.
       names: item names per category, unique in it; None if not kept.
+      dataset, dataset_checksum, config_hash: what the codes were made of.
     Raises:
       ValueError: a field is not as said here; names the field, what it is and what was
         expected.
+
+    >>> rng = np.random.default_rng(0)
+    >>> codes = Codes(
+    ...     bits=16,
+    ...     modalities=("visual",),
+    ...     categories=("top", "shoe"),
+    ...     items={"visual": (pack(rng.choice([-1, 1], (5, 16))),) * 2},
+    ...     users=pack(rng.choice([-1, 1], (3, 16))),
+    ...     user_latents=rng.normal(size=(3, 16)).astype(np.float32),
+    ... )
+    >>> codes
+    Codes(16 bits, visual, 10 items in top/shoe, 3 users)
+    >>> len(codes), codes.num_items, codes.slots
+    (10, (5, 5), (0, 1))
     """
 
     bits: int
-    alphabet: str
     modalities: tuple[str, ...]
     categories: tuple[str, ...]
-    slots: tuple[int, ...]
-    hash_types: int
-    zero_item_term: bool
-    zero_user_term: bool
-    dataset: str
-    dataset_checksum: str
-    config_hash: str
     # Shapes and types are checked below, in words that help whoever made the file.
     items: Mapping[str, tuple[np.ndarray, ...]]
-    item_scales: Mapping[str, tuple[np.ndarray, ...]] | None
     users: np.ndarray
     user_latents: np.ndarray
-    lambda_user: np.ndarray
-    lambda_item: np.ndarray
+    item_scales: Mapping[str, tuple[np.ndarray, ...]] | None = None
+    slots: tuple[int, ...] = ()
+    alphabet: str = "pm1"
+    hash_types: int = 0
+    lambda_user: np.ndarray = field(default_factory=lambda: _ONES)
+    lambda_item: np.ndarray = field(default_factory=lambda: _ONES)
     alpha: float = 1.0
+    zero_item_term: bool = False
+    zero_user_term: bool = False
     names: tuple[tuple[str, ...], ...] | None = None
+    dataset: str = ""
+    dataset_checksum: str = ""
+    config_hash: str = ""
 
     def __post_init__(self):
+        if self.slots == ():
+            object.__setattr__(self, "slots", tuple(range(len(self.categories))))
         checks.check_scalars({key: getattr(self, key) for key in _METADATA})
         d, width = self.bits, self.bits // 8
+        for key in ("lambda_user", "lambda_item"):
+            if getattr(self, key) is _ONES:
+                object.__setattr__(self, key, np.ones(d, np.float32))
         of = (self.modalities, self.categories)
         counts = checks.check_per_category("items", self.items, *of, np.uint8, (width,))
         if self.item_scales is not None:
@@ -107,6 +137,16 @@ class Codes:
         if self.names is not None:
             checks.check_names(self.names, self.categories, counts)
 
+    def __repr__(self) -> str:
+        return (
+            f"Codes({self.bits} bits, {'+'.join(self.modalities)}, {len(self):,} items "
+            f"in {'/'.join(self.categories)}, {self.num_users:,} users)"
+        )
+
+    def __len__(self) -> int:
+        """Number of items, of all categories."""
+        return sum(self.num_items)
+
     @property
     def num_users(self) -> int:
         """Number of users."""
@@ -116,6 +156,95 @@ class Codes:
     def num_items(self) -> tuple[int, ...]:
         """Number of items of each category."""
         return tuple(len(codes) for codes in self.items[self.modalities[0]])
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        items: Mapping[str, np.ndarray],
+        users: np.ndarray | None = None,
+        weights: tuple[np.ndarray | float, np.ndarray | float] | None = None,
+        *,
+        scaled: bool = False,
+        centre: bool = True,
+        names: Mapping[str, Sequence[str]] | None = None,
+    ) -> "Codes":
+        """Codes of vectors from elsewhere, such as CLIP embeddings of the images.
+
+        Each bit of an item is the sign of an entry of its vector less the mean over its
+        category: embeddings point in nearly one direction, and uncentred most bits would
+        be the same for all items. An item's personal score is then high for users whose
+        vectors point its way, and items go together that differ from the mean of their
+        categories alike.
+
+        Users are vectors of the same space, such as the mean of the items that somebody
+        likes. The mean of the categories' means is taken from them too, and each is
+        divided by its mean magnitude, so that taste and compatibility count alike in an
+        outfit; `weights` changes that.
+
+        Args:
+          items: category -> vectors, [n, d]; an outfit has one item of each category.
+          users: [u, d]; none by default: user vectors can be given to search and
+            compose later, and `fhn_jax.fit_users` learns users from likes.
+          weights: of the user term and of the item term (λᵘ, λⁱ), a number or one for
+            each bit; 1 by default.
+          scaled: whether to keep each item's mean magnitude, relative to that of all, as
+            the factor of its code: closer to the vectors, 2 bytes an item more.
+          centre: whether to take means away; False for vectors that were trained for
+            their inner products with the users'.
+          names: category -> item names.
+        Raises:
+          ValueError: no items; vectors that differ in length or are not finite; a length
+            that is not a multiple of 8 (append columns of zeros, which add the same to
+            all scores).
+        Source: signs of centred vectors keep their angles, see Charikar 2002, "Similarity
+          estimation techniques from rounding algorithms"; with one factor an item they
+          are the nearest such code, see Rastegari et al. 2016, "XNOR-Net".
+
+        >>> rng = np.random.default_rng(0)
+        >>> vectors = {name: rng.normal(size=(50, 64)) for name in ("top", "shoe")}
+        >>> Codes.from_embeddings(vectors, users=rng.normal(size=(4, 64)))
+        Codes(64 bits, visual, 100 items in top/shoe, 4 users)
+        """
+        checks.check_embeddings(items, users)
+        bits = next(iter(items.values())).shape[1]
+        vectors = {name: of.astype(np.float32) for name, of in items.items()}
+        means = [
+            of.mean(axis=0, dtype=np.float64) if centre and len(of) else np.zeros(bits)
+            for of in vectors.values()
+        ]
+        centred = [
+            of - mean.astype(np.float32)
+            for of, mean in zip(vectors.values(), means, strict=True)
+        ]
+        users = np.zeros((0, bits)) if users is None else users - np.mean(means, axis=0)
+        size = np.abs(users).mean(axis=1, keepdims=True)
+        users = users / np.where(size > 0, size, 1)
+        scales = None
+        if scaled:
+            sizes = [np.abs(of).mean(axis=1) for of in centred]
+            unit = np.concatenate(sizes).mean() or 1.0
+            scales = {"visual": tuple((s / unit).astype(np.float16) for s in sizes)}
+        learned = {}
+        if weights is not None:
+            learned = {
+                key: np.broadcast_to(weight, bits).astype(np.float32)
+                for key, weight in zip(
+                    ("lambda_user", "lambda_item"), weights, strict=True
+                )
+            }
+        return cls(
+            bits=bits,
+            modalities=("visual",),
+            categories=tuple(items),
+            items={"visual": tuple(_signs(of) for of in centred)},
+            users=_signs(users),
+            user_latents=users.astype(np.float32),
+            item_scales=scales,
+            hash_types=3 if learned else 0,
+            names=names and tuple(tuple(names[category]) for category in items),
+            dataset="embeddings",
+            **learned,
+        )
 
     def sha256(self) -> str:
         """Hexadecimal SHA-256 of the file that `save` writes."""
@@ -235,6 +364,11 @@ class Latents:
       codes_sha256: checksum of the codes they belong to.
     Raises:
       ValueError: not float32 matrices of finite values.
+
+    >>> ones = np.ones((2, 8), np.float32)
+    >>> codes = Codes.from_embeddings({"top": ones, "shoe": ones})
+    >>> Latents({"visual": (ones, 0.5 * ones)}, codes.sha256())
+    Latents(8 bits, visual, 4 items)
     """
 
     items: Mapping[str, tuple[np.ndarray, ...]]
@@ -245,6 +379,16 @@ class Latents:
             for number, latents in enumerate(categories):
                 key = f"latents/{modality}/{number}"
                 checks.check_array(key, latents, np.float32, (None, None))
+
+    def __repr__(self) -> str:
+        first = next(iter(self.items.values()), ())
+        bits = first[0].shape[1] if first else 0
+        modalities = "+".join(self.items)
+        return f"Latents({bits} bits, {modalities}, {len(self):,} items)"
+
+    def __len__(self) -> int:
+        """Number of items, of all categories."""
+        return sum(map(len, next(iter(self.items.values()), ())))
 
     def save(self, path: str | os.PathLike, codes: Codes) -> None:
         """Writes the latents of `codes`, whole or not at all.
@@ -307,6 +451,31 @@ class Latents:
     ) -> Float32[np.ndarray, "n d"]:
         """Relaxed codes of some items of one category."""
         return self.items[modality][category][ids]
+
+
+def load(path: str | os.PathLike) -> Codes:
+    """The codes of a run.
+
+    Args:
+      path: workdir of the run, or the file of the codes itself.
+    Raises:
+      FileNotFoundError, ValueError: as `Codes.load`.
+
+    >>> import tempfile
+    >>> ones = np.ones((2, 8))
+    >>> with tempfile.TemporaryDirectory() as workdir:
+    ...     codes = Codes.from_embeddings({"top": ones, "shoe": ones})
+    ...     codes.save(f"{workdir}/codes.safetensors")
+    ...     load(workdir)
+    Codes(8 bits, visual, 4 items in top/shoe, 0 users)
+    """
+    path = Path(path)
+    return Codes.load(path / FILE if path.is_dir() else path)
+
+
+def _signs(vectors: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n w"]:
+    """Packed codes; the sign of 0 is +1, as the hash layers decide."""
+    return pack(np.where(vectors >= 0, 1, -1))
 
 
 def _flat(

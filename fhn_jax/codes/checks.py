@@ -162,6 +162,28 @@ def check_names(
             seen.add(name)
 
 
+def check_embeddings(items: Mapping[str, np.ndarray], users: np.ndarray | None) -> None:
+    """Checks vectors of items, by category, and of users: floats of one length."""
+    expect("items", len(items) > 0, items, "vectors of at least one category")
+    bits = None
+    vectors = {f"items[{category!r}]": of for category, of in items.items()}
+    if users is not None:
+        vectors["users"] = users
+    for key, array in vectors.items():
+        is_table = isinstance(array, np.ndarray) and array.ndim == 2
+        if not is_table or array.dtype.kind != "f":
+            got = f"{getattr(array, 'dtype', type(array).__name__)}"
+            got += f" {list(getattr(array, 'shape', ()))}"
+            raise InputError(f"{key} is {got}, expected floats [number, length]")
+        bits = array.shape[1] if bits is None else bits
+        check_array(key, array, array.dtype.type, (None, bits))
+    if bits is None or bits < 8 or bits % 8:
+        raise InputError(
+            f"vectors have {bits} entries, expected a multiple of 8; append columns of "
+            "zeros, which add the same to all scores"
+        )
+
+
 def check_range(name: str, ids: Int[np.ndarray, " n"], count: int) -> None:
     """Raises InputError naming the first row whose id is not 0 to count - 1."""
     wrong = np.flatnonzero((ids < 0) | (ids >= count))

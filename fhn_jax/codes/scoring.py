@@ -188,6 +188,15 @@ class Scorer:
       latents: relaxed item codes, needed for the relaxed score only.
     Raises:
       ValueError: `latents` are those of other codes.
+
+    >>> vectors = np.array([[1.0] * 8, [-1.0] * 8])
+    >>> codes = Codes.from_embeddings({"top": vectors, "shoe": vectors}, users=vectors)
+    >>> scorer = Scorer(codes)
+    >>> scorer
+    Scorer(binary, asymmetric; Codes(8 bits, visual, 4 items in top/shoe, 2 users))
+    >>> users, outfits = np.array([0, 0, 0]), np.array([[0, 0], [0, 1], [1, 1]])
+    >>> scorer.score("binary", users, outfits)
+    array([ 20., -10.,   0.], dtype=float32)
     """
 
     def __init__(self, codes: Codes, latents: Latents | None = None):
@@ -196,6 +205,9 @@ class Scorer:
         self._codes = codes
         self._latents = latents
         self._form = ScoreForm.of(codes)
+
+    def __repr__(self) -> str:
+        return f"Scorer({', '.join(self.which)}; {self._codes!r})"
 
     @property
     def which(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from fhn_jax.data.catalogue import Catalogue, Outfits
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation import evaluators as evaluation
-from fhn_jax.new_users.cold_start import Learner
+from fhn_jax.new_users import Learner
 
 # Likes a user has when the learners are compared.
 LIKES = (1, 3, 10, 30, 100)

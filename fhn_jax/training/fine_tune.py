@@ -1,6 +1,6 @@
 """New users by training: a trained network with a new user embedding, all else frozen.
 
-The way of the reference; `fhn_jax.new_users.cold_start` does without training.
+The way of the reference; `fhn_jax.new_users` does without training.
 """
 
 from pathlib import Path

@@ -1,0 +1,426 @@
+"""New users by minimising the BPR loss over their codes alone, in milliseconds."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from fhn_jax.codes import Codes, outfit_scores
+from fhn_jax.codes.scoring import SCALE
+from fhn_jax.data.catalogue import Outfits
+from fhn_jax.errors import InputError
+from fhn_jax.new_users.clicks import blocks, check_both
+from fhn_jax.new_users.learner import Learner, NewUsers
+
+# Users taken at a time: their codes then fit the processor's cache.
+_CHUNK = 64
+_MAX_NEWTON_STEPS = 20
+# A Newton step is done when it lowers no user's loss by more than this.
+_TOLERANCE = 1e-4
+# Mean magnitude that bits can follow. A real code that is larger, as that of a user of
+# many clicks, is shrunk first: bits have no room for its largest entries.
+_ROOM = 0.7
+
+
+def fit_users(
+    codes: Codes,
+    likes: Sequence[Any],
+    dislikes: Sequence[Any] = (),
+    **options: Any,
+) -> NewUsers:
+    """Learns users from the outfits that each likes and dislikes, see `BprFit`.
+
+    Args:
+      codes: of items and known users.
+      likes: for each user the liked outfits, each an item id for every slot; -1 for a
+        slot that does not count, so that a single item can be liked.
+      dislikes: likewise; shorter where the last users dislike nothing.
+      options: keyword arguments of `BprFit`.
+    Returns:
+      the users; `into(codes)` puts them in place of the known ones, and a row of their
+      `latents` is a user to search and compose for.
+    Raises:
+      ValueError: outfits of another number of slots, unknown items, or an outfit that a
+        user both likes and dislikes; or as `BprFit`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> codes = Codes.from_embeddings(
+    ...     {name: rng.normal(size=(50, 64)) for name in ("top", "shoe")}
+    ... )
+    >>> users = fit_users(codes, likes=[[(3, 4), (3, 5)], [(7, -1)]], dislikes=[[(8, 9)]])
+    >>> users
+    NewUsers(2 users of 64 bits, 3 likes, 1 dislikes)
+    >>> users.into(codes)
+    Codes(64 bits, visual, 100 items in top/shoe, 2 users)
+    """
+    clicks = [
+        _per_user(codes, *named) for named in (("likes", likes), ("dislikes", dislikes))
+    ]
+    return BprFit(codes, **options).fit(*clicks, max(len(likes), len(dislikes)))
+
+
+def _per_user(codes: Codes, name: str, outfits: Sequence[Any]) -> Outfits:
+    """Clicks from a list of outfits for each user."""
+    slots = len(codes.slots)
+    tables = [np.asarray(of) for of in outfits]
+    for user, table in enumerate(tables):
+        if table.size and (table.ndim != 2 or table.dtype.kind not in "iu"):
+            raise InputError(
+                f"{name} of user {user} are {table.dtype} {list(table.shape)}, expected "
+                f"whole numbers [outfits, {slots}]"
+            )
+    tables = [
+        table.reshape(-1, table.shape[-1] if table.size else slots) for table in tables
+    ]
+    users = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    try:
+        items = np.concatenate([np.zeros((0, slots), np.int64), *tables])
+    except ValueError:
+        widths = sorted({table.shape[1] for table in tables})
+        raise InputError(
+            f"{name} have outfits of {widths} items, expected {slots}: one for each of "
+            f"the slots {[codes.categories[c] for c in codes.slots]}, or -1"
+        ) from None
+    return Outfits(users.astype(np.int32), items.astype(np.int32))
+
+
+class BprFit(Learner):
+    """Bayesian personalised ranking over the user's code alone, items frozen.
+
+    The score of an outfit is linear in the user's code u: φ(O)·u + c(O). The code
+    minimises, over the user's likes l,
+    Σ_l [½ mean over dislikes n + ½ mean over sampled outfits r] softplus(s_n − s_l)
+    + strength/2 · |u − μ|² in the metric Σ⁻¹: a convex problem with one minimum. With
+    no dislikes, sampled outfits have all the weight; with dislikes alone, sampled
+    outfits rank above them; with neither, u = μ.
+
+    The prior's mean μ and covariance Σ are those of the known users, the covariance
+    drawn towards a multiple of the identity. Only the directions in which outfits
+    differ most under the prior are searched (at most `rank`), by Newton's method,
+    many users at once.
+
+    The binary code is the one whose scores differ least from those of u, over the
+    outfits of the catalogue: starting from the sign, bits are flipped one by one, each
+    time the one that helps most. A u too large for bits to follow is shrunk for that.
+
+    Args:
+      codes: of items and known users.
+      strength: of the prior, above 0.
+      shrinkage: weight of the identity in the covariance, above 0 and at most 1.
+      samples: number of outfits that likes are compared with beside the dislikes.
+      rank: directions that are searched.
+      seed: of the samples.
+    Attributes:
+      sampled: int [r, s], the items of these outfits, drawn from all items.
+    Raises:
+      ValueError: an option out of range; codes whose scores do not depend on users.
+    Source: Rendle et al. 2009, "BPR"; the defaults were chosen on the validation split
+      of clothing_outfits.
+    """
+
+    def __init__(
+        self,
+        codes: Codes,
+        *,
+        strength: float = 0.06,
+        shrinkage: float = 0.2,
+        samples: int = 128,
+        rank: int = 32,
+        seed: int = 0,
+    ):
+        super().__init__(codes)
+        if not 0 < strength < np.inf:
+            raise InputError(f"strength={strength}: expected above 0")
+        if not 0 < shrinkage <= 1:
+            raise InputError(f"shrinkage={shrinkage}: expected above 0, at most 1")
+        if samples < 1 or rank < 1:
+            raise InputError(f"samples={samples}, rank={rank}: expected at least 1")
+        if codes.zero_user_term and not codes.zero_item_term:
+            raise InputError(
+                "the codes were trained with zero_user_term: their scores are the "
+                "same for all users, there is nothing to fit"
+            )
+        self.strength = strength
+        rng = np.random.default_rng(seed)
+        count = max(2048, samples)
+        items = np.stack(
+            [rng.integers(codes.num_items[c], size=count) for c in codes.slots], axis=1
+        )
+        features = np.empty((count, codes.bits), np.float32)
+        for rows, block, _ in self._features(items):
+            features[rows] = block
+        centred = features - features.mean(axis=0)
+        self._covariance = (centred.T @ centred / count).astype(np.float32)
+        self._mean, prior = _prior(codes, shrinkage)
+        # Whitened by the prior, and turned so that the first directions matter most.
+        directions = np.linalg.eigh(prior.T @ self._covariance @ prior)[1]
+        self._basis = prior @ directions[:, ::-1][:, :rank]
+        self.sampled = items[:samples]
+        self._sampled_features = features[:samples]
+        self._samples = self._project(self.sampled, self._mean)
+
+    def latents(
+        self,
+        likes: Outfits,
+        dislikes: Outfits,
+        num_users: int,
+        around: Float32[np.ndarray, "u d"] | None = None,
+    ) -> Float32[np.ndarray, "u d"]:
+        """The real codes of `fit`, without the search for bits that follow them.
+
+        Args:
+          around: for users who are known already their own codes, which then take the
+            place of the mean μ of the prior.
+        Raises:
+          ValueError: as `fit`.
+        """
+        check_both(self.codes, likes, dislikes, num_users)
+        return self._search(likes, dislikes, num_users, around)
+
+    def _learn(self, likes, dislikes, num_users):
+        latents = self._search(likes, dislikes, num_users)
+        return latents, _nearest_bits(self.codes, latents, self._covariance)
+
+    def _search(self, likes, dislikes, num_users, means=None):
+        latents = np.tile(self._mean, (num_users, 1)) if means is None else means.copy()
+        # One table of outfits, likes first; a user's are a range of `order`.
+        users = np.concatenate([likes.users, dislikes.users + num_users])
+        order = np.argsort(users, kind="stable")
+        counts = np.bincount(users, minlength=2 * num_users).reshape(2, num_users)
+        starts = np.cumsum(counts).reshape(2, num_users) - counts
+        items = np.concatenate([likes.items, dislikes.items])[order]
+        own = self._mean if means is None else means[users[order] % num_users]
+        outfits = self._project(items, own)
+        # Users with equally many clicks share a chunk: less padding.
+        clicked = np.lexsort(counts)
+        clicked = clicked[counts.sum(axis=0)[clicked] > 0]
+        for start in range(0, len(clicked), _CHUNK):
+            chunk = clicked[start : start + _CHUNK]
+            # Dislikes alone: sampled outfits above them is the same problem with all
+            # margins negated.
+            turned = counts[0, chunk] == 0
+            above = outfits.of(
+                np.where(turned, starts[1, chunk], starts[0, chunk]),
+                np.where(turned, counts[1, chunk], counts[0, chunk]),
+            )
+            below = outfits.of(starts[1, chunk], np.where(turned, 0, counts[1, chunk]))
+            found = _newton(
+                above,
+                below,
+                self._samples,
+                self._samples.terms
+                + (latents[chunk] - self._mean) @ self._sampled_features.T,
+                np.where(turned, -1, 1).astype(np.float32),
+                self.strength,
+            )
+            latents[chunk] += found @ self._basis.T
+        return latents
+
+    def _project(
+        self, items: Int[np.ndarray, "n s"], mean: Float32[np.ndarray, "..."]
+    ) -> "_Projected":
+        """Outfits as the search sees them.
+
+        Args:
+          mean: the user code at w = 0, [d], or [n, d] for one an outfit.
+        """
+        n = len(items)
+        projected = _Projected(
+            np.empty((n, self._basis.shape[1]), np.float32),
+            np.empty(n, np.float32),
+            np.ones(n, np.float32),
+        )
+        for rows, features, terms in self._features(items):
+            projected.features[rows] = features @ self._basis
+            own = mean if mean.ndim == 1 else mean[rows]
+            projected.terms[rows] = terms + (features * own).sum(axis=1)
+        return projected
+
+    def _features(
+        self, items: Int[np.ndarray, "n s"]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """φ and c of outfits, a block at a time: the score for a user u is φ·u + c.
+
+        Yields:
+          rows of the block; φ, float32 [n, d]; c, float64 [n].
+        """
+        codes = self.codes
+        for rows, form, gathered in blocks(codes, items):
+            factor = SCALE * form.user_weight * codes.alpha / form.bits
+            weights = factor / form.modalities * codes.lambda_user
+            weights = weights.astype(np.float32) / len(form.slots)
+            # Without a user, what is left of the score.
+            terms = outfit_scores(
+                form,
+                np.zeros((len(rows), codes.bits), np.int8),
+                gathered,
+                codes.lambda_user,
+                codes.lambda_item,
+            )
+            yield rows, sum(map(sum, gathered)) * weights, terms
+
+
+@dataclasses.dataclass(frozen=True)
+class _Projected:
+    """Outfits in the searched directions: their score is `terms` + `features` · w.
+
+    Attributes:
+      features: float32 [n, m], or [v, n, m] for v users, padded.
+      terms: the score at w = 0.
+      present: 1, or 0 for padding.
+    """
+
+    features: Float32[np.ndarray, "*v n m"]
+    terms: Float32[np.ndarray, "*v n"]
+    present: Float32[np.ndarray, "*v n"]
+
+    def of(
+        self, starts: Int[np.ndarray, " v"], counts: Int[np.ndarray, " v"]
+    ) -> "_Projected":
+        """Ranges of rows, one a user, padded to the longest."""
+        offsets = np.arange(counts.max())
+        present = offsets < counts[:, None]
+        rows = np.where(present, starts[:, None] + offsets, 0)
+        return _Projected(
+            self.features[rows], self.terms[rows], present.astype(np.float32)
+        )
+
+
+def _newton(
+    above: _Projected,
+    below: _Projected,
+    samples: _Projected,
+    sample_terms: Float32[np.ndarray, "v r"],
+    sign: Float32[np.ndarray, " v"],
+    strength: float,
+) -> Float32[np.ndarray, "v m"]:
+    """The minimum w of each user's loss, see `BprFit`.
+
+    Args:
+      above: outfits that should score higher than those of `below` and `samples`.
+      sample_terms: the scores of `samples` at each user's w = 0.
+      sign: -1 turns the order around.
+    """
+    v, _, m = above.features.shape
+    r = len(samples.terms)
+    squares = samples.features[:, :, None] * samples.features[:, None]
+    squares = squares.reshape(r, m * m)
+    share = np.where(below.present.any(axis=1), 0.5, 0.0).astype(np.float32)[:, None]
+    weights = np.concatenate(
+        [
+            np.broadcast_to((1 - share) / r, (v, r)),
+            share * below.present / np.maximum(below.present.sum(1, keepdims=True), 1),
+        ],
+        axis=1,
+    )
+    weights = above.present[:, :, None] * weights[:, None]
+    above_t = above.features.swapaxes(1, 2)
+
+    def gradient(w):
+        """Of the loss; and the second derivative of each pair's."""
+        low = np.concatenate(
+            [
+                sample_terms + w @ samples.features.T,
+                below.terms + _rows(below.features, w),
+            ],
+            axis=1,
+        )
+        margins = (above.terms + _rows(above.features, w))[:, :, None] - low[:, None]
+        margins *= sign[:, None, None]
+        wrong = 1 / (1 + np.exp(np.clip(margins, -60, 60)))
+        pull = weights * wrong
+        down = pull.sum(axis=1)
+        slope = down[:, :r] @ samples.features + _rows(
+            below.features.swapaxes(1, 2), down[:, r:]
+        )
+        slope -= _rows(above_t, pull.sum(axis=2))
+        return sign[:, None] * slope + strength * w, pull * (1 - wrong)
+
+    w = np.zeros((v, m), np.float32)
+    slope, curved = gradient(w)
+    for _ in range(_MAX_NEWTON_STEPS):
+        down = curved.sum(axis=1)
+        cross = curved[:, :, :r] @ samples.features + curved[:, :, r:] @ below.features
+        hessian = above_t @ (curved.sum(axis=2)[:, :, None] * above.features - cross)
+        hessian -= cross.swapaxes(1, 2) @ above.features
+        hessian += (down[:, :r] @ squares).reshape(v, m, m)
+        hessian += below.features.swapaxes(1, 2) @ (down[:, r:, None] * below.features)
+        hessian[:, np.arange(m), np.arange(m)] += strength
+        step = np.linalg.solve(hessian, slope[:, :, None])[:, :, 0]
+        decrease = (slope * step).sum(axis=1)
+        length = np.ones((v, 1), np.float32)
+        while True:
+            slope, curved = gradient(w - length * step)
+            # The loss is convex: where it is less steep, it is lower.
+            steep = np.abs((slope * step).sum(axis=1)) > 0.9 * decrease + _TOLERANCE
+            if not steep.any():
+                break
+            length[steep] /= 2
+        w -= length * step
+        if decrease.max() < _TOLERANCE:
+            break
+    return w
+
+
+def _rows(
+    matrices: Float32[np.ndarray, "v n m"], vectors: Float32[np.ndarray, "v m"]
+) -> Float32[np.ndarray, "v n"]:
+    """Each user's matrix times the user's vector."""
+    return (matrices @ vectors[:, :, None])[:, :, 0]
+
+
+def _prior(
+    codes: Codes, shrinkage: float
+) -> tuple[Float32[np.ndarray, " d"], Float32[np.ndarray, "d d"]]:
+    """Mean of the known users, and a root of their covariance, see `BprFit`."""
+    known = codes.user_latents.astype(np.float64)
+    identity = np.eye(codes.bits)
+    if not len(known):
+        middle = 0.5 if codes.alphabet == "01" else 0.0
+        return np.full(codes.bits, middle, np.float32), identity.astype(np.float32)
+    mean = known.mean(axis=0)
+    centred = known - mean
+    spread = (known**2).mean() or 1.0
+    covariance = (1 - shrinkage) * centred.T @ centred / max(len(known) - 1, 1)
+    values, vectors = np.linalg.eigh(covariance + shrinkage * spread * identity)
+    root = vectors * np.sqrt(values)
+    return mean.astype(np.float32), root.astype(np.float32)
+
+
+def _nearest_bits(
+    codes: Codes,
+    latents: Float32[np.ndarray, "u d"],
+    covariance: Float32[np.ndarray, "d d"],
+) -> Float32[np.ndarray, "u d"]:
+    """Binary codes b with small (b − u)ᵀ C (b − u): the greedy descent of `BprFit`.
+
+    Args:
+      latents: u; shrunk first where they are large.
+      covariance: C, of the outfits' features: the criterion is the variance of the
+        difference of the scores.
+    """
+    low, high = (0.0, 1.0) if codes.alphabet == "01" else (-1.0, 1.0)
+    middle, half = (low + high) / 2, (high - low) / 2
+    size = np.abs(latents - middle).mean(axis=1, keepdims=True)
+    shrunk = np.minimum(1, _ROOM * half / np.maximum(size, 1e-12))
+    latents = (middle + shrunk * (latents - middle)).astype(np.float32)
+    own = np.diag(covariance)
+    bits = np.where(latents >= middle, high, low).astype(np.float32)
+    for start in range(0, len(bits), _CHUNK):
+        block = bits[start : start + _CHUNK]
+        pull = (block - latents[start : start + _CHUNK]) @ covariance
+        active = np.arange(len(block))
+        # Each flip lowers the criterion, so this ends.
+        while active.size:
+            flip = 2 * (middle - block[active])
+            change = flip * (2 * pull[active] + flip * own)
+            best = change.argmin(axis=1)
+            rows = np.arange(len(active))
+            helps = change[rows, best] < -1e-6 * own[best]
+            active, best = active[helps], best[helps]
+            flip = flip[rows[helps], best]
+            block[active, best] += flip
+            pull[active] += flip[:, None] * covariance[best]
+    return bits
