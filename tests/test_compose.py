@@ -235,14 +235,14 @@ def test_bounds_are_kept_and_made_anew_if_they_are_not_right(tmp_path, monkeypat
     data = bytearray(path.read_bytes())
     data[-1] ^= 255
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="items.npy is damaged"):
+    with pytest.raises(ValueError, match="items.npy: its checksum is wrong"):
         PairBounds.open(tmp_path / "kept", tables)
     kept(2)
     (tmp_path / "kept" / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match="the manifest is damaged"):
+    with pytest.raises(ValueError, match="manifest.json: not JSON"):
         PairBounds.open(tmp_path / "kept", tables)
     kept(3)
-    (tmp_path / "kept" / "rows.npy").unlink()
+    (tmp_path / "kept" / "pairs.npy").unlink()
     kept(4)
     other = ItemTables.from_codes(random_codes(9))
     with pytest.raises(ValueError, match="of other codes"):

@@ -3,6 +3,7 @@ import json
 import os
 import stat
 
+import numpy as np
 import pytest
 
 from fhn_jax import files
@@ -97,3 +98,115 @@ def test_a_folder_takes_the_place_of_nothing(tmp_path):
         with files.new_folder(tmp_path / "late"):
             (tmp_path / "late").mkdir()
     assert sorted(os.listdir(tmp_path)) == ["late", "target"]
+
+
+KIND = files.ArrayFormat("example", 3, "an example", "make it again")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the arrays a.npy and part/b.npy, opened."""
+    with files.ArrayFolder.create(tmp_path / "arrays", KIND) as new:
+        new.metadata["names"] = ["a"]
+        new.add("a.npy", np.arange(3))
+        new.add("part/b.npy", np.zeros((2, 2), np.uint8))
+        assert not (tmp_path / "arrays").exists()
+    return files.ArrayFolder.open(tmp_path / "arrays", KIND)
+
+
+def names_in(path):
+    return sorted(str(p.relative_to(path)) for p in path.rglob("*"))
+
+
+def test_an_array_folder_holds_what_it_was_given(folder):
+    assert folder.metadata == {"names": ["a"]}
+    np.testing.assert_array_equal(folder.map("a.npy", np.int64), [0, 1, 2])
+    assert folder.map("part/b.npy", np.uint8, verify=True).shape == (2, 2)
+    assert folder.sizes == {"a.npy": 128 + 24, "part/b.npy": 128 + 4}
+    folder.verify()
+
+
+def test_writing_to_a_mapped_array_leaves_the_file(folder):
+    folder.map("a.npy", np.int64)[0] = 9
+    folder.verify()
+    assert folder.map("a.npy", np.int64)[0] == 0
+
+
+def test_a_change_of_an_array_folder_is_whole(folder):
+    mapped = folder.map("part/b.npy", np.uint8)
+    with folder.change() as change:
+        change.metadata["names"] = ["a", "c"]
+        change.add("c.npy", np.ones(1))
+        change.drop("part")
+        other = files.ArrayFolder.open(folder.path, KIND)
+        assert set(other.sizes) == {"a.npy", "part/b.npy"}
+    assert names_in(folder.path) == ["a.npy", "c.npy", "manifest.json"]
+    assert not mapped.any()
+    for each in (folder, files.ArrayFolder.open(folder.path, KIND)):
+        assert each.metadata == {"names": ["a", "c"]}
+        each.verify()
+    with pytest.raises(ValueError, match="changed since it was opened; open it again"):
+        with other.change():
+            pytest.fail("refused too late")
+
+
+def test_a_failed_change_of_an_array_folder_leaves_the_old_one(folder):
+    before = names_in(folder.path)
+    with pytest.raises(RuntimeError, match="half way"):
+        with folder.change() as change:
+            change.metadata["names"] = []
+            change.add("new/c.npy", np.ones(1))
+            change.drop("a.npy")
+            raise RuntimeError("half way")
+    assert names_in(folder.path) == before
+    assert folder.metadata == {"names": ["a"]}
+    files.ArrayFolder.open(folder.path, KIND).verify()
+
+
+@pytest.mark.parametrize("name", ["a.npy", "../a.npy", "/a.npy", "a.txt", "./c.npy"])
+def test_arrays_are_written_once_and_inside_the_folder(folder, name):
+    with pytest.raises(ValueError, match="is not the name of a new npy file"):
+        with folder.change() as change:
+            change.add(name, np.ones(1))
+    folder.verify()
+
+
+def test_damage_of_an_array_folder_is_named(folder):
+    path = folder.path / "a.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    folder.map("a.npy", np.int64)
+    for check in (folder.verify, lambda: folder.map("a.npy", np.int64, verify=True)):
+        with pytest.raises(ValueError, match="a.npy: its checksum .*; make it again"):
+            check()
+    path.write_bytes(content[:-1])
+    with pytest.raises(ValueError, match="has 151 bytes, expected 152"):
+        folder.map("a.npy", np.int64)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="it is part of an example; make it"):
+        folder.map("a.npy", np.int64)
+    with pytest.raises(ValueError, match="lacks c.npy"):
+        folder.map("c.npy", np.int64)
+    with pytest.raises(ValueError, match="b.npy holds uint8, expected int64"):
+        folder.map("part/b.npy", np.int64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "format is 'other', expected 'example'"),
+        ({"version": 2}, "version is 2, expected 3; make it again"),
+        ({"names": []}, "its checksum is wrong"),
+    ],
+)
+def test_an_array_folder_of_another_kind_is_refused(folder, change, message):
+    path = folder.path / "manifest.json"
+    files.write_json(path, json.loads(path.read_text()) | change)
+    with pytest.raises(ValueError, match=message):
+        files.ArrayFolder.open(folder.path, KIND)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="not JSON"):
+        files.ArrayFolder.open(folder.path, KIND)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="expected an example; make it again"):
+        files.ArrayFolder.open(folder.path, KIND)

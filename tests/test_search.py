@@ -431,7 +431,7 @@ def test_outfits_that_cannot_be_removed_are_named(index, tmp_path):
 
 def test_an_index_is_not_overwritten(index, tmp_path, codes, outfits):
     before = contents(tmp_path)
-    with pytest.raises(FileExistsError, match="remove it to build anew"):
+    with pytest.raises(FileExistsError, match="exists and is left as it is"):
         OutfitIndex.build(tmp_path / "index", codes, outfits)
     assert contents(tmp_path) == before
 
@@ -512,7 +512,7 @@ def forge(folder, name, array):
         "bytes": (folder / name).stat().st_size,
         "sha256": files.sha256_file(folder / name),
     }
-    outfit_index._write_manifest(folder, manifest)
+    files._write_manifest(folder, manifest)
 
 
 @pytest.mark.parametrize(
@@ -567,7 +567,7 @@ def test_too_many_outfits_are_refused(index, codes, outfits, tmp_path, monkeypat
         OutfitIndex.build(tmp_path / "other", codes, outfits)
 
 
-@pytest.mark.parametrize("fails", ["_write_manifest", "_Writer.add"])
+@pytest.mark.parametrize("fails", ["write_json", "ArrayChange.add"])
 @pytest.mark.parametrize("change", ["append", "remove", "compact"])
 def test_a_failed_change_leaves_the_old_index(
     index, tmp_path, codes, outfits, monkeypatch, fails, change
@@ -576,7 +576,7 @@ def test_a_failed_change_leaves_the_old_index(
     index.remove([5])
     before = contents(tmp_path)
     target, _, method = fails.partition(".")
-    owner = getattr(outfit_index, target) if method else outfit_index
+    owner = getattr(files, target) if method else files
     name = method or target
     real, calls = getattr(owner, name), itertools.count()
 
@@ -605,7 +605,7 @@ def test_a_failed_build_leaves_nothing(tmp_path, codes, outfits, monkeypatch):
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(outfit_index, "_write_manifest", full)
+    monkeypatch.setattr(files, "write_json", full)
     with pytest.raises(OSError, match="no space left"):
         OutfitIndex.build(tmp_path / "new" / "index", codes, outfits)
     assert not any((tmp_path / "new").iterdir())

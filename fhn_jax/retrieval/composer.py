@@ -439,7 +439,6 @@ class _Search:
             ids=ids,
             clusters=bounds.clusters,
             first_cluster=bounds.first_cluster,
-            cluster_of=bounds.cluster_of,
             items=bounds.items,
             rows=bounds.rows,
             columns=bounds.columns,

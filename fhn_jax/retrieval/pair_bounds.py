@@ -1,60 +1,56 @@
 """How well an item can go with a cluster of items: bounds for composing outfits.
 
 Pair terms do not depend on the user. So the best pair term of each item with each
-cluster of the other categories is found once, and serves every user.
+cluster of the other categories is found once, and serves every user:
+
+  items[i, Q] ≥ max_{j ∈ Q} pair(i, j)        pairs[P, Q] = max_{i ∈ P} items[i, Q]
 """
 
+import dataclasses
 import functools
-import json
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, Int64
 
-from fhn_jax import files
 from fhn_jax.errors import InputError
+from fhn_jax.files import ArrayFolder, ArrayFormat
 from fhn_jax.retrieval.blocks import Layout
 from fhn_jax.retrieval.items import ItemTables
 
-FORMAT, VERSION = "fhn_jax.pair_bounds", 1
-_BOUNDS = (
-    *("clusters", "first_cluster", "cluster_of", "items", "rows", "columns", "pairs"),
+FORMAT = ArrayFormat(
+    name="fhn_jax.pair_bounds",
+    version=2,
+    noun="bounds of pair terms",
+    remedy="build them again with PairBounds.build",
 )
+_LAYOUT = {
+    "order": np.int32,
+    "category_starts": np.int64,
+    "range_starts": np.int64,
+}
 _NUM_CLUSTERS = 256
 # Rows of a matrix of pair terms that are computed at a time.
 _ROWS = 512
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class PairBounds:
     """Upper bounds of pair terms, in units of `ItemTables`.
 
-    Items are numbered by position as in `layout`, clusters by their order in it.
+    Items are numbered by position as in `layout`, clusters by their order in it; p
+    clusters, n items, c categories.
 
     Attributes:
       layout: the order of the items.
-      clusters: int64 [clusters + 1], the first position of each cluster; last the
-        number of items.
-      first_cluster: int64 [c + 1], the first cluster of each category.
-      cluster_of: int32 [n], the cluster of each position.
       items: int32 [*], the best pair term of each item with each cluster of the other
         categories, item by item.
-      rows: int64 [n], where the numbers of an item start in `items`.
-      columns: int64 [c, c]: the pair term of position i of category a with cluster q of
-        category b is at most items[rows[i] + columns[a, b] + q].
-      pairs: int32 [clusters, clusters], the largest of them for each two clusters of
-        different categories.
+      pairs: int32 [p, p], the largest of them for each two clusters of different
+        categories.
     """
 
     layout: Layout
-    clusters: np.ndarray
-    first_cluster: np.ndarray
-    cluster_of: np.ndarray
     items: np.ndarray
-    rows: np.ndarray
-    columns: np.ndarray
     pairs: np.ndarray
 
     @classmethod
@@ -66,47 +62,68 @@ class PairBounds:
             finds.
         """
         layout = Layout.make(tables.packed, _NUM_CLUSTERS, seed)
-        starts = layout.category_starts
-        clusters = layout.range_starts[layout.num_coarse :]
-        first = np.searchsorted(clusters[:-1], starts)
-        num = np.diff(first)
-        c = len(num)
-        # Each row leaves out the clusters of the item's own category.
-        widths = first[-1] - num
-        columns = np.array(
-            [[-(num[a] if b > a else 0) for b in range(c)] for a in range(c)], np.int64
-        )
-        lengths = np.repeat(widths, np.diff(starts))
-        bounds = cls(
+        num_clusters = len(layout.range_starts) - 1 - layout.num_coarse
+        shape = (num_clusters, num_clusters)
+        empty = cls(
             layout=layout,
-            clusters=clusters,
-            first_cluster=first,
-            cluster_of=np.repeat(
-                np.arange(first[-1], dtype=np.int32), np.diff(clusters)
-            ),
-            items=np.empty(lengths.sum(), np.int32),
-            rows=np.cumsum(lengths) - lengths,
-            columns=columns,
-            pairs=np.full((first[-1], first[-1]), np.iinfo(np.int32).min, np.int32),
+            items=np.empty(0, np.int32),
+            pairs=np.full(shape, np.iinfo(np.int32).min, np.int32),
         )
+        size = int((empty._widths * np.diff(layout.category_starts)).sum())
+        bounds = dataclasses.replace(empty, items=np.empty(size, np.int32))
         vectors = _vectors(tables, layout)
         # Without the common factor of the weights many sums are exact in float32.
         factor = max(int(np.gcd.reduce(tables.item_weights)), 1)
         weights = tables.item_weights // factor
-        largest = np.abs(weights.astype(np.int64)).sum() * len(tables.codes.modalities)
+        modalities = len(tables.codes.modalities)
+        largest = np.abs(weights.astype(np.int64)).sum() * modalities
         margin = 0.0
         if tables.scales is not None or largest >= 2**24:
             # Each float32 sum is off by less than one rounding a term; and units of
             # scaled codes are rounded once a modality.
             terms = vectors[0].shape[1] + 4
-            margin = largest * terms * 2.0**-23 + len(tables.codes.modalities) / factor
-        by_entry = np.tile(weights, _modalities(tables)).astype(np.float32)
+            margin = largest * terms * 2.0**-23 + modalities / factor
+        by_entry = np.tile(weights, modalities).astype(np.float32)
         weighted = [v * by_entry for v in vectors]
-        for a in range(c):
-            for b in range(a + 1, c):
+        num = np.diff(bounds.first_cluster)
+        for a in range(len(num)):
+            for b in range(a + 1, len(num)):
                 if num[a] and num[b]:
                     bounds._fill(a, b, vectors[a], weighted[b], factor, margin)
         return bounds
+
+    @functools.cached_property
+    def clusters(self) -> Int64[np.ndarray, " edges"]:
+        """The first position of each cluster; last the number of items."""
+        return self.layout.range_starts[self.layout.num_coarse :]
+
+    @functools.cached_property
+    def first_cluster(self) -> Int64[np.ndarray, " edges"]:
+        """The first cluster of each category; last the number of clusters."""
+        starts = self.layout.category_starts
+        return np.searchsorted(self.clusters[:-1], starts).astype(np.int64)
+
+    @functools.cached_property
+    def _widths(self) -> Int64[np.ndarray, " c"]:
+        """How many bounds each item of a category has: one for each foreign cluster."""
+        return self.first_cluster[-1] - np.diff(self.first_cluster)
+
+    @functools.cached_property
+    def rows(self) -> Int64[np.ndarray, " n"]:
+        """Where the bounds of each item start in `items`."""
+        lengths = np.repeat(self._widths, np.diff(self.layout.category_starts))
+        return np.cumsum(lengths) - lengths
+
+    @functools.cached_property
+    def columns(self) -> Int64[np.ndarray, "c c"]:
+        """Where the bounds with a category stand among those of an item.
+
+        The pair term of position i of category a with cluster q of category b is at
+        most items[rows[i] + columns[a, b] + q].
+        """
+        # Each row leaves out the clusters of the item's own category.
+        num = np.diff(self.first_cluster)
+        return np.where(np.triu(np.ones((len(num),) * 2, bool), 1), -num[:, None], 0)
 
     @functools.cached_property
     def largest(self) -> Int32[np.ndarray, "p c"]:
@@ -118,65 +135,46 @@ class PairBounds:
                 found[:, category] = columns.max(axis=1)
         return found.astype(np.int32)
 
+    @property
+    def num_bytes(self) -> int:
+        """What the bounds take in memory."""
+        arrays = (self.items, self.rows, self.pairs, self.clusters)
+        return sum(array.nbytes for array in arrays)
+
     def save(self, folder: str | os.PathLike, tables: ItemTables) -> None:
         """Keeps the bounds in a new folder, which appears when all is there.
 
         Raises:
           FileExistsError: there is something at `folder`.
         """
-        with files.new_folder(folder) as new:
-            kept = {}
-            for name, array in self._arrays().items():
-                np.save(new / f"{name}.npy", array)
-                kept[name] = files.sha256_file(new / f"{name}.npy")
-            manifest = {
-                "format": FORMAT,
-                "version": VERSION,
-                "codes": tables.item_fingerprint,
-                "num_coarse": self.layout.num_coarse,
-                "files": kept,
-            }
-            files.write_json(new / "manifest.json", manifest)
+        with ArrayFolder.create(folder, FORMAT) as new:
+            new.metadata["codes"] = tables.item_fingerprint
+            new.metadata["num_coarse"] = self.layout.num_coarse
+            for name in _LAYOUT:
+                new.add(f"{name}.npy", getattr(self.layout, name))
+            new.add("items.npy", self.items)
+            new.add("pairs.npy", self.pairs)
 
     @classmethod
     def open(cls, folder: str | os.PathLike, tables: ItemTables) -> "PairBounds":
-        """Maps bounds that were kept, after comparing checksums.
+        """Maps bounds that were saved, after comparing checksums.
 
         Raises:
-          FileNotFoundError: nothing is kept there.
+          FileNotFoundError: nothing is saved there.
           ValueError: it is damaged, or of other codes.
         """
-        folder = Path(folder)
-        try:
-            manifest = json.loads((folder / "manifest.json").read_text())
-            about = [manifest[key] for key in ("format", "version", "codes")]
-            split, kept = manifest["num_coarse"], manifest["files"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder}: the manifest is damaged ({error!r})") from None
-        if about != [FORMAT, VERSION, tables.item_fingerprint]:
-            raise InputError(f"{folder} holds bounds of other codes or another version")
-        arrays = {}
-        for name in ("order", "category_starts", "range_starts", *_BOUNDS):
-            path = folder / f"{name}.npy"
-            if files.sha256_file(path) != kept.get(name):
-                raise InputError(f"{path} is damaged: its checksum is another one")
-            # Copied where it is written to, which is never: compiled loops then take it
-            # as they take an array in memory.
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
-            arrays[name] = np.asarray(array)
+        opened = ArrayFolder.open(folder, FORMAT)
+        if opened.metadata["codes"] != tables.item_fingerprint:
+            raise InputError(f"{folder} holds bounds of other codes; {FORMAT.remedy}")
+        opened.verify()
         layout = Layout(
-            *(arrays.pop(n) for n in ("order", "category_starts", "range_starts")),
-            num_coarse=split,
+            **{name: opened.map(f"{name}.npy", kind) for name, kind in _LAYOUT.items()},
+            num_coarse=opened.metadata["num_coarse"],
         )
-        return cls(layout=layout, **arrays)
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        layout = self.layout
-        return {
-            "order": layout.order,
-            "category_starts": layout.category_starts,
-            "range_starts": layout.range_starts,
-        } | {name: getattr(self, name) for name in _BOUNDS}
+        items, pairs = (
+            opened.map(f"{name}.npy", np.int32) for name in ("items", "pairs")
+        )
+        return cls(layout, items, pairs)
 
     def _fill(self, a, b, vectors_a, weighted_b, factor, margin) -> None:
         """Fills in what categories a and b have to do with each other."""
@@ -218,16 +216,6 @@ class PairBounds:
         matrix = self.items[begin : begin + rows * width].reshape(rows, width)
         column = self.first_cluster[b] + self.columns[a, b]
         return matrix[:, column : column + num[b]]
-
-    @property
-    def num_bytes(self) -> int:
-        """What the bounds take in memory."""
-        arrays = (self.items, self.rows, self.pairs, self.cluster_of, self.clusters)
-        return sum(array.nbytes for array in arrays)
-
-
-def _modalities(tables: ItemTables) -> int:
-    return len(tables.codes.modalities)
 
 
 def _vectors(tables: ItemTables, layout: Layout) -> list[Float32[np.ndarray, "n md"]]:

@@ -28,8 +28,7 @@ class Problem(typing.NamedTuple):
       lowest: int64 [clusters], the lowest id in each cluster that may be used.
       codes, scales, table, differing: as `pair_terms.pair` takes them.
       ids: int32 [n], the id of each position within its category.
-      clusters, first_cluster, cluster_of, items, rows, columns, pairs, largest: as in
-        `PairBounds`.
+      clusters, first_cluster, items, rows, columns, pairs, largest: as in `PairBounds`.
       slots: int64 [s], the category of each slot.
       free: int64 [f], the slots to fill, at least two of different categories.
       fixed: int64 [s], the id in each slot that is not free.
@@ -45,7 +44,6 @@ class Problem(typing.NamedTuple):
     ids: np.ndarray
     clusters: np.ndarray
     first_cluster: np.ndarray
-    cluster_of: np.ndarray
     items: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
