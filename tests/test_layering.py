@@ -146,7 +146,7 @@ def test_nothing_knows_the_command_line():
         ("lmdb", {"data.records", "data_tools.build_lmdb"}),
         ("tensorflow", {"data.pipeline"}),
         ("tensorflow_datasets", {"data_tools.polyvore_u"}),
-        ("matplotlib", {"reporting.charts", "reporting.report"}),
+        ("matplotlib", {"reporting.charts"}),
         ("orbax", {"training.checkpoint"}),
         ("wandb", {"training.writers"}),
         ("absl", {"main"}),

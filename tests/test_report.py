@@ -12,7 +12,8 @@ from PIL import Image
 from fhn_jax.data.images import open_images
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.evaluation import evaluators, metrics
-from fhn_jax.reporting import page, report
+from fhn_jax.reporting import charts, page, report, training
+from fhn_jax.reporting.scores import mean_roc
 from tests.polyvore_u import write_polyvore_u
 from tests.random_codes import codes_of, latents_of
 
@@ -82,7 +83,7 @@ def written(tmp_path_factory, catalogue):
 @pytest.fixture
 def no_charts(monkeypatch):
     """Charts take seconds; most tests are not about them."""
-    monkeypatch.setattr(report, "figure_of", lambda *_: "<figure></figure>")
+    monkeypatch.setattr(charts, "figure", lambda *_: "<figure></figure>")
 
 
 def test_the_report_is_one_page_with_its_pictures_beside_it(written):
@@ -103,12 +104,10 @@ def test_the_report_is_one_page_with_its_pictures_beside_it(written):
 
 def test_every_chart_has_a_light_and_a_dark_picture(written):
     names = {path.stem for path in written.parent.glob("*.png")}
-    charts = {name.removesuffix("-light") for name in names if "-light" in name}
-    assert names == {
-        f"{name}-{theme}" for name in charts for theme in ("light", "dark")
-    }
-    assert {"roc-random", "roc-hard", "scores", "train-loss", "train-auc"} <= charts
-    assert {"bits-balance", "bits-correlation", "bits-weights"} <= charts
+    drawn = {name.removesuffix("-light") for name in names if "-light" in name}
+    assert names == {f"{name}-{theme}" for name in drawn for theme in ("light", "dark")}
+    assert {"roc-random", "roc-hard", "scores", "train-loss", "train-auc"} <= drawn
+    assert {"bits-balance", "bits-correlation", "bits-weights"} <= drawn
 
 
 def test_every_picture_says_what_it_shows(written):
@@ -242,8 +241,9 @@ def test_area_below_the_mean_roc_is_the_auc(catalogue):
         "liked": rng.integers(0, 5, len(part.positives)).astype(np.float32),
         "random": rng.integers(0, 5, len(part.negatives["random"])).astype(np.float32),
     }
-    false, true = report._mean_roc(catalogue, part, scores, "random")
-    aucs = report._per_user(catalogue, part, scores, "random", metrics.auc)
+    users = evaluators.scores_by_user(part, "random", *scores.values())
+    false, true = mean_roc(users)
+    aucs = [metrics.auc(*user) for user in users]
     assert np.trapezoid(true, false) == pytest.approx(np.mean(aucs), abs=0.02)
 
 
@@ -261,15 +261,15 @@ def test_curves_leave_out_values_that_are_not_finite(tmp_path):
         '{"step": 3, "epoch": 1.5, "val/loss": 2}\n'
         '{"step": 4, "epoch": 2.0, "lr": 0.2}\n'
     )
-    x, y, unit = report._series(report._read_metrics(path), "lr")
+    x, y, unit = training.series(training.read_log(path), "lr")
     assert (x.tolist(), y.tolist(), unit) == ([0.5, 2.0], [0.1, 0.2], "epoch")
 
 
 def test_a_log_line_cut_off_by_a_crash_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "lr": 0.1}\n{"step": 2, "l')
-    records = report._read_metrics(path)
-    assert report._series(records, "lr")[2] == "step" and len(records) == 1
+    records = training.read_log(path)
+    assert training.series(records, "lr")[2] == "step" and len(records) == 1
 
 
 @pytest.mark.parametrize("line", ["not json", "[1]"])
@@ -277,7 +277,7 @@ def test_a_broken_log_line_is_named(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
     with pytest.raises(ValueError, match="metrics.jsonl, line 2: got .* JSON object"):
-        report._read_metrics(path)
+        training.read_log(path)
 
 
 def test_a_new_report_replaces_the_old_one_whole(tmp_path, catalogue, no_charts):
@@ -297,7 +297,7 @@ def test_a_failed_report_leaves_the_old_one(tmp_path, catalogue, monkeypatch):
     def fail(*_):
         raise RuntimeError("no more ink")
 
-    monkeypatch.setattr(report, "figure_of", fail)
+    monkeypatch.setattr(charts, "figure", fail)
     with pytest.raises(RuntimeError, match="no more ink"):
         report.write_report(workdir, catalogue, codes, latents, None)
     assert (workdir / "report" / "index.html").read_text() == "old"

@@ -529,7 +529,7 @@ def cold_start(
         new_users.learn(learners[method], catalogue, workdir)
         evaluators.run("all", workdir, catalogue, split)
         return
-    from fhn_jax.reporting.report import write_study
+    from fhn_jax.reporting.study import write_study
 
     study = new_users.study(learners, catalogue, split)
     write_study(workdir, study)

@@ -70,13 +70,7 @@ def evaluate(
         for kind, outfits in part.negatives.items():
             negatives = _score(scorer, which, outfits)
             inputs = {
-                "evaluate-rank": list(
-                    zip(
-                        split_by_user(part.positives, positives, codes.num_users),
-                        split_by_user(outfits, negatives, codes.num_users),
-                        strict=True,
-                    )
-                ),
+                "evaluate-rank": scores_by_user(part, kind, positives, negatives),
                 "evaluate-accuracy": (positives, negatives.reshape(len(positives), -1)),
                 "fitb": answers,
             }
@@ -197,13 +191,31 @@ def format_table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def split_by_user(
-    outfits: Outfits, scores: Float32[np.ndarray, " n"], num_users: int
-) -> list[np.ndarray]:
-    """The scores of each user's outfits, in the order of the table; float32 [n_u]."""
-    order = np.argsort(outfits.users, kind="stable")
-    counts = np.bincount(outfits.users, minlength=num_users)
-    return np.split(scores[order], np.cumsum(counts)[:-1])
+def scores_by_user(
+    split: Split,
+    kind: str,
+    positives: Float32[np.ndarray, " p"],
+    negatives: Float32[np.ndarray, " n"],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The scores of each user's positives and negatives.
+
+    Args:
+      split: whose every user has positives.
+      kind: of its negatives.
+      positives, negatives: scores in the order of the split.
+    Returns:
+      float32 [p_u] and [n_u] of every user, in the order of the split.
+    """
+    num_users = int(split.positives.users.max()) + 1
+    per_user = []
+    for outfits, scores in (
+        (split.positives, positives),
+        (split.negatives[kind], negatives),
+    ):
+        order = np.argsort(outfits.users, kind="stable")
+        counts = np.bincount(outfits.users, minlength=num_users)
+        per_user.append(np.split(scores[order], np.cumsum(counts)[:-1]))
+    return list(zip(*per_user, strict=True))
 
 
 def ranked_outfits(

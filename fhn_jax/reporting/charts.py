@@ -1,4 +1,4 @@
-"""Charts of a run, each drawn for a light and for a dark page."""
+"""Charts, each drawn for a light and for a dark page; the only user of matplotlib."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -65,24 +65,24 @@ def save(
     """Draws a chart and writes it as PNG.
 
     Args:
-      draw: puts all that there is to see on the axes.
+      draw: draws everything on the axes.
       options: of `Figure.savefig`.
     """
     # Ticks take their style only when the figure is written.
     with matplotlib.rc_context(_style(theme)):
-        figure = Figure(figsize=(4.8, 3.2), layout="constrained")
-        draw(figure.subplots(), theme)
-        figure.savefig(path, dpi=170, format="png", **options)
+        canvas = Figure(figsize=(4.8, 3.2), layout="constrained")
+        draw(canvas.subplots(), theme)
+        canvas.savefig(path, dpi=170, format="png", **options)
 
 
-def figure_of(
+def figure(
     folder: Path,
     name: str,
     draw: Callable[[Axes, Theme], None],
     title: str,
     note: str,
 ) -> str:
-    """Draws a chart once for each colour scheme; returns it as HTML.
+    """Draws a chart once per colour scheme; returns it as HTML.
 
     Args:
       folder: of the page; gets NAME-light.png and NAME-dark.png.
@@ -98,7 +98,7 @@ def figure_of(
     )
 
 
-def _style(theme: Theme) -> dict[str, Any]:
+def _style(theme: Theme) -> Any:
     return {
         "font.size": 10,
         "text.color": theme.text,

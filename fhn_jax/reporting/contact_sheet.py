@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from fhn_jax.errors import InputError
 
 ITEM_PX = 144  # side of the square that an item's picture is fitted into
-# What a JPEG can hold in a side, and what a viewer opens without trouble.
+# The limit of JPEG per side, and what viewers open without trouble.
 MAX_SIDE = 65_500
 MAX_PIXELS = 150_000_000
 
@@ -219,12 +219,14 @@ def _tick(card: Image.Image, left: int, top: int) -> None:
 
 
 @functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The font that comes with Pillow, so that sheets look the same everywhere."""
     return ImageFont.load_default(size)
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _fitted(
+    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+) -> str:
     """The text on one line, cut with "…" to what fits `width` pixels."""
     text = " ".join(text.split())
     if font.getlength(text) <= width:
