@@ -39,17 +39,17 @@ def visit(
     service: Service, likes: dict[tuple[int, ...], bool], explore: float
 ) -> list[float]:
     """The share of liked outfits on each page, before each click and after the last."""
-    token = service.new_visitor(None)
+    token = service.visitors.create(None)
     shares = []
     for click in range(CLICKS + 1):
-        visitor = service.visitor(token)
-        shown = service.recommend(visitor, PAGE, explore).outfits
+        visitor = service.visitors.find(token)
+        shown = service.outfits.recommend(visitor, PAGE, explore).outfits
         keys = [tuple(item.item for item in outfit.items) for outfit in shown]
         shares.append(float(np.mean([likes[key] for key in keys])))
         if click < CLICKS:
             items = {item.category: item.item for item in shown[0].items}
             request = schemas.Judgement(items=items, liked=likes[keys[0]])
-            service.judge(visitor, request)
+            service.visitors.judge(visitor, request)
     return shares
 
 

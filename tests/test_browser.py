@@ -281,7 +281,7 @@ def test_a_photo_is_uploaded_composed_with_and_deleted(
         def encode(self, data, category):
             return Photo(data, np.full(2, 0b1010, np.uint8), 1.0)
 
-    monkeypatch.setattr(site[1].state.service, "_encoder", Encoder())
+    monkeypatch.setattr(site[1].state.service.wardrobe, "_encoder", Encoder())
     page.click("#tab-wardrobe")
     page.wait(lambda: page.one("#upload").is_displayed())
     page.one("#upload input[type=file]").send_keys(str(tmp_path / "mine.jpg"))

@@ -155,7 +155,7 @@ def test_nothing_knows_the_command_line():
         ("pyarrow", {"integrations.ray"}),
         ("qdrant_client", {"integrations.qdrant"}),
         ("numba", {"retrieval.kernels.jit"}),
-        ("sqlalchemy", {"web.state", "web.service"}),
+        ("sqlalchemy", {"web.state"}),
         ("jinja2", {"web.page"}),
         ("uvicorn", {"web.app"}),
         ("prometheus_client", {"web.metrics"}),

@@ -64,7 +64,7 @@ def page(app):
 
 def test_the_first_outfits_are_in_the_document(app, page):
     service = app.state.service
-    expected = service.recommend(None, 12, 0.2).outfits
+    expected = service.outfits.recommend(None, 12, 0.2).outfits
     cards = [a for a, _ in Elements(page.text).named("li") if a.get("class") == "card"]
     shown = [a["aria-label"] for a in cards if "data-score" in a and a["aria-label"]]
     assert shown == [", ".join(i.title for i in outfit.items) for outfit in expected]

@@ -19,8 +19,7 @@ from fhn_jax.codes import pack
 from fhn_jax.data.images import garment_photo
 from fhn_jax.training import build
 from fhn_jax.training.export import export_encoder, make_codes
-from fhn_jax.web import photos
-from fhn_jax.web import service as service_module
+from fhn_jax.web import photos, wardrobe
 from fhn_jax.web.app import Settings, create_app
 from fhn_jax.web.photos import PhotoEncoder, save_encoder
 
@@ -322,7 +321,7 @@ def test_photos_of_unknown_kinds_or_too_many_are_refused(visitor, monkeypatch):
     assert "category 'hat'" in problem(upload(visitor, encoded("PNG"), "hat"), 404)
     answer = visitor.post(f"{API}/wardrobe/photos", data={"category": "top"})
     problem(answer, 422)
-    monkeypatch.setattr(service_module, "MOST_PHOTOS", 1)
+    monkeypatch.setattr(wardrobe, "MOST_PHOTOS", 1)
     assert upload(visitor, encoded("WEBP")).status_code == 201
     assert "1 photos and no more" in problem(upload(visitor, encoded("PNG")), 409)
 

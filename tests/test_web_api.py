@@ -1,4 +1,4 @@
-"""The API: what it answers, what it learns, and what it refuses."""
+"""The API: visitors, what they are shown, what is learned, and the server."""
 
 import concurrent.futures
 import dataclasses
@@ -6,22 +6,28 @@ import json
 
 import numpy as np
 import pytest
-from web_site import ORIGIN, browser, make_site, program
+from web_site import (
+    API,
+    browser,
+    compose,
+    items_of,
+    judge,
+    make_site,
+    ok,
+    problem,
+    program,
+    recommended,
+)
 
 from fhn_jax.codes import Codes, Scorer
-from fhn_jax.retrieval.composer import Composer
-from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_index import OutfitIndex
-from fhn_jax.web import service as service_module
+from fhn_jax.web import visitors, wardrobe
 from fhn_jax.web.app import Settings, create_app, split_hosts
-
-API = "/api/v1"
-EVIL = '<script>alert(1)</script>"&'
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    return make_site(tmp_path_factory.mktemp("site"), titles={("top", 3): EVIL})
+    return make_site(tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(scope="module")
@@ -43,33 +49,7 @@ def visitor(app):
     return program(app, token)
 
 
-def ok(answer, status=200):
-    assert answer.status_code == status, answer.text
-    return answer.json() if answer.content else None
-
-
-def problem(answer, status):
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    about = answer.json()
-    assert about["status"] == status and about["title"] and about["detail"]
-    return about["detail"]
-
-
-def items_of(outfit):
-    return {item["category"]: item["item"] for item in outfit["items"]}
-
-
-def recommended(visitor, **query):
-    query = {"k": 6, "explore": 0} | query
-    return ok(visitor.get(f"{API}/recommendations", params=query))["outfits"]
-
-
-def judge(visitor, liked=True, **what):
-    return ok(visitor.post(f"{API}/feedback", json={"liked": liked, **what}), 201)
-
-
-# --- visitors ---------------------------------------------------------------------
+# --- visitors ----------------------------------------------------------------------
 
 
 def test_the_catalogue_says_what_there_is(app, codes):
@@ -133,7 +113,7 @@ def test_who_leaves_is_forgotten(app, visitor):
     problem(visitor.get(f"{API}/visitors/me"), 401)
 
 
-# --- recommendations and feedback -------------------------------------------------
+# --- recommendations and feedback --------------------------------------------------
 
 
 def test_a_stranger_is_shown_scores_of_the_codes(visitor, codes, app):
@@ -297,295 +277,19 @@ def test_a_restart_shows_the_same(settings, app, visitor):
 
 
 def test_a_visitor_can_only_fill_so_much(visitor, monkeypatch):
-    monkeypatch.setattr(service_module, "MOST_JUDGEMENTS", 2)
+    monkeypatch.setattr(visitors, "MOST_JUDGEMENTS", 2)
     outfits = recommended(visitor)
     for outfit in outfits[:2]:
         judge(visitor, items=items_of(outfit))
     request = {"items": items_of(outfits[2]), "liked": True}
     text = problem(visitor.post(f"{API}/feedback", json=request), 409)
     assert "2 judgements are kept" in text
-    monkeypatch.setattr(service_module, "MOST_IN_WARDROBE", 1)
+    monkeypatch.setattr(wardrobe, "MOST_IN_WARDROBE", 1)
     assert visitor.put(f"{API}/wardrobe/top/1").status_code == 204
     assert "wardrobe is full" in problem(visitor.put(f"{API}/wardrobe/top/2"), 409)
 
 
-# --- composing --------------------------------------------------------------------
-
-
-def compose(visitor, **request):
-    return ok(visitor.post(f"{API}/compose", json=request))
-
-
-def test_outfits_around_an_item_are_the_best_of_all(app, codes, visitor):
-    found = compose(visitor, k=5, fixed={"shoe": 4})
-    latents = app.state.service.recommender.start(None)
-    best = Composer(ItemTables.from_codes(codes)).compose(latents, 5, fixed={"shoe": 4})
-    assert [list(items_of(o).values()) for o in found["outfits"]] == best.items.tolist()
-    assert [o["score"] for o in found["outfits"]] == best.scores.tolist()
-    assert found["greedy"] is False
-    assert compose(visitor, diversity=1)["greedy"] is True
-
-
-def test_a_wardrobe_restricts_the_categories_that_it_has(visitor):
-    for item in (1, 2):
-        assert visitor.put(f"{API}/wardrobe/top/{item}").status_code == 204
-    visitor.put(f"{API}/wardrobe/shoe/3")
-    found = compose(visitor, k=12, wardrobe=True)["outfits"]
-    assert {items_of(o)["top"] for o in found} == {1, 2}
-    assert {items_of(o)["shoe"] for o in found} == {3}
-    assert len({items_of(o)["bottom"] for o in found}) > 1
-    assert visitor.delete(f"{API}/wardrobe/top/1").status_code == 204
-    found = compose(visitor, k=12, wardrobe=True)["outfits"]
-    assert {items_of(o)["top"] for o in found} == {2}
-    kept = [
-        (i["category"], i["item"]) for i in ok(visitor.get(f"{API}/wardrobe"))["items"]
-    ]
-    assert kept == [("top", 2), ("shoe", 3)]
-
-
-def test_candidates_are_chosen_from(visitor):
-    found = compose(visitor, k=12, candidates={"top": [5, 6]})["outfits"]
-    assert {items_of(o)["top"] for o in found} == {5, 6}
-
-
-def test_a_composed_outfit_can_be_judged_and_shows_it(visitor):
-    (outfit,) = compose(visitor, k=1)["outfits"]
-    assert outfit["id"] is None and outfit["feedback"] is None
-    judge(visitor, False, items=items_of(outfit))
-    again = compose(visitor, k=24, fixed={"top": items_of(outfit)["top"]})["outfits"]
-    same = [o for o in again if items_of(o) == items_of(outfit)]
-    assert [o["feedback"] for o in same] in ([], ["dislike"])
-
-
-def test_the_shares_of_an_explanation_sum_to_the_score(visitor):
-    for outfit in recommended(visitor):
-        why = ok(visitor.post(f"{API}/explain", json={"items": items_of(outfit)}))
-        shares = [i["share"] for i in why["items"]] + [p["share"] for p in why["pairs"]]
-        assert sum(shares) == pytest.approx(outfit["score"], abs=1e-9)
-        assert why["user_term"] + why["item_term"] == pytest.approx(why["score"])
-        pairs = [(p["a"], p["b"]) for p in why["pairs"]]
-        assert pairs == [("top", "bottom"), ("top", "shoe"), ("bottom", "shoe")]
-        assert why["sentence"].endswith(".")
-
-
-# --- items ------------------------------------------------------------------------
-
-
-def test_items_are_found_by_words_of_their_titles(app, codes):
-    client = program(app)
-    page = ok(client.get(f"{API}/items?category=top&offset=2&limit=3"))
-    assert page["total"] == codes.num_items[0]
-    assert [item["item"] for item in page["items"]] == [2, 3, 4]
-    found = ok(client.get(f"{API}/items", params={"category": "top", "q": "ALERT"}))
-    assert [item["item"] for item in found["items"]] == [3]
-    assert ok(client.get(f"{API}/items?category=top&q=xyz"))["total"] == 0
-    assert ok(client.get(f"{API}/items?category=top&offset=999"))["items"] == []
-
-
-def test_html_in_a_title_stays_text(app):
-    answer = program(app).get(f"{API}/items?category=top&offset=3&limit=1")
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.json()["items"][0]["title"] == EVIL
-
-
-@pytest.mark.parametrize(
-    ("alphabet", "latents", "bits"),
-    [("pm1", [-0.1, 0.0, 0.4], [0, 1, 1]), ("01", [0.4, 0.5, 0.6], [0, 0, 1])],
-)
-def test_the_bits_of_a_visitor_are_those_of_the_hash_layers(
-    app, monkeypatch, alphabet, latents, bits
-):
-    recommender = app.state.service.recommender
-    codes = dataclasses.replace(recommender.codes, alphabet=alphabet)
-    monkeypatch.setattr(recommender, "codes", codes)
-    assert recommender.bits(np.array(latents, np.float32)) == bits
-
-
-def test_similar_items_share_the_most_bits(app, codes):
-    found = ok(program(app).get(f"{API}/items/top/3/similar?k=60"))["items"]
-    signs = np.concatenate([codes.to_numpy()[m][0] for m in codes.modalities], axis=1)
-    share = (signs == signs[3]).mean(axis=1)
-    order = sorted(set(range(len(share))) - {3}, key=lambda i: (-share[i], i))
-    assert [item["item"] for item in found] == order
-    assert [item["similarity"] for item in found] == pytest.approx(share[order])
-
-
-@pytest.mark.parametrize("kind", ["image", "thumbnail"])
-def test_pictures_are_kept_by_the_browser(app, kind):
-    client = program(app)
-    answer = client.get(f"{API}/items/top/3/{kind}")
-    assert answer.headers["content-type"] == "image/jpeg"
-    assert answer.content[:2] == b"\xff\xd8"
-    assert "immutable" in answer.headers["cache-control"]
-    tag = answer.headers["etag"]
-    again = client.get(f"{API}/items/top/3/{kind}", headers={"if-none-match": tag})
-    assert again.status_code == 304 and again.content == b""
-    other = client.get(f"{API}/items/top/4/{kind}")
-    assert other.headers["etag"] != tag
-
-
-def test_data_without_pictures_are_served_without(tmp_path):
-    settings = make_site(tmp_path)
-    images = tmp_path / "data" / "images"
-    images.rename(tmp_path / "elsewhere")
-    client = program(create_app(settings))
-    assert "no pictures" in problem(client.get(f"{API}/items/top/3/image"), 404)
-    assert ok(client.get(f"{API}/items?category=top"))["items"]
-
-
-def test_a_picture_that_is_missing_is_said(tmp_path, codes):
-    settings = make_site(tmp_path)
-    (image,) = (tmp_path / "data").rglob(codes.names[0][3])
-    image.unlink()
-    client = program(create_app(settings))
-    for kind in ("image", "thumbnail"):
-        text = problem(client.get(f"{API}/items/top/3/{kind}"), 404)
-        assert "no picture of this item" in text
-
-
-# --- bad requests -----------------------------------------------------------------
-
-OUTFIT = {"top": 1, "bottom": 2, "shoe": 3}
-BAD = [
-    ("POST", "feedback", {"items": OUTFIT}, 422, "liked"),
-    ("POST", "feedback", {"liked": True}, 422, "give either items"),
-    (
-        "POST",
-        "feedback",
-        {"liked": True, "items": OUTFIT, "item": {"category": "top", "item": 1}},
-        422,
-        "give either items",
-    ),
-    ("POST", "feedback", {"liked": "yes", "items": OUTFIT}, 422, "liked"),
-    ("POST", "feedback", {"liked": 1, "items": OUTFIT}, 422, "liked"),
-    ("POST", "feedback", {"liked": True, "items": OUTFIT, "x": 1}, 422, "x"),
-    (
-        "POST",
-        "feedback",
-        {"liked": True, "items": {"top": 1}},
-        422,
-        "slots top, bottom",
-    ),
-    ("POST", "feedback", {"liked": True, "items": OUTFIT | {"hat": 1}}, 422, "slots"),
-    ("POST", "feedback", {"liked": True, "items": OUTFIT | {"top": 99}}, 404, "top 99"),
-    ("POST", "feedback", {"liked": True, "items": OUTFIT | {"top": -1}}, 422, "top"),
-    ("POST", "feedback", {"liked": True, "items": OUTFIT | {"top": 1.5}}, 422, "top"),
-    ("POST", "feedback", {"liked": True, "items": OUTFIT | {"top": 2**70}}, 422, "top"),
-    (
-        "POST",
-        "feedback",
-        {"liked": True, "item": {"category": "hat", "item": 1}},
-        404,
-        "category 'hat' is unknown; expected one of top, bottom, shoe",
-    ),
-    ("POST", "feedback", [1, 2], 422, "body"),
-    ("POST", "visitors", {"user": "3"}, 422, "user"),
-    ("POST", "visitors", {"user": -1}, 422, "user"),
-    ("POST", "explain", {"items": {}}, 422, "slots"),
-    ("POST", "compose", {"k": 0}, 422, "k"),
-    ("POST", "compose", {"k": 10**9}, 422, "k"),
-    ("POST", "compose", {"fixed": {"hat": 1}}, 422, "category 'hat' is unknown"),
-    ("POST", "compose", {"fixed": {"top": 99}}, 422, "top 99 is not among"),
-    ("POST", "compose", {"fixed": {"top": [1, 2]}}, 422, "2 items are fixed in top"),
-    ("POST", "compose", {"candidates": {"top": []}}, 422, "candidates"),
-    ("POST", "compose", {"candidates": {"top": [1] * 2000}}, 422, "candidates"),
-    ("POST", "compose", {"diversity": 0}, 422, "diversity"),
-    ("POST", "compose", {"wardrobe": True}, 409, "the wardrobe is empty"),
-    ("POST", "compose", {"wardrobe": True, "candidates": {"top": [1]}}, 422, "both"),
-    ("GET", "recommendations?k=0", None, 422, "k"),
-    ("GET", "recommendations?k=1000000", None, 422, "k"),
-    ("GET", "recommendations?k=many", None, 422, "k"),
-    ("GET", "recommendations?explore=2", None, 422, "explore"),
-    ("GET", "recommendations?explore=nan", None, 422, "explore"),
-    ("GET", "recommendations?page=-1", None, 422, "page"),
-    ("GET", "items", None, 422, "category"),
-    ("GET", "items?category=hat", None, 404, "category 'hat' is unknown"),
-    ("GET", "items?category=top&limit=9999", None, 422, "limit"),
-    ("GET", "items/top/99/similar", None, 404, "top 99 is unknown; expected 0 to"),
-    ("GET", "items/top/99/image", None, 404, "top 99 is unknown"),
-    ("GET", "items/top/-1/image", None, 422, "item"),
-    ("GET", "items/top/%2e%2e%2f%2e%2e%2fetc%2fpasswd/image", None, 404, "Not Found"),
-    ("GET", "items/..%2f..%2fetc/1/image", None, 404, "Not Found"),
-    ("GET", "items/%3Cb%3E/1/image", None, 404, "category '<b>' is unknown"),
-    ("PUT", "wardrobe/top/99", None, 404, "top 99 is unknown"),
-    ("PUT", "wardrobe/hat/1", None, 404, "category 'hat' is unknown"),
-    ("DELETE", "wardrobe/top/1", None, 404, "top 1 is not in the wardrobe"),
-    ("GET", "nothing", None, 404, "Not Found"),
-    ("POST", "catalogue", {}, 405, "Method Not Allowed"),
-]
-
-
-@pytest.mark.parametrize(("method", "path", "body", "status", "text"), BAD)
-def test_bad_requests_are_refused_and_change_nothing(
-    visitor, method, path, body, status, text
-):
-    answer = visitor.request(method, f"{API}/{path}", json=body)
-    assert text in problem(answer, status)
-    me = ok(visitor.get(f"{API}/visitors/me"))
-    assert (me["likes"], me["dislikes"]) == (0, 0)
-    assert ok(visitor.get(f"{API}/wardrobe"))["items"] == []
-
-
-@pytest.mark.parametrize(
-    ("content", "status"),
-    [
-        (b"", 422),
-        (b"{", 422),
-        (b"\xff\xfe", 422),
-        (b"[" * 10000, 400),
-        (b'{"liked": NaN}', 422),
-        (b"nul", 422),
-    ],
-)
-def test_a_body_that_is_no_json_is_refused(visitor, content, status):
-    headers = {"content-type": "application/json"}
-    answer = visitor.post(f"{API}/feedback", content=content, headers=headers)
-    problem(answer, status)
-
-
-def test_a_click_on_another_site_does_nothing(app):
-    client = browser(app)
-    ok(client.post(f"{API}/visitors", json={}), 201)
-    client.headers["origin"] = "http://evil.example"
-    request = {"items": OUTFIT, "liked": True}
-    problem(client.post(f"{API}/feedback", json=request), 403)
-    form = client.post(
-        f"{API}/feedback", data={"liked": "true"}, headers={"origin": "null"}
-    )
-    problem(form, 403)
-    client.headers["origin"] = ORIGIN
-    assert ok(client.get(f"{API}/visitors/me"))["likes"] == 0
-
-
-def test_an_error_of_ours_is_said_without_its_inside(app, visitor, monkeypatch, caplog):
-    def fail(*_, **__):
-        raise RuntimeError("secret of the machine")
-
-    monkeypatch.setattr(app.state.service.recommender, "recommend", fail)
-    answer = visitor.get(f"{API}/recommendations")
-    assert "the server failed" in problem(answer, 500)
-    assert "secret" not in answer.text
-    assert "secret of the machine" in caplog.text
-
-
-def test_a_database_that_is_gone_is_not_ready(app, monkeypatch):
-    client = program(app)
-    assert (
-        ok(client.get("/ready")) == ok(client.get(f"{API}/ready")) == {"status": "ok"}
-    )
-    engine = app.state.service.state._engine
-
-    def gone(*_):
-        from sqlalchemy.exc import OperationalError
-
-        raise OperationalError("select", {}, Exception("gone"))
-
-    monkeypatch.setattr(type(engine), "connect", gone)
-    assert "database does not answer" in problem(client.get("/ready"), 503)
-    assert ok(client.get("/health")) == {"status": "ok"}
-
-
-# --- the program ------------------------------------------------------------------
+# --- the program -------------------------------------------------------------------
 
 
 def test_the_api_describes_itself(app):
@@ -603,7 +307,7 @@ def test_metrics_count_requests_and_judgements(settings):
     app = create_app(settings)
     client = browser(app)
     ok(client.post(f"{API}/visitors", json={}), 201)
-    judge(client, True, items=OUTFIT)
+    judge(client, True, items={"top": 1, "bottom": 2, "shoe": 3})
     text = client.get("/metrics").text
     assert 'fhn_judgements_total{liked="true"} 1.0' in text
     route = f'route="{API}/feedback",status="201"'

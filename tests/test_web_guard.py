@@ -124,7 +124,7 @@ def test_a_body_that_turns_out_too_large_is_refused():
 @pytest.mark.parametrize("length", ["-1", "many", "1e3", ""])
 def test_a_length_that_is_no_number_is_refused(length):
     answer = client().post("/", headers={"content-length": length})
-    assert "is no number" in problem(answer, 400)
+    assert "is not a number" in problem(answer, 400)
 
 
 def test_too_many_requests_are_told_when_to_come_again():

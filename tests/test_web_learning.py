@@ -48,10 +48,10 @@ def test_the_share_of_liked_outfits_at_least_doubles_within_thirty_clicks(site):
         scores = Scorer(everybody).score("asymmetric", of_user, outfits)
         liked = scores >= np.quantile(scores, 0.9)
         likes = dict(zip(map(tuple, outfits.tolist()), liked.tolist(), strict=True))
-        token, judged = service.new_visitor(None), set()
+        token, judged = service.visitors.create(None), set()
         for click in range(CLICKS + 1):
-            visitor = service.visitor(token)
-            shown = service.recommend(visitor, PAGE, 0.2).outfits
+            visitor = service.visitors.find(token)
+            shown = service.outfits.recommend(visitor, PAGE, 0.2).outfits
             keys = [tuple(item.item for item in outfit.items) for outfit in shown]
             assert len(set(keys)) == PAGE and not judged & set(keys)
             share = np.mean([likes[key] for key in keys])
@@ -62,7 +62,7 @@ def test_the_share_of_liked_outfits_at_least_doubles_within_thirty_clicks(site):
                 break
             items = {item.category: item.item for item in shown[0].items}
             request = schemas.Judgement(items=items, liked=likes[keys[0]])
-            service.judge(visitor, request)
+            service.visitors.judge(visitor, request)
             judged.add(keys[0])
     # Nothing is known at first, so that is about chance: a tenth.
     assert 0.05 < np.mean(first) < 0.2

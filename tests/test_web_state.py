@@ -115,8 +115,8 @@ def test_a_restart_loses_nothing(url):
     judge(first, visitor, (1, 2, 3), True)
     judge(first, visitor, (-1, 4, -1), False)
     with first.changing(visitor.id) as change:
-        change.learned(2 * LATENTS)
-        assert change.wear(1, 5, most=10)
+        change.set_latents(2 * LATENTS)
+        assert change.add_item(1, 5, most=10)
     first.close()
     second = State(url, CODES)
     again = second.visitor(token)
@@ -156,11 +156,11 @@ def test_visitors_do_not_see_each_other(state):
     one, other = visitor_of(state), visitor_of(state)
     judge(state, one, (1, 2, 3), True)
     with state.changing(one.id) as change:
-        change.wear(0, 1, most=10)
+        change.add_item(0, 1, most=10)
     assert likes(state, other) == [] and state.wardrobe(other.id) == []
     with state.changing(other.id) as change:
         assert change.undo() is None
-        assert not change.take_off(0, 1)
+        assert not change.remove_item(0, 1)
         change.reset()
     assert likes(state, one) == [((1, 2, 3), True)]
 
@@ -181,7 +181,7 @@ def test_a_change_that_fails_changes_nothing(state):
     with pytest.raises(KeyError):
         with state.changing(visitor.id) as change:
             change.judge((1, 2, 3), True)
-            change.learned(5 * LATENTS)
+            change.set_latents(5 * LATENTS)
             raise KeyError
     assert likes(state, visitor) == []
     with state.changing(visitor.id) as change:
@@ -191,9 +191,9 @@ def test_a_change_that_fails_changes_nothing(state):
 def test_a_wardrobe_holds_so_many_and_an_item_once(state):
     visitor = visitor_of(state)
     with state.changing(visitor.id) as change:
-        assert change.wear(0, 1, most=2) and change.wear(0, 1, most=2)
-        assert change.wear(1, 1, most=2) and not change.wear(2, 1, most=2)
-        assert change.take_off(0, 1) and not change.take_off(0, 1)
+        assert change.add_item(0, 1, most=2) and change.add_item(0, 1, most=2)
+        assert change.add_item(1, 1, most=2) and not change.add_item(2, 1, most=2)
+        assert change.remove_item(0, 1) and not change.remove_item(0, 1)
     assert state.wardrobe(visitor.id) == [(1, 1)]
 
 
@@ -205,7 +205,7 @@ def test_changes_at_the_same_time_are_all_kept(state):
             with state.changing(visitor.id) as change:
                 change.judge((number, 0, 0), True)
                 count = np.float32(len(change.judgements()))
-                change.learned(np.full(8, count))
+                change.set_latents(np.full(8, count))
 
     threads = [threading.Thread(target=change_some, args=(10 * n,)) for n in range(4)]
     for thread in threads:

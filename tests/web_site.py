@@ -1,4 +1,4 @@
-"""A small site to test the page and the API on."""
+"""A small site to test the page and the API on, and requests to it."""
 
 import json
 
@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.web.app import Settings
 
+API = "/api/v1"
 ORIGIN = "http://localhost"
 
 
@@ -45,3 +46,33 @@ def program(app, token=None):
     return TestClient(
         app, base_url=ORIGIN, headers=headers, raise_server_exceptions=False
     )
+
+
+def ok(answer, status=200):
+    assert answer.status_code == status, answer.text
+    return answer.json() if answer.content else None
+
+
+def problem(answer, status):
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    about = answer.json()
+    assert about["status"] == status and about["title"] and about["detail"]
+    return about["detail"]
+
+
+def items_of(outfit):
+    return {item["category"]: item["item"] for item in outfit["items"]}
+
+
+def recommended(visitor, **query):
+    query = {"k": 6, "explore": 0} | query
+    return ok(visitor.get(f"{API}/recommendations", params=query))["outfits"]
+
+
+def judge(visitor, liked=True, **what):
+    return ok(visitor.post(f"{API}/feedback", json={"liked": liked, **what}), 201)
+
+
+def compose(visitor, **request):
+    return ok(visitor.post(f"{API}/compose", json=request))

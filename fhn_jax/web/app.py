@@ -1,4 +1,4 @@
-"""The program that serves the page and the API."""
+"""The server of the page and the API."""
 
 import contextlib
 import dataclasses
@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -26,9 +27,10 @@ from fhn_jax.evaluation.evaluators import check_same_data
 from fhn_jax.recommender import Recommender, read_titles
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.web import page, photos, routes
+from fhn_jax.web.cards import API, Refused
 from fhn_jax.web.guard import Guard
 from fhn_jax.web.metrics import Metrics
-from fhn_jax.web.service import API, Refused, Service
+from fhn_jax.web.service import Service
 from fhn_jax.web.state import Gone, State
 
 _SETTINGS = "FHN_JAX_SERVE"
@@ -61,7 +63,7 @@ class Settings:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Makes the program; what is wrong with the files is said now.
+    """Makes the application; checks all files first.
 
     Raises:
       FileNotFoundError, ValueError: no codes, index or data, damaged ones, or those of
@@ -72,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
-        # Composing is compiled meanwhile, where it never was; whoever asks waits.
+        # Composition is compiled in the background if it was not yet; requests wait.
         warming = threading.Thread(
             target=service.recommender.prepare_composing, daemon=True
         )
@@ -152,7 +154,7 @@ def _open_index(settings: Settings, codes: Codes) -> OutfitIndex:
     try:
         return OutfitIndex.build(folder, codes, stored_outfits(catalogue))
     except OSError:
-        # Another process that starts at the same time was faster.
+        # Another process that started at the same time was faster.
         if not folder.exists():
             raise
         return OutfitIndex.open(folder, codes)
@@ -162,11 +164,11 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
     """Serves until it is stopped.
 
     Args:
-      host, port: to listen at.
+      host, port: to listen on.
       workers: processes.
     Raises:
-      ValueError: a port or number of processes that cannot be; and as `create_app`.
-      OSError: the address cannot be listened at.
+      ValueError: an impossible port or number of processes; and as `create_app`.
+      OSError: the address cannot be listened on.
     """
     if not 0 <= port < 2**16 or workers < 1:
         raise InputError(
@@ -178,21 +180,21 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
         "port": port,
         "log_level": "warning",
         "server_header": False,
-        # A proxy on this machine may say whom it speaks for.
+        # Trust the forwarding headers of a proxy on this machine.
         "proxy_headers": True,
         "forwarded_allow_ips": "127.0.0.1",
         "timeout_keep_alive": 30,
         "limit_concurrency": 1000,
     }
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # An address that cannot be had is said before anything is made for it.
+    # An address in use is reported before anything is made.
     with socket.create_server((host, port), family=family) as listening:
         if workers == 1:
             server = uvicorn.Server(uvicorn.Config(create_app(settings), **options))
             _say(host, listening.getsockname()[1])
             server.run(sockets=[listening])
             return
-    make_service(settings).close()  # Says now what is wrong; makes the index.
+    make_service(settings).close()  # Checks all files and makes the index.
     os.environ[_SETTINGS] = json.dumps(dataclasses.asdict(settings))
     _say(host, port)
     uvicorn.run(
@@ -201,7 +203,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
 
 
 def from_environment() -> FastAPI:
-    """The program of a worker process, which `serve` tells the settings."""
+    """The application of a worker process, with the settings that `serve` passed on."""
     values = json.loads(os.environ[_SETTINGS])
     values["allowed_hosts"] = tuple(values["allowed_hosts"])
     return create_app(Settings(**values))
@@ -212,15 +214,15 @@ def _say(host: str, port: int) -> None:
     print(f"serving at http://{shown}:{port}/ (Ctrl-C ends)", flush=True)
 
 
-def _refused(request: Request, error: Refused) -> Response:
+def _refused(request: Request, error: Any) -> Response:
     return routes.problem(error.status, HTTPStatus(error.status).phrase, error.detail)
 
 
-def _gone(request: Request, error: Gone) -> Response:
+def _gone(request: Request, error: Any) -> Response:
     return routes.problem(401, HTTPStatus(401).phrase, str(error))
 
 
-def _invalid(request: Request, error: RequestValidationError) -> Response:
+def _invalid(request: Request, error: Any) -> Response:
     errors = [
         f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"[:300]
         for one in error.errors()[:20]
@@ -233,7 +235,7 @@ def _invalid(request: Request, error: RequestValidationError) -> Response:
     )
 
 
-def _http(request: Request, error: HTTPException) -> Response:
+def _http(request: Request, error: Any) -> Response:
     return routes.problem(
         error.status_code,
         HTTPStatus(error.status_code).phrase,
@@ -250,6 +252,6 @@ def _failed(request: Request, error: Exception) -> Response:
 
 
 def split_hosts(text: str, host: str) -> Sequence[str]:
-    """The names of --allowed-hosts, with the address that is listened at."""
+    """The names of --allowed-hosts and the address that is listened on."""
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     return tuple(dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", host]))

@@ -1,4 +1,4 @@
-"""What every request goes through first: who may send what, how much and how often."""
+"""Checks before every request: host, origin, size and rate."""
 
 import json
 import threading
@@ -36,12 +36,11 @@ class Guard:
     """ASGI middleware: hosts, origins, sizes and rates; security headers; metrics.
 
     Args:
-      app: gets what is admitted.
-      hosts: names that the server answers to, so that no other site's name can be made
-        to mean it; "*" for any.
+      app: handles the requests that are admitted.
+      hosts: names that the server answers to, against DNS rebinding; "*" for any.
       rate: requests a second of one address, on average; 0 for any number.
       burst: requests that may come at once.
-      metrics: are told of every request.
+      metrics: record every request.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class Guard:
         self._limit = RateLimit(rate, burst) if rate else None
 
     async def __call__(self, scope, receive, send) -> None:
-        """Answers a request, as ASGI has it."""
+        """Handles a request (the ASGI interface)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -77,7 +76,7 @@ class Guard:
                     ),
                 ]
                 if b"cache-control" not in names:
-                    # Answers are a visitor's own.
+                    # Responses are private to a visitor.
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
@@ -116,7 +115,7 @@ class Guard:
             )
         length = headers.get("content-length", "0")
         if not length.isdecimal():
-            return HTTPStatus.BAD_REQUEST, "Content-Length is no number", {}
+            return HTTPStatus.BAD_REQUEST, "Content-Length is not a number", {}
         if int(length) > _most_bytes(headers):
             return _too_large(_most_bytes(headers))
         if self._limit is not None:
@@ -171,7 +170,7 @@ class _TooLarge(Exception):
 
 
 class _Body:
-    """Counts what a client sends, whatever it said it would."""
+    """Counts the bytes of a body, whatever its Content-Length says."""
 
     def __init__(self, receive, most: int):
         self._receive, self.most, self._count = receive, most, 0

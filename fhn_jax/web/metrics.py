@@ -1,10 +1,10 @@
-"""What Prometheus asks for."""
+"""Metrics of the server for Prometheus."""
 
 import prometheus_client
 
 
 class Metrics:
-    """Counts and times of requests, of one program."""
+    """Counts and times of the requests of one process."""
 
     def __init__(self):
         self._registry = prometheus_client.CollectorRegistry()
@@ -21,17 +21,17 @@ class Metrics:
         )
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Notes an answer.
+        """Records a response.
 
         Args:
-          route: the pattern of the path, so that there are few.
+          route: the pattern of the path, to keep the number of labels small.
         """
         if method not in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
             method = "other"
         self._seconds.labels(method, route, str(status)).observe(seconds)
 
     def judged(self, liked: bool) -> None:
-        """Notes a like or dislike."""
+        """Records a like or dislike."""
         self._judgements.labels(str(liked).lower()).inc()
 
     def text(self) -> bytes:

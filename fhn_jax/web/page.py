@@ -8,8 +8,8 @@ import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
+from fhn_jax.web.cards import API
 from fhn_jax.web.routes import TheService, problem, token_of
-from fhn_jax.web.service import API
 
 # Outfits in the first document.
 _OUTFITS = 12
@@ -39,12 +39,12 @@ def index(request: Request, service: TheService) -> HTMLResponse:
     token = token_of(request)
     visitor = service.state.visitor(token) if token else None
     text = _environment.get_template("index.html").render(
-        about=None if visitor is None else service.about(visitor),
+        about=None if visitor is None else service.visitors.about(visitor),
         api=API,
         catalogue=service.catalogue(),
         k=_OUTFITS,
-        lead=service.lead(visitor),
-        outfits=service.recommend(visitor, _OUTFITS, 0.2).outfits,
+        lead=service.visitors.lead(visitor),
+        outfits=service.outfits.recommend(visitor, _OUTFITS, 0.2).outfits,
         slots=service.recommender.slots,
         version=_VERSION[:12],
     )

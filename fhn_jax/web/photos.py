@@ -38,7 +38,7 @@ class Photo:
     """An encoded photo.
 
     Attributes:
-      picture: a JPEG of 291x291 pixels, without anything that a camera wrote into it.
+      picture: a JPEG of 291x291 pixels, without metadata of the camera.
       code: packed visual code, uint8 [w].
       scale: of the code; 1 where codes are not scaled.
     """
@@ -77,9 +77,9 @@ def save_encoder(
 
 
 class PhotoEncoder:
-    """Encodes photos, in a process of its own that is started when it is needed.
+    """Encodes photos in a process of its own, which is started when it is needed.
 
-    Hostile bytes are decoded there too; if that process dies, the next photo gets
+    Hostile bytes are decoded there, too; if the process dies, the next photo starts
     another one.
 
     Args:
@@ -98,7 +98,7 @@ class PhotoEncoder:
             )
         self._path, self._codes = path, codes
         self._pool: concurrent.futures.ProcessPoolExecutor | None = None
-        # One photo at a time, so that a process that fails does so for its own photo.
+        # One photo at a time, so that only the photo that kills the process fails.
         self._turn = threading.Lock()
 
     def encode(self, data: bytes, category: int) -> Photo:
@@ -108,7 +108,7 @@ class PhotoEncoder:
           data: an encoded JPEG, PNG or WebP.
           category: number of the category it is of.
         Raises:
-          ValueError: it is no such image, or too large.
+          ValueError: another format, or too large.
           TimeoutError: it takes too long.
         """
         if not self._turn.acquire(timeout=_SECONDS):
@@ -143,7 +143,7 @@ class PhotoEncoder:
         return Photo(picture, code, scale)
 
     def close(self) -> None:
-        """Ends the process."""
+        """Stops the process."""
         if self._pool is not None:
             for process in list((self._pool._processes or {}).values()):
                 process.kill()
@@ -157,7 +157,7 @@ def _metadata(path: Path) -> dict[str, str]:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise InputError(
-            f"{path} is no encoder ({error}); write it anew with `python -m "
+            f"{path} is not an encoder ({error}); write it anew with `python -m "
             "fhn_jax.main export-encoder`"
         ) from None
     if metadata.get("format") != FORMAT:

@@ -16,7 +16,8 @@ from fastapi import (
 from fastapi.responses import JSONResponse
 
 from fhn_jax.web import schemas
-from fhn_jax.web.service import API, Service
+from fhn_jax.web.cards import API
+from fhn_jax.web.service import Service
 from fhn_jax.web.state import Visitor
 
 COOKIE = "visitor"
@@ -26,12 +27,12 @@ router = APIRouter(prefix=API)
 
 
 def service_of(request: Request) -> Service:
-    """The service of the program."""
+    """The service of the application."""
     return request.app.state.service
 
 
 def token_of(request: Request) -> str:
-    """The token that a request shows: a bearer's, or else the cookie's."""
+    """The token of a request: from the bearer header, else from the cookie."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return token.strip()
@@ -42,8 +43,8 @@ TheService = Annotated[Service, Depends(service_of)]
 
 
 def visitor_of(request: Request, service: TheService) -> Visitor:
-    """The visitor of a request; raises `Refused` if it shows none."""
-    return service.visitor(token_of(request))
+    """The visitor of a request; raises `Refused` without a known token."""
+    return service.visitors.find(token_of(request))
 
 
 TheVisitor = Annotated[Visitor, Depends(visitor_of)]
@@ -52,7 +53,7 @@ _Item = Annotated[int, Path(ge=0, lt=2**31)]
 
 
 def problems(*statuses: int) -> dict:
-    """What OpenAPI says of errors."""
+    """The error responses of a route in OpenAPI."""
     content = {
         "application/problem+json": {"schema": schemas.Problem.model_json_schema()}
     }
@@ -66,7 +67,7 @@ _MINE = problems(401, 403)
 
 
 def set_cookie(request: Request, response: Response, token: str) -> None:
-    """Lets a browser show the token from now on."""
+    """Makes the browser send the token with every request."""
     response.set_cookie(
         COOKIE,
         token,
@@ -88,16 +89,16 @@ def new_visitor(
     request: Request, response: Response, service: TheService, who: schemas.NewVisitor
 ) -> schemas.VisitorWithToken:
     """A new visitor, or a visitor that starts as a known user."""
-    token = service.new_visitor(who.user)
+    token = service.visitors.create(who.user)
     set_cookie(request, response, token)
-    about = service.about(service.visitor(token))
+    about = service.visitors.about(service.visitors.find(token))
     return schemas.VisitorWithToken(token=token, **about.model_dump())
 
 
 @router.get("/visitors/me", responses=_MINE)
 def me(service: TheService, visitor: TheVisitor) -> schemas.Visitor:
     """What is known of you."""
-    return service.about(visitor)
+    return service.visitors.about(visitor)
 
 
 @router.delete("/visitors/me", status_code=204, responses=_MINE)
@@ -114,7 +115,7 @@ def history(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> schemas.History:
     """What you judged, the newest first."""
-    return service.history(visitor, limit)
+    return service.visitors.history(visitor, limit)
 
 
 @router.get("/recommendations", responses=_MINE)
@@ -126,7 +127,7 @@ def recommendations(
     page: Annotated[int, Query(ge=0, le=20)] = 0,
 ) -> schemas.Outfits:
     """Outfits for you that you have not judged; some are there to learn from."""
-    return service.recommend(visitor, k, explore, page)
+    return service.outfits.recommend(visitor, k, explore, page)
 
 
 @router.post("/feedback", status_code=201, responses=problems(401, 403, 404, 409))
@@ -137,7 +138,7 @@ def feedback(
     judgement: schemas.Judgement,
 ) -> schemas.Judged:
     """Likes or dislikes an outfit, or an item; judged again, the last one counts."""
-    judged = service.judge(visitor, judgement)
+    judged = service.visitors.judge(visitor, judgement)
     request.app.state.metrics.judged(judgement.liked)
     return judged
 
@@ -145,13 +146,13 @@ def feedback(
 @router.post("/undo", responses=_MINE)
 def undo(service: TheService, visitor: TheVisitor) -> schemas.Undone:
     """Takes the last judgement back."""
-    return service.undo(visitor)
+    return service.visitors.undo(visitor)
 
 
 @router.post("/reset", responses=_MINE)
 def reset(service: TheService, visitor: TheVisitor) -> schemas.Counts:
     """Takes all judgements back."""
-    return service.reset(visitor)
+    return service.visitors.reset(visitor)
 
 
 @router.post("/compose", responses=problems(401, 403, 404, 409))
@@ -159,7 +160,7 @@ def compose(
     service: TheService, visitor: TheVisitor, composition: schemas.Composition
 ) -> schemas.Compositions:
     """The best of all outfits around some items, or of the wardrobe."""
-    return service.compose(visitor, composition)
+    return service.outfits.compose(visitor, composition)
 
 
 @router.post("/explain", responses=problems(401, 403, 404))
@@ -167,7 +168,7 @@ def explain(
     service: TheService, visitor: TheVisitor, outfit: schemas.Outfit
 ) -> schemas.Reasons:
     """Which items and pairs give an outfit its score."""
-    return service.explain(visitor, outfit)
+    return service.outfits.explain(visitor, outfit)
 
 
 @router.get("/items", responses=problems(404))
@@ -179,7 +180,7 @@ def items(
     q: Annotated[str, Query(max_length=100)] = "",
 ) -> schemas.Items:
     """Items of a category, or those whose titles contain all words of `q`."""
-    return service.items(category, offset, limit, q)
+    return service.items.search(category, offset, limit, q)
 
 
 @router.get("/items/{category}/{item}/similar", responses=problems(404))
@@ -190,12 +191,12 @@ def similar(
     k: Annotated[int, Query(ge=1, le=60)] = 8,
 ) -> schemas.SimilarItems:
     """Items of the same category with the most equal bits."""
-    return service.similar(category, item, k)
+    return service.items.similar(category, item, k)
 
 
 _PICTURE = {
     200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
-    304: {"description": "You have it"},
+    304: {"description": "Not modified"},
 }
 
 
@@ -208,7 +209,7 @@ def image(
     request: Request, service: TheService, category: _Category, item: _Item
 ) -> Response:
     """The picture of an item."""
-    return _picture(request, *service.image(category, item))
+    return _picture(request, *service.items.image(category, item))
 
 
 @router.get(
@@ -220,7 +221,7 @@ def thumbnail(
     request: Request, service: TheService, category: _Category, item: _Item
 ) -> Response:
     """A small picture of an item."""
-    return _picture(request, *service.thumbnail(category, item))
+    return _picture(request, *service.items.thumbnail(category, item))
 
 
 def _picture(request: Request, data: bytes, media_type: str) -> Response:
@@ -233,8 +234,8 @@ def _picture(request: Request, data: bytes, media_type: str) -> Response:
 
 @router.get("/wardrobe", responses=_MINE)
 def wardrobe(service: TheService, visitor: TheVisitor) -> schemas.Wardrobe:
-    """The items that you have."""
-    return service.wardrobe(visitor)
+    """The items in your wardrobe."""
+    return service.wardrobe.show(visitor)
 
 
 @router.post(
@@ -248,7 +249,7 @@ def add_photo(
     title: Annotated[str, Form(max_length=100)] = "",
 ) -> schemas.ItemCard:
     """Puts a photo of a garment of yours into the wardrobe."""
-    return service.add_photo(visitor, category, title, photo)
+    return service.wardrobe.add_photo(visitor, category, title, photo)
 
 
 @router.get(
@@ -258,15 +259,15 @@ def add_photo(
 )
 def picture(service: TheService, visitor: TheVisitor, number: _Item) -> Response:
     """A photo of yours."""
-    return Response(service.picture(visitor, number), media_type="image/jpeg")
+    return Response(service.wardrobe.photo(visitor, number), media_type="image/jpeg")
 
 
 @router.delete(
     "/wardrobe/photos/{number}", status_code=204, responses=problems(401, 403, 404)
 )
-def drop_photo(service: TheService, visitor: TheVisitor, number: _Item) -> None:
+def remove_photo(service: TheService, visitor: TheVisitor, number: _Item) -> None:
     """Deletes a photo of yours."""
-    service.drop_photo(visitor, number)
+    service.wardrobe.remove_photo(visitor, number)
 
 
 @router.put(
@@ -274,38 +275,38 @@ def drop_photo(service: TheService, visitor: TheVisitor, number: _Item) -> None:
     status_code=204,
     responses=problems(401, 403, 404, 409),
 )
-def wear(
+def add_item(
     service: TheService, visitor: TheVisitor, category: _Category, item: _Item
 ) -> None:
     """Puts an item into the wardrobe."""
-    service.wear(visitor, category, item)
+    service.wardrobe.add(visitor, category, item)
 
 
 @router.delete(
     "/wardrobe/{category}/{item}", status_code=204, responses=problems(401, 403, 404)
 )
-def take_off(
+def remove_item(
     service: TheService, visitor: TheVisitor, category: _Category, item: _Item
 ) -> None:
     """Takes an item out of the wardrobe."""
-    service.take_off(visitor, category, item)
+    service.wardrobe.remove(visitor, category, item)
 
 
 @router.get("/health", tags=["operation"])
 def health() -> schemas.Health:
-    """Whether the program runs."""
+    """Whether the server runs."""
     return schemas.Health(status="ok")
 
 
 @router.get("/ready", tags=["operation"], responses=problems(503))
 def ready(service: TheService) -> schemas.Health:
-    """Whether the program can answer: the database does too."""
+    """Whether the server can answer: the database is up, too."""
     service.check()
     return schemas.Health(status="ok")
 
 
 def problem(status: int, title: str, detail: str, errors=(), headers=None) -> Response:
-    """An error as RFC 9457 has it."""
+    """An error response in the format of RFC 9457."""
     about = schemas.Problem(
         title=title, status=status, detail=detail, errors=list(errors)
     )

@@ -1,4 +1,4 @@
-"""Requests and answers of the API, as JSON has them."""
+"""Requests and responses of the API, as JSON."""
 
 import datetime
 from typing import Annotated, Literal

@@ -1,7 +1,7 @@
-"""What the server remembers: visitors, what they judged, and their wardrobes.
+"""The database of visitors: their judgements and their wardrobes.
 
-In SQLite beside the run, or in PostgreSQL where several servers share it. Nothing else
-holds state, so a restart loses nothing and several processes may serve together.
+SQLite beside the run, or PostgreSQL that several servers share. Nothing else holds
+state, so a restart loses nothing and several processes can serve the same visitors.
 """
 
 import contextlib
@@ -17,12 +17,13 @@ import sqlalchemy as sa
 from jaxtyping import Float32
 from sqlalchemy import event as sa_event
 from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from fhn_jax.errors import InputError, MissingPackageError
 from fhn_jax.recommender import Judgement
 from fhn_jax.web.photos import Photo
 
-# Of the tables; another one is another program's.
+# Version of the tables.
 VERSION = 1
 _TOKEN_BYTES = 32
 _LOCK = int.from_bytes(b"fhn_jax")
@@ -32,7 +33,7 @@ _about = sa.Table(
     "about",
     _metadata,
     sa.Column("version", sa.Integer, nullable=False),
-    # A user code says nothing on other codes.
+    # Checksum: a user code is only meaningful with the codes it was learned on.
     sa.Column("codes", sa.String(64), nullable=False),
 )
 _visitors = sa.Table(
@@ -45,23 +46,27 @@ _visitors = sa.Table(
     sa.Column("changes", sa.Integer, nullable=False),
     sa.Column("created", sa.DateTime(timezone=True), nullable=False),
 )
-_owner = {"ondelete": "CASCADE"}
 _judgements = sa.Table(
     "judgements",
     _metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column(
-        "visitor", sa.ForeignKey("visitors.id", **_owner), nullable=False, index=True
+        "visitor",
+        sa.ForeignKey("visitors.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
     ),
     sa.Column("items", sa.String(200), nullable=False),
     sa.Column("liked", sa.Boolean, nullable=False),
     sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-    sqlite_autoincrement=True,  # An id that was undone does not come back.
+    sqlite_autoincrement=True,  # Ids of undone judgements are not reused.
 )
 _wardrobe = sa.Table(
     "wardrobe",
     _metadata,
-    sa.Column("visitor", sa.ForeignKey("visitors.id", **_owner), primary_key=True),
+    sa.Column(
+        "visitor", sa.ForeignKey("visitors.id", ondelete="CASCADE"), primary_key=True
+    ),
     sa.Column("category", sa.Integer, primary_key=True),
     sa.Column("item", sa.Integer, primary_key=True),
 )
@@ -70,7 +75,10 @@ _photos = sa.Table(
     _metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column(
-        "visitor", sa.ForeignKey("visitors.id", **_owner), nullable=False, index=True
+        "visitor",
+        sa.ForeignKey("visitors.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
     ),
     sa.Column("category", sa.Integer, nullable=False),
     sa.Column("title", sa.String(100), nullable=False),
@@ -86,7 +94,7 @@ class KeptPhoto:
     """A photo in a wardrobe.
 
     Attributes:
-      id: by which its visitor asks for it.
+      id: identifies it to its visitor.
       category: its number.
       title: what the visitor calls it.
       photo: picture and code.
@@ -103,11 +111,11 @@ class Visitor:
     """Somebody with a token.
 
     Attributes:
-      id: never shown to anybody.
+      id: internal, never sent to anybody.
       user: the known user that this one was opened as, or None.
       latents: the user code that was learned so far, float32 [d].
-      changes: rises with every change of what was judged.
-      created: when.
+      changes: counts changes of the judgements.
+      created: time, with zone.
     """
 
     id: int
@@ -118,18 +126,18 @@ class Visitor:
 
 
 class Gone(Exception):
-    """A visitor who was removed meanwhile."""
+    """The visitor has been removed in the meantime."""
 
 
 class State:
     """A database of visitors.
 
     Args:
-      url: as SQLAlchemy takes it: "sqlite:////folder/visitors.sqlite", or
+      url: of SQLAlchemy: "sqlite:////folder/visitors.sqlite", or
         "postgresql+psycopg://user@host/name". Tables are made where there are none.
       codes: checksum of the codes that visitors' codes belong to.
     Raises:
-      ValueError: not such a URL, tables of another version, or of other codes.
+      ValueError: another kind of URL, tables of another version, or of other codes.
       ModuleNotFoundError: PostgreSQL without psycopg.
       sqlalchemy.exc.OperationalError: the database does not answer.
     """
@@ -159,13 +167,17 @@ class State:
             )
 
     def close(self) -> None:
-        """Ends all connections."""
+        """Closes all connections."""
         self._engine.dispose()
 
-    def check(self) -> None:
-        """Raises sqlalchemy.exc.SQLAlchemyError unless the database answers."""
-        with self._engine.connect() as connection:
-            connection.execute(sa.select(sa.literal(1)))
+    def is_up(self) -> bool:
+        """Whether the database answers."""
+        try:
+            with self._engine.connect() as connection:
+                connection.execute(sa.select(sa.literal(1)))
+        except SQLAlchemyError:
+            return False
+        return True
 
     def create(self, user: int | None, latents: Float32[np.ndarray, " d"]) -> str:
         """Adds a visitor.
@@ -174,7 +186,7 @@ class State:
           user: a known user to start as.
           latents: the code to start from.
         Returns:
-          the token, which nobody can guess and only the visitor keeps.
+          the secret token, which only the visitor keeps.
         """
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         with self._writing() as connection:
@@ -195,7 +207,7 @@ class State:
             return _visitor(connection, _visitors.c.token == _digest(token))
 
     def forget(self, visitor: int) -> None:
-        """Removes all that is known of a visitor."""
+        """Deletes a visitor with all data."""
         with self._writing() as connection:
             connection.execute(_visitors.delete().where(_visitors.c.id == visitor))
 
@@ -229,10 +241,10 @@ class State:
 
     @contextlib.contextmanager
     def changing(self, visitor: int) -> Iterator["Change"]:
-        """A transaction, while which nobody else changes this visitor.
+        """A transaction during which nobody else changes this visitor.
 
         Raises:
-          Gone: there is no such visitor any more.
+          Gone: the visitor has been removed.
         """
         with self._writing() as connection:
             row = _visitors.c.id == visitor
@@ -249,7 +261,7 @@ class State:
 
 
 class Change:
-    """What may be done in `State.changing`.
+    """The operations of a transaction, see `State.changing`.
 
     Attributes:
       visitor: as it is before the change.
@@ -263,7 +275,7 @@ class Change:
         return _current(self._connection, self.visitor.id)
 
     def count(self) -> int:
-        """How many judgements are kept, those judged again included."""
+        """Number of stored judgements, including superseded ones."""
         mine = _judgements.c.visitor == self.visitor.id
         count = sa.select(sa.func.count()).select_from(_judgements).where(mine)
         return self._connection.execute(count).scalar_one()
@@ -276,11 +288,10 @@ class Change:
             "liked": liked,
             "at": _now(),
         }
-        added = self._connection.execute(_judgements.insert().values(**values))
-        return added.inserted_primary_key[0]
+        return _insert(self._connection, _judgements, values)
 
     def undo(self) -> Judgement | None:
-        """Takes the last judgement back; what was said before it counts again."""
+        """Takes the last judgement back; the one before it counts again."""
         mine = _judgements.c.visitor == self.visitor.id
         newest = sa.select(*_COLUMNS).where(mine).order_by(_judgements.c.id.desc())
         row = self._connection.execute(newest.limit(1)).first()
@@ -295,8 +306,8 @@ class Change:
         mine = _judgements.c.visitor == self.visitor.id
         self._connection.execute(_judgements.delete().where(mine))
 
-    def learned(self, latents: Float32[np.ndarray, " d"]) -> None:
-        """Keeps what follows from the judgements."""
+    def set_latents(self, latents: Float32[np.ndarray, " d"]) -> None:
+        """Stores the user code that was learned from the judgements."""
         row = _visitors.c.id == self.visitor.id
         self._connection.execute(
             _visitors.update()
@@ -304,7 +315,7 @@ class Change:
             .values(latents=latents.tobytes(), changes=_visitors.c.changes + 1)
         )
 
-    def wear(self, category: int, item: int, *, most: int) -> bool:
+    def add_item(self, category: int, item: int, *, most: int) -> bool:
         """Puts an item into the wardrobe; False if it holds `most` already."""
         table = _wardrobe.c
         mine = table.visitor == self.visitor.id
@@ -318,7 +329,9 @@ class Change:
         self._connection.execute(_wardrobe.insert().values(**values))
         return True
 
-    def keep(self, category: int, title: str, photo: Photo, *, most: int) -> int | None:
+    def add_photo(
+        self, category: int, title: str, photo: Photo, *, most: int
+    ) -> int | None:
         """Puts a photo into the wardrobe; its id, None if there are `most` already."""
         mine = _photos.c.visitor == self.visitor.id
         there = sa.select(sa.func.count()).select_from(_photos).where(mine)
@@ -332,29 +345,34 @@ class Change:
             "code": photo.code.tobytes(),
             "scale": photo.scale,
         }
-        added = self._connection.execute(_photos.insert().values(**values))
-        return added.inserted_primary_key[0]
+        return _insert(self._connection, _photos, values)
 
-    def drop(self, photo: int) -> bool:
+    def remove_photo(self, photo: int) -> bool:
         """Deletes a photo; False if the visitor has none of this id."""
         row = (_photos.c.visitor == self.visitor.id) & (_photos.c.id == photo)
         return bool(self._connection.execute(_photos.delete().where(row)).rowcount)
 
-    def take_off(self, category: int, item: int) -> bool:
-        """Takes an item out of the wardrobe; False if it is not in it."""
+    def remove_item(self, category: int, item: int) -> bool:
+        """Takes an item out of the wardrobe; False if it is not there."""
         table = _wardrobe.c
         row = (table.visitor == self.visitor.id) & (table.category == category)
-        gone = _wardrobe.delete().where(row & (table.item == item))
-        return bool(self._connection.execute(gone).rowcount)
+        delete = _wardrobe.delete().where(row & (table.item == item))
+        return bool(self._connection.execute(delete).rowcount)
+
+
+def _insert(connection: Connection, table: sa.Table, values: dict[str, Any]) -> int:
+    """Adds a row; returns its id."""
+    added = connection.execute(table.insert().values(**values).returning(table.c.id))
+    return added.scalar_one()
 
 
 def _engine(url: str) -> sa.Engine:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
-    except (sa.exc.ArgumentError, ValueError):
+    except (ArgumentError, ValueError):
         parsed, backend = None, ""
-    if backend not in ("sqlite", "postgresql"):
+    if parsed is None or backend not in ("sqlite", "postgresql"):
         raise InputError(
             "--database-url: expected a URL such as sqlite:////folder/visitors.sqlite "
             "or postgresql+psycopg://user@host/name"
@@ -374,7 +392,7 @@ def _engine(url: str) -> sa.Engine:
 def _prepare_sqlite(engine: sa.Engine) -> None:
     @sa_event.listens_for(engine, "connect")
     def connected(connection, _record):
-        # The driver would begin transactions late; `begins` does it.
+        # `begins` starts transactions: the driver would start them late.
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute("PRAGMA busy_timeout = 10000")
@@ -385,14 +403,14 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
 
     @sa_event.listens_for(engine, "begin")
     def begins(connection):
-        # Who is going to write waits for the others here, not half-way.
+        # Writers wait for each other here, before they have read anything.
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _visitor(connection: Connection, row, *, lock: bool = False) -> Visitor | None:
     query = sa.select(_visitors).where(row)
-    # SQLite has no such lock, and needs none: one writes at a time.
+    # SQLite has no row locks and needs none: it admits one writer at a time.
     found = connection.execute(query.with_for_update() if lock else query).first()
     if found is None:
         return None
@@ -411,19 +429,19 @@ _COLUMNS = tuple(_judgements.c[name] for name in ("id", "items", "liked", "at"))
 def _current(connection: Connection, visitor: int) -> list[Judgement]:
     mine = _judgements.c.visitor == visitor
     rows = sa.select(*_COLUMNS).where(mine).order_by(_judgements.c.id.desc())
-    newest: dict[str, Any] = {}
-    for row in connection.execute(rows):
-        newest.setdefault(row[1], row)
-    return [_judgement(row) for row in newest.values()]
+    newest: dict[tuple[int, ...], Judgement] = {}
+    for judgement in map(_judgement, connection.execute(rows)):
+        newest.setdefault(judgement.items, judgement)
+    return list(newest.values())
 
 
-def _judgement(row) -> Judgement:
+def _judgement(row: Any) -> Judgement:
     event, items, liked, at = row
     return Judgement(event, tuple(map(int, items.split("/"))), liked, _utc(at))
 
 
 def _digest(token: str) -> str:
-    """What the database knows of a token: with it alone nobody gets in."""
+    """The stored hash of a token; tokens cannot be recovered from it."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -1,0 +1,164 @@
+"""From names in requests to numbers of the codes, and back to cards in responses."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fhn_jax.codes import Codes
+from fhn_jax.recommender import Judgement, Recommender, Suggestion
+from fhn_jax.web import schemas
+from fhn_jax.web.state import KeptPhoto, Visitor
+
+API = "/api/v1"
+
+
+class Refused(Exception):
+    """A request that is refused, with the reason.
+
+    Attributes:
+      status: HTTP status of the response.
+      detail: what is wrong, and what was expected.
+    """
+
+    def __init__(self, status: HTTPStatus, detail: str):
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+class Cards:
+    """Looks up what requests name, and makes cards for responses.
+
+    Args:
+      recommender: whose items and outfits are shown.
+    """
+
+    def __init__(self, recommender: Recommender):
+        self.recommender = recommender
+        self._version = recommender.codes.dataset_checksum[:8]
+
+    @property
+    def codes(self) -> Codes:
+        """Codes of the items and known users."""
+        return self.recommender.codes
+
+    def category(self, name: str) -> int:
+        """The number of a category.
+
+        Raises:
+          Refused: it is unknown.
+        """
+        if name not in self.codes.categories:
+            raise Refused(
+                HTTPStatus.NOT_FOUND,
+                f"category {name[:40]!r} is unknown; expected one of "
+                f"{', '.join(self.codes.categories)}",
+            )
+        return self.codes.categories.index(name)
+
+    def item(self, category: int, item: int) -> int:
+        """Returns `item` after a check.
+
+        Raises:
+          Refused: it is unknown.
+        """
+        count = self.codes.num_items[category]
+        if not 0 <= item < count:
+            raise Refused(
+                HTTPStatus.NOT_FOUND,
+                f"{self.codes.categories[category]} {item} is unknown; expected 0 to "
+                f"{count - 1}",
+            )
+        return item
+
+    def outfit(self, items: Mapping[str, int]) -> list[int]:
+        """The items of an outfit in the order of the slots.
+
+        Raises:
+          Refused: a slot is missing or unknown, or an item is.
+        """
+        names = self.recommender.slots
+        if set(items) != set(names):
+            raise Refused(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                f"an outfit has the slots {', '.join(names)}, got "
+                f"{', '.join(sorted(map(str, items)))[:200] or 'none'}",
+            )
+        return [
+            self.item(category, items[name])
+            for category, name in zip(self.codes.slots, names, strict=True)
+        ]
+
+    def item_card(self, category: int, item: int) -> schemas.ItemCard:
+        """An item to show."""
+        name = self.codes.categories[category]
+        base = f"{API}/items/{name}/{item}"
+        return schemas.ItemCard(
+            category=name,
+            item=item,
+            title=self.recommender.title(category, item),
+            image=f"{base}/image?v={self._version}",
+            thumbnail=f"{base}/thumbnail?v={self._version}",
+        )
+
+    def photo_card(self, photo: KeptPhoto) -> schemas.ItemCard:
+        """A photo in a wardrobe to show."""
+        address = f"{API}/wardrobe/photos/{photo.id}"
+        return schemas.ItemCard(
+            category=self.codes.categories[photo.category],
+            item=f"w{photo.id}",
+            title=photo.title,
+            image=address,
+            thumbnail=address,
+        )
+
+    def outfit_card(
+        self,
+        suggestion: Suggestion,
+        judged: Mapping[tuple[int, ...], Judgement] | None = None,
+        photos: Mapping[int, KeptPhoto] | None = None,
+    ) -> schemas.OutfitCard:
+        """An outfit to show.
+
+        Args:
+          suggestion: in whose items a photo is -id.
+          judged: judgements by items; the card tells the one of this outfit.
+          photos: by id.
+        """
+        found = (judged or {}).get(suggestion.items)
+        feedback = None
+        if found is not None:
+            feedback = "like" if found.liked else "dislike"
+        return schemas.OutfitCard(
+            id=suggestion.outfit,
+            items=[
+                self.item_card(category, item)
+                if item >= 0
+                else self.photo_card((photos or {})[-item])
+                for category, item in zip(
+                    self.codes.slots, suggestion.items, strict=True
+                )
+            ],
+            score=suggestion.score,
+            explored=suggestion.explores,
+            feedback=feedback,
+        )
+
+    def judgement_card(
+        self, judgement: Judgement, visitor: Visitor
+    ) -> schemas.JudgementCard:
+        """A judgement to show, with the visitor's score of the outfit."""
+        outfit, item = None, None
+        places = [s for s, i in enumerate(judgement.items) if i >= 0]
+        if len(places) == len(self.codes.slots):
+            scores = self.recommender.scores(visitor.latents, [judgement.items])
+            suggestion = Suggestion(judgement.items, scores[0])
+            outfit = self.outfit_card(suggestion, {judgement.items: judgement})
+        else:
+            slot = places[0]
+            item = self.item_card(self.codes.slots[slot], judgement.items[slot])
+        return schemas.JudgementCard(
+            event=judgement.event,
+            liked=judgement.liked,
+            outfit=outfit,
+            item=item,
+            at=judgement.at,
+        )

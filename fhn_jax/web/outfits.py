@@ -1,0 +1,188 @@
+"""Outfits for a visitor: recommended, composed and explained."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from fhn_jax.web import schemas
+from fhn_jax.web.cards import Cards, Refused
+from fhn_jax.web.state import KeptPhoto, State, Visitor
+
+# Photos by the name of their category.
+_Photos = Mapping[str, Sequence[KeptPhoto]]
+
+
+class Outfits:
+    """Recommends, composes and explains outfits.
+
+    Args:
+      cards: looks up and shows items.
+      state: stores visitors.
+    """
+
+    def __init__(self, cards: Cards, state: State):
+        self._cards, self._state = cards, state
+        self._recommender = cards.recommender
+
+    def recommend(
+        self, visitor: Visitor | None, k: int, explore: float, page: int = 0
+    ) -> schemas.Outfits:
+        """The next outfits; they stay the same until the visitor judges one.
+
+        Args:
+          visitor: None for somebody new.
+          k: how many.
+          explore: share of them that is shown to learn from.
+          page: 0 for the best k, 1 for those after them, and so on.
+        """
+        if visitor is None:
+            latents, judged, seed = self._recommender.start(None), [], 0
+        else:
+            latents, judged = visitor.latents, self._state.judgements(visitor.id)
+            seed = visitor.id * 1_000_003 + visitor.changes
+        found = self._recommender.recommend(
+            latents, k, judged=judged, explore=explore, seed=seed, page=page
+        )
+        return schemas.Outfits(outfits=[self._cards.outfit_card(one) for one in found])
+
+    def compose(
+        self, visitor: Visitor, request: schemas.Composition
+    ) -> schemas.Compositions:
+        """The best outfits of any items.
+
+        Raises:
+          Refused: unknown or too many items, an empty wardrobe, or both a wardrobe and
+            candidates.
+        """
+        photos = self._photos_of(visitor) if _may_use_photos(request) else {}
+        fixed: dict[str, list[int]] = {}
+        candidates = None if request.candidates is None else dict(request.candidates)
+        if request.wardrobe:
+            candidates = self._wardrobe_items(visitor, request, photos)
+        used: _Photos = photos if request.wardrobe else {}
+        for name, items in request.fixed.items():
+            if isinstance(items, str):
+                used = {**used, name: [_photo(photos, name, int(items[1:]))]}
+                # No item besides the photo.
+                candidates = (candidates or {}) | {name: []}
+            else:
+                fixed[name] = [items] if isinstance(items, int) else items
+        try:
+            if used:
+                outfits = self._recommender.compose_with_photos(
+                    visitor.latents,
+                    request.k,
+                    fixed=fixed,
+                    candidates=candidates or {},
+                    photos={
+                        name: [
+                            (one.id, one.photo.guest(self._cards.codes)) for one in some
+                        ]
+                        for name, some in used.items()
+                    },
+                    diversity=request.diversity,
+                )
+                greedy = request.diversity is not None
+            else:
+                outfits, greedy = self._recommender.compose(
+                    visitor.latents,
+                    request.k,
+                    fixed=fixed,
+                    candidates=candidates,
+                    diversity=request.diversity,
+                )
+        except ValueError as error:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        judged = {one.items: one for one in self._state.judgements(visitor.id)}
+        titles = {one.id: one for some in photos.values() for one in some}
+        return schemas.Compositions(
+            outfits=[self._cards.outfit_card(one, judged, titles) for one in outfits],
+            greedy=greedy,
+        )
+
+    def explain(self, visitor: Visitor, request: schemas.Outfit) -> schemas.Reasons:
+        """Why an outfit has its score.
+
+        Raises:
+          Refused: a slot is missing or unknown, or an item is.
+        """
+        items = self._cards.outfit(request.items)
+        reasons = self._recommender.explain(visitor.latents, items)
+        slots, names = self._cards.codes.slots, self._recommender.slots
+        cards = [
+            schemas.ItemReason(**self._cards.item_card(c, i).model_dump(), share=share)
+            for c, i, share in zip(slots, items, reasons.items, strict=True)
+        ]
+        return schemas.Reasons(
+            score=reasons.score,
+            user_term=sum(reasons.items),
+            item_term=sum(value for *_, value in reasons.pairs),
+            items=cards,
+            pairs=[
+                schemas.PairReason(a=names[j], b=names[k], share=value)
+                for j, k, value in reasons.pairs
+            ],
+            sentence=_sentence(cards, reasons.pairs, names),
+        )
+
+    def _photos_of(self, visitor: Visitor) -> dict[str, list[KeptPhoto]]:
+        """Category -> photos."""
+        found: dict[str, list[KeptPhoto]] = {}
+        for photo in self._state.photos(visitor.id):
+            name = self._cards.codes.categories[photo.category]
+            found.setdefault(name, []).append(photo)
+        return found
+
+    def _wardrobe_items(
+        self, visitor: Visitor, request: schemas.Composition, photos: _Photos
+    ) -> dict[str, list[int]]:
+        """Category -> items in the wardrobe, without photos."""
+        if request.candidates is not None:
+            raise Refused(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "both candidates and the wardrobe are given, expected one",
+            )
+        found: dict[str, list[int]] = {}
+        for category, item in self._state.wardrobe(visitor.id):
+            found.setdefault(self._cards.codes.categories[category], []).append(item)
+        if not found and not photos:
+            raise Refused(
+                HTTPStatus.CONFLICT, "the wardrobe is empty; put items into it"
+            )
+        return found
+
+
+def _may_use_photos(request: schemas.Composition) -> bool:
+    fixed = any(isinstance(items, str) for items in request.fixed.values())
+    return request.wardrobe or fixed
+
+
+def _photo(photos: _Photos, name: str, number: int) -> KeptPhoto:
+    for photo in photos.get(name, ()):
+        if photo.id == number:
+            return photo
+    raise Refused(
+        HTTPStatus.NOT_FOUND, f"{name[:40]} w{number} is not in your wardrobe"
+    )
+
+
+def _sentence(
+    cards: Sequence[schemas.ItemReason],
+    pairs: Sequence[tuple[int, int, float]],
+    names: Sequence[str],
+) -> str:
+    """The reasons in words."""
+    best = max(cards, key=lambda card: card.share)
+    worst = min(cards, key=lambda card: card.share)
+    if best.share <= 0:
+        text = "None of these pieces is quite your taste"
+    elif worst.share >= 0:
+        text = f"All pieces are your taste, above all “{best.title}”"
+    else:
+        text = f"“{best.title}” is your taste, “{worst.title}” less so"
+    if pairs:
+        j, k, value = max(pairs, key=lambda pair: pair[2])
+        if value > 0:
+            text += f"; {names[j]} and {names[k]} go together best"
+        else:
+            text += "; the pieces do not go together well"
+    return text + "."
