@@ -13,7 +13,8 @@ from fhn_jax.data.catalogue import Catalogue, Outfits, Split
 from fhn_jax.models.augment import Augmentation
 from fhn_jax.models.fashion_hash_net import FashionHashNet, Shape
 from fhn_jax.models.hashing import Hash
-from fhn_jax.training.step import Objective, Trainer, make_optimizer
+from fhn_jax.training.objective import Objective
+from fhn_jax.training.step import Trainer, make_optimizer
 
 SLOTS = (0, 1, 2)
 CATEGORIES = ("top", "bottom", "shoe")

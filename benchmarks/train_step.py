@@ -199,7 +199,7 @@ def rows_of(case: Case, side: str, measured: list[Measured]) -> list[harness.Row
 def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--modalities", help="visual,text or one of them")
-    parser.add_argument("--backbone", help="see fhn_jax.models.heads.BACKBONES")
+    parser.add_argument("--backbone", help="see fhn_jax.models.backbones.BACKBONES")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--batch", type=int, help="pairs")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from polyvore_u import write_polyvore_u
 
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.models.backbones import BACKBONES
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.models.hashing import HASHES
-from fhn_jax.models.heads import BACKBONES
 from fhn_jax.training import build
 from fhn_jax.training.step import GROUPS, OPTIMIZERS
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fhn_jax.models.heads import make_backbone
+from fhn_jax.models.backbones import make_backbone
 from fhn_jax.models.reference_names import from_reference, set_variables
 from tests.golden_weights import assert_close, load, normal, recipe_weights
 

@@ -19,8 +19,8 @@ from fhn_jax.models.reference_names import (
     load_reference,
     set_variables,
 )
-from fhn_jax.training.losses import vse_loss
-from fhn_jax.training.step import GROUPS, Objective, Trainer, make_optimizer
+from fhn_jax.training.objective import Objective, vse_loss
+from fhn_jax.training.step import GROUPS, Trainer, make_optimizer
 from tests.golden_weights import (
     SLOTS,
     assert_close,

@@ -10,8 +10,9 @@ from fhn_jax.models.augment import Augmentation
 from fhn_jax.models.fashion_hash_net import FashionHashNet, Shape
 from fhn_jax.models.hashing import Hash, tanh_scale
 from fhn_jax.models.reference_names import from_reference, load_reference
+from fhn_jax.training.objective import Objective
 from fhn_jax.training.schedule import Schedule
-from fhn_jax.training.step import GROUPS, Objective, Trainer, group_of, make_optimizer
+from fhn_jax.training.step import GROUPS, Trainer, group_of, make_optimizer
 from tests.golden_weights import SLOTS, assert_close, load, outfit_batch, part
 
 TOLERANCE = 1e-4

@@ -6,7 +6,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from fhn_jax.training.losses import bpr_loss, softmax_loss, vse_loss
+from fhn_jax.training.objective import bpr_loss, softmax_loss, vse_loss
 
 POSITIVE = jnp.array([1.0, -0.5])
 NEGATIVE = jnp.array([[0.0, 3.0], [-0.5, -2.0]])

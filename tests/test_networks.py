@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fhn_jax.models.backbones import make_backbone
 from fhn_jax.models.backbones.alexnet import AlexNet, pad_to, patches
 from fhn_jax.models.backbones.resnet import DEPTHS, Block, Tiny, perceptual
 from fhn_jax.models.fashion_hash_net import (
@@ -15,7 +16,7 @@ from fhn_jax.models.fashion_hash_net import (
     check_modalities,
 )
 from fhn_jax.models.hashing import Hash
-from fhn_jax.models.heads import Head, UserEncoder, make_backbone
+from fhn_jax.models.heads import Head, UserEncoder
 from fhn_jax.models.reference_names import from_reference, load_reference
 
 HEAD = dict(hidden=6, input_dropout=0.0, dropout=0.0, stddev=0.5)

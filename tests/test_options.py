@@ -9,7 +9,7 @@ from runs import compiled_once, load, settings
 from fhn_jax.models.hashing import HASHES, tanh_scale
 from fhn_jax.training import build
 from fhn_jax.training.schedule import SCHEDULES
-from fhn_jax.training.step import OPTIMIZERS, take_means
+from fhn_jax.training.step import OPTIMIZERS, pop_metrics
 
 EPOCHS = 24
 TEXT_DIM = 24
@@ -86,7 +86,7 @@ def run(config):
                 state, jax.random.key(0), beta, rate, batch, {}, inputs.tables
             )
             step += 1
-        state, means = take_means(state)
+        state, means = pop_metrics(state)
         schedule.end_epoch(means["loss"])
         epochs.append(means)
     return epochs, before, state

@@ -29,7 +29,8 @@ from tests.test_train_state import Setting, RATES
 from fhn_jax import sharding
 from fhn_jax.training.epochs import DeviceEpochs, HostEpochs
 from fhn_jax.training.schedule import Schedule
-from fhn_jax.training.step import Objective, Trainer, make_optimizer, take_means
+from fhn_jax.training.objective import Objective
+from fhn_jax.training.step import Trainer, make_optimizer, pop_metrics
 
 setting = Setting(
     modalities=("visual", "text"), optimizer=make_optimizer("adam", RATES),
@@ -59,7 +60,7 @@ shards = {}
 for path, x in jax.tree_util.tree_flatten_with_path(state)[0]:
     if sharding._is_user_table(path):
         shards[jax.tree_util.keystr(path)] = x.addressable_shards[0].data.shape
-_, means = take_means(state)
+_, means = pop_metrics(state)
 params = [np.asarray(x).ravel()[:4096].tolist() for x in jax.tree.leaves(state.params)]
 print(json.dumps({"means": means, "params": params, "shards": shards}))
 """

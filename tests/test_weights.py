@@ -11,17 +11,20 @@ from fhn_jax.data_tools import convert_weights
 from flax import nnx
 from safetensors.numpy import save_file
 
-from fhn_jax.models.backbones import weights
+from fhn_jax.models.backbones import (
+    BACKBONES,
+    PRETRAINED,
+    make_backbone,
+    weights,
+)
 from fhn_jax.models.backbones.alexnet import patches
 from fhn_jax.models.backbones.resnet import DEPTHS, FrozenBatchNorm
 from fhn_jax.models.backbones.weights import (
     EPSILON,
-    PRETRAINED,
     load_pretrained,
     read_weights,
     set_pretrained,
 )
-from fhn_jax.models.heads import BACKBONES, make_backbone
 from fhn_jax.training import build
 from tests.catalogues import catalogue
 from tests.polyvore_u import write_polyvore_u

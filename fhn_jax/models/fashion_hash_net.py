@@ -10,8 +10,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from fhn_jax.errors import InputError
+from fhn_jax.models.backbones import make_backbone
 from fhn_jax.models.hashing import Hash
-from fhn_jax.models.heads import Head, UserEncoder, make_backbone
+from fhn_jax.models.heads import Head, UserEncoder
 from fhn_jax.models.matching import Matching
 
 MODALITIES = ("visual", "text")

@@ -5,33 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from fhn_jax.errors import InputError
-from fhn_jax.models.backbones.alexnet import AlexNet
-from fhn_jax.models.backbones.resnet import DEPTHS, ResNet, Tiny
-
-BACKBONES = ("alexnet", *DEPTHS, "tiny")
 INIT_STDDEV = 0.01
-
-
-def make_backbone(name: str, *, rngs: nnx.Rngs, **options) -> nnx.Module:
-    """A network from normalised images to features; has `num_features`, `min_size`.
-
-    Args:
-      name: one of `BACKBONES`.
-      options: of `tiny`: width, shapes; of a ResNet: norm.
-    Raises:
-      ValueError: unknown name.
-    """
-    if name == "alexnet":
-        return AlexNet(rngs=rngs)
-    if name in DEPTHS:
-        return ResNet(name, **options, rngs=rngs)
-    if name == "tiny":
-        return Tiny(**options, rngs=rngs)
-    raise InputError(
-        f"model.backbone.name={name!r}: expected one of {', '.join(BACKBONES)}, or "
-        "precomputed with data.features"
-    )
 
 
 def normal_linear(

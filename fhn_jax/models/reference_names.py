@@ -13,21 +13,14 @@ import numpy as np
 from flax import nnx
 
 from fhn_jax.errors import InputError, MissingKeyError
+from fhn_jax.models.backbones.alexnet import TORCH_NAMES
 
 Path = tuple[str | int, ...]
 NAMED = 20
 
 _LEAF = {"weight": "kernel", "bias": "bias"}
 _NORM_LEAF = {"weight": "scale", "bias": "bias"}
-_ALEXNET = {
-    "features.0": ("convolutions", 0),
-    "features.3": ("convolutions", 1),
-    "features.6": ("convolutions", 2),
-    "features.8": ("convolutions", 3),
-    "features.10": ("convolutions", 4),
-    "classifier.1": ("fc6",),
-    "classifier.4": ("fc7",),
-}
+_ALEXNET = {name: path for path, name in TORCH_NAMES.items()}
 _MATCHING = {
     0: {"weight": "alpha"},
     1: {"weight": "lambda_user"},

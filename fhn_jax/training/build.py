@@ -27,7 +27,8 @@ from fhn_jax.data.vectors import read_features, read_text_vectors
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.files import sha256_file
 from fhn_jax.models.augment import Augmentation
-from fhn_jax.models.backbones.weights import PRETRAINED, load_pretrained, remedy
+from fhn_jax.models.backbones import PRETRAINED
+from fhn_jax.models.backbones.weights import load_pretrained, remedy
 from fhn_jax.models.fashion_hash_net import (
     FashionHashNet,
     Shape,
@@ -39,8 +40,9 @@ from fhn_jax.models.hashing import Hash
 from fhn_jax.training import sharding
 from fhn_jax.training.epochs import DeviceEpochs, HostEpochs
 from fhn_jax.training.export import ItemEncoder
+from fhn_jax.training.objective import Objective
 from fhn_jax.training.schedule import Schedule
-from fhn_jax.training.step import Objective, Trainer, make_optimizer
+from fhn_jax.training.step import Trainer, make_optimizer
 from fhn_jax.training.validation import SCORES
 
 WEIGHTS = Path("data/weights")

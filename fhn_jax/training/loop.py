@@ -19,7 +19,7 @@ from fhn_jax.models.hashing import tanh_scale
 from fhn_jax.training import build, sharding
 from fhn_jax.training.checkpoint import Checkpoints
 from fhn_jax.training.schedule import Schedule
-from fhn_jax.training.step import Trainer, TrainState, take_means
+from fhn_jax.training.step import Trainer, TrainState, pop_metrics
 from fhn_jax.training.stopping import Interrupted, StopSignal
 from fhn_jax.training.validation import Validation
 from fhn_jax.training.workdir import check_trained, claim_workdir, is_trained
@@ -214,7 +214,7 @@ class _Loop:
         return state, step
 
     def _log(self, state, step) -> TrainState:
-        state, means = take_means(state)
+        state, means = pop_metrics(state)
         seconds = time.monotonic() - self.started
         line = {"epoch": step / self.batches.steps}
         line |= {f"train/{name}": value for name, value in means.items()}
@@ -232,7 +232,7 @@ class _Loop:
         if not due(epoch, self.config.train.val_epochs, last):
             return state
         paused = time.monotonic()
-        take_means(state)  # Names what is not finite, before validation trips over it.
+        pop_metrics(state)  # Names what is not finite, before validation trips over it.
         score, measured = None, {}
         if self.validation is not None:
             beta = _beta(self.config, step, self.batches.steps)
@@ -248,7 +248,7 @@ class _Loop:
         return state
 
     def _save(self, state, score=None) -> None:
-        take_means(state)  # A state that is not finite must not be saved.
+        pop_metrics(state)  # A state that is not finite must not be saved.
         host = {"schedule": self.schedule.memory(), "data": self.checksum}
         self.checkpoints.save(state, host, score)
 

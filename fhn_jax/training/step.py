@@ -1,6 +1,5 @@
 """The state of a training run and the pure function that advances it by one step."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from fhn_jax.errors import InputError, NotFiniteError
 from fhn_jax.models.augment import Augmentation, normalise
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.training import sharding
-from fhn_jax.training.losses import bpr_loss, softmax_loss, vse_loss
+from fhn_jax.training.objective import Objective, vse_loss
 
 GROUPS = ("user", "backbone", "visual", "text", "matching")
 OPTIMIZERS = ("sgd", "adam", "adamw", "adamax")
@@ -50,49 +49,6 @@ class TrainState(NamedTuple):
     average: nnx.State | None
     sums: dict[str, Float[Array, ""]]
     bad_steps: dict[str, Int[Array, ""]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """What a step minimises.
-
-    rank + vse_weight · VSE, with rank = (1 − w) · L(relaxed) + w · L(binary scores).
-
-    Attributes:
-      rank: L, "bpr" or "softmax".
-      sharpness: τ of `softmax_loss`, above 0.
-      binary_share: w in [0, 1]; above 0 only where the hash layer has a gradient.
-      vse_weight: weight of the visual-semantic loss (with both modalities).
-      margin: of the visual-semantic loss, at least 0.
-    Raises:
-      ValueError: a value out of its range.
-    """
-
-    rank: str = "bpr"
-    sharpness: float = 1.0
-    binary_share: float = 0.0
-    vse_weight: float = 0.1
-    margin: float = 0.1
-
-    def __post_init__(self):
-        if self.rank not in ("bpr", "softmax"):
-            raise InputError(f"loss.rank={self.rank!r}: expected 'bpr' or 'softmax'")
-        if not 0 <= self.binary_share <= 1:
-            raise InputError(f"loss.binary_share={self.binary_share}: expected 0 to 1")
-        if not self.sharpness > 0:
-            raise InputError(f"loss.sharpness={self.sharpness}: expected above 0")
-        for name in ("vse_weight", "margin"):
-            if not getattr(self, name) >= 0:
-                raise InputError(
-                    f"loss.{name}={getattr(self, name)}: expected at least 0"
-                )
-
-    def rank_loss(self, scores: Float[Array, "b c"]) -> Float[Array, " b"]:
-        """L of candidate scores, the positive first."""
-        positive, negative = scores[:, 0], scores[:, 1:]
-        if self.rank == "softmax":
-            return softmax_loss(positive, negative, self.sharpness)
-        return bpr_loss(positive, negative)
 
 
 def group_of(path: tuple) -> str:
@@ -346,7 +302,7 @@ def zero_sums() -> dict[str, Float[Array, ""]]:
     return {name: jnp.zeros(()) for name in (*METRICS, "rows")}
 
 
-def take_means(state: TrainState) -> tuple[TrainState, dict[str, float]]:
+def pop_metrics(state: TrainState) -> tuple[TrainState, dict[str, float]]:
     """Means of the metrics since the last call, and the state with empty sums.
 
     Raises:

@@ -13,7 +13,7 @@ from fhn_jax.evaluation import metrics
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.training import sharding
 from fhn_jax.training.export import ItemEncoder, ItemLatents
-from fhn_jax.training.step import Objective
+from fhn_jax.training.objective import Objective
 
 # What the best checkpoint can be chosen by: higher is better.
 SCORES = (

@@ -17,6 +17,24 @@ _CONVOLUTIONS = (
 )
 _FC6_KERNEL = 6
 MIN_SIZE = 63
+# Path of a layer → its name in torchvision's state dict.
+TORCH_NAMES: dict[tuple, str] = {
+    **{
+        ("convolutions", i): f"features.{layer}"
+        for i, layer in enumerate((0, 3, 6, 8, 10))
+    },
+    ("fc6",): "classifier.1",
+    ("fc7",): "classifier.4",
+}
+
+
+def torch_name(path: tuple) -> str:
+    """The name of a variable in torchvision's state dict.
+
+    >>> torch_name(("fc6", "kernel"))
+    'classifier.1.weight'
+    """
+    return f"{TORCH_NAMES[path[:-1]]}.{'bias' if path[-1] == 'bias' else 'weight'}"
 
 
 def patches(x: Float[Array, "n h w f"], kernel: int) -> Float[Array, "n h2 w2 p"]:

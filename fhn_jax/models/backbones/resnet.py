@@ -172,6 +172,35 @@ class ResNet(nnx.Module):
         return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
+def torch_name(network: str, path: tuple) -> str:
+    """The name of a variable of a ResNet in state dicts of torchvision and timm.
+
+    >>> torch_name("resnet18", ("blocks", 2, "convolutions", 0, "kernel"))
+    'layer2.0.conv1.weight'
+    """
+    leaf = "bias" if path[-1] == "bias" else "weight"
+    match path[:-1]:
+        case ("stem",):
+            return f"conv1.{leaf}"
+        case ("stem_norm",):
+            return f"bn1.{leaf}"
+        case ("blocks", block, "shortcut"):
+            part = "downsample.0"
+        case ("blocks", block, "shortcut_norm"):
+            part = "downsample.1"
+        case ("blocks", block, "convolutions", i):
+            part = f"conv{i + 1}"
+        case ("blocks", block, "norms", i):
+            part = f"bn{i + 1}"
+        case _:
+            raise ValueError(f"{path} is not a variable of {network}")
+    stage = 0
+    while block >= DEPTHS[network][0][stage]:
+        block -= DEPTHS[network][0][stage]
+        stage += 1
+    return f"layer{stage + 1}.{block}.{part}.{leaf}"
+
+
 def perceptual(images: Float[Array, "n h w 3"]) -> Float[Array, "n h w 4"]:
     """Lightness, green-red, blue-yellow and chroma of sRGB pixels in [0, 1].
 

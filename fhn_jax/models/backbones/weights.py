@@ -1,4 +1,4 @@
-"""Pretrained image networks: where their weights come from, and how they become ours.
+"""Pretrained image networks: how published weights become ours.
 
 State dicts of torchvision and timm are read, from safetensors files. A BatchNorm network
 becomes one of `norm="frozen_batch"`: its running statistics are folded into a scale and a
@@ -7,7 +7,6 @@ weights of a ResNet give here the features that they give in PyTorch. A GroupNor
 such as timm's resnet50_gn, keeps its norms ("group").
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,8 @@ from flax import nnx
 from safetensors import SafetensorError, safe_open
 
 from fhn_jax.errors import InputError
-from fhn_jax.models.backbones.resnet import DEPTHS, ResNet
+from fhn_jax.models.backbones import BACKBONES, PRETRAINED
+from fhn_jax.models.backbones.resnet import ResNet
 from fhn_jax.models.reference_names import (
     Path,
     check_shapes,
@@ -24,76 +24,9 @@ from fhn_jax.models.reference_names import (
     set_variables,
 )
 
-
-@dataclasses.dataclass(frozen=True)
-class Pretrained:
-    """Published weights of an image network.
-
-    Attributes:
-      network: name of the backbone.
-      norm: of a ResNet, see `ResNet`; "" of others.
-      source: address of the file.
-      licence: as the publisher states it, of code and weights; what ImageNet's own
-        terms say of networks trained on it is for the user to judge.
-      sha256: of that file, its first digits where the publisher gives no more; None
-        where none are published.
-      image_size: pixels of a side in their training.
-      mean, std: of pixels in [0, 1], which they expect to be normalised by.
-    """
-
-    network: str
-    norm: str
-    source: str
-    licence: str
-    sha256: str | None
-    image_size: int = 224
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-
-def _torchvision(network: str, norm: str, file: str) -> Pretrained:
-    # The name of a file ends in the first digits of its checksum.
-    return Pretrained(
-        network,
-        norm,
-        f"https://download.pytorch.org/models/{file}.pth",
-        "BSD-3-Clause",
-        file.rpartition("-")[2],
-    )
-
-
-# tv: torchvision's first version of ImageNet weights; the other names are timm's.
-PRETRAINED = {
-    "alexnet.tv_in1k": _torchvision("alexnet", "", "alexnet-owt-7be5be79"),
-    **{
-        f"{network}.tv_in1k": _torchvision(network, "frozen_batch", file)
-        for network, file in (
-            ("resnet18", "resnet18-f37072fd"),
-            ("resnet34", "resnet34-b627a593"),
-            ("resnet50", "resnet50-0676ba61"),
-            ("resnet101", "resnet101-63fe2227"),
-            ("resnet152", "resnet152-394f9c45"),
-        )
-    },
-    "resnet50_gn.a1h_in1k": Pretrained(
-        "resnet50",
-        "group",
-        "https://huggingface.co/timm/resnet50_gn.a1h_in1k/resolve/main/model.safetensors",
-        "Apache-2.0",
-        None,
-    ),
-}
 # ε of BatchNorm in torchvision and timm.
 EPSILON = 1e-5
 _CONVERT = "python -m data_tools.convert_weights"
-_ALEXNET = {
-    **{
-        ("convolutions", i): f"features.{layer}"
-        for i, layer in enumerate((0, 3, 6, 8, 10))
-    },
-    ("fc6",): "classifier.1",
-    ("fc7",): "classifier.4",
-}
 _CLASSIFIERS = ("fc.", "classifier.6.")
 _STATISTICS = ("running_mean", "running_var")
 
@@ -160,13 +93,15 @@ def set_pretrained(
     Raises:
       ValueError: see `load_pretrained`.
     """
-    if network != "alexnet" and network not in DEPTHS:
+    torch_name = BACKBONES[network].torch_name if network in BACKBONES else None
+    if torch_name is None:
+        takers = [name for name, known in BACKBONES.items() if known.torch_name]
         raise InputError(
             f"model.backbone.weights: {network!r} takes no pretrained weights; expected "
-            f"model.backbone.name to be alexnet, {', '.join(DEPTHS)}"
+            f"model.backbone.name to be {', '.join(takers)}"
         )
     variables = dict(nnx.to_flat_state(nnx.state(backbone, nnx.Param)))
-    names = {path: _name(network, path) for path in variables}
+    names = {path: torch_name(path) for path in variables}
     expected = {
         names[path]: _torch_shape(variable.shape)
         for path, variable in variables.items()
@@ -188,7 +123,7 @@ def set_pretrained(
     try:
         check_shapes(expected, {name: x.shape for name, x in tensors.items()})
     except ValueError as error:
-        raise InputError(f"{error}{_norm_remedy(network, folds, tensors)}") from None
+        raise InputError(f"{error}{_norm_remedy(backbone, folds, tensors)}") from None
     tensors = {name: np.asarray(x, np.float32) for name, x in tensors.items()}
     for name, value in tensors.items():
         if not np.isfinite(value).all():
@@ -216,10 +151,10 @@ def folded(norm: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     return {f"{norm}.weight": scale, f"{norm}.bias": bias}
 
 
-def _norm_remedy(network: str, folds: bool, tensors: Mapping[str, Any]) -> str:
+def _norm_remedy(backbone: nnx.Module, folds: bool, tensors: Mapping[str, Any]) -> str:
     """What to do where the norms are of the other kind."""
     has_statistics = any(name.endswith(_STATISTICS) for name in tensors)
-    if network not in DEPTHS or folds == has_statistics:
+    if not isinstance(backbone, ResNet) or folds == has_statistics:
         return ""
     kind, norm = ("Batch", "frozen_batch") if has_statistics else ("Group", "group")
     return f". It is a {kind}Norm network: set model.backbone.norm={norm!r}"
@@ -236,28 +171,3 @@ def _layout(value: np.ndarray, path: Path) -> np.ndarray:
         side = 6 if path[0] == "fc6" else 1
         value = value.reshape(len(value), -1, side, side)
     return our_layout(value, path)
-
-
-def _name(network: str, path: Path) -> str:
-    """The name of a variable in state dicts of torchvision and timm."""
-    leaf = "bias" if path[-1] == "bias" else "weight"
-    if network == "alexnet":
-        return f"{_ALEXNET[path[:-1]]}.{leaf}"
-    match path[:-1]:
-        case ("stem",):
-            return f"conv1.{leaf}"
-        case ("stem_norm",):
-            return f"bn1.{leaf}"
-        case ("blocks", block, "shortcut"):
-            part = "downsample.0"
-        case ("blocks", block, "shortcut_norm"):
-            part = "downsample.1"
-        case ("blocks", block, "convolutions", i):
-            part = f"conv{i + 1}"
-        case ("blocks", block, "norms", i):
-            part = f"bn{i + 1}"
-    stage = 0
-    while block >= DEPTHS[network][0][stage]:
-        block -= DEPTHS[network][0][stage]
-        stage += 1
-    return f"layer{stage + 1}.{block}.{part}.{leaf}"

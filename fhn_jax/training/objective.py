@@ -1,8 +1,18 @@
-"""Losses: ranking of outfits, and agreement of what an item shows and says."""
+"""The objective of training: the ranking losses by name, and the visual-semantic loss.
+
+A new ranking loss is a function of the scores of positives and of negatives, and an
+entry of `RANK_LOSSES`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from fhn_jax.errors import InputError
 
 
 def bpr_loss(
@@ -57,7 +67,7 @@ def vse_loss(
     S_ji) − 2m] / (n − 1). The sums include j = i, whose two terms are the 2m.
 
     Args:
-      visual: visual codes, one row an item.
+      visual: visual codes, one row per item.
       text: text codes of the same items.
       margin: m, at least 0.
       mask: rows that count; the others neither have a loss nor are in a sum.
@@ -86,3 +96,66 @@ def _check_paired(positive, negative):
             f"positive {positive.shape} and negative {negative.shape} must be paired: "
             "[b] and [b, c]"
         )
+
+
+class RankLoss(NamedTuple):
+    """A ranking loss.
+
+    Attributes:
+      of: from the scores [b] of positives and [b, c] of their negatives to the loss [b].
+      options: attributes of `Objective` that it takes by name.
+    """
+
+    of: Callable[..., Float[Array, " b"]]
+    options: tuple[str, ...] = ()
+
+
+# What `loss.rank` of a config can name.
+RANK_LOSSES = {
+    "bpr": RankLoss(bpr_loss),
+    "softmax": RankLoss(softmax_loss, ("sharpness",)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What a step minimises.
+
+    rank + vse_weight · VSE, with rank = (1 − w) · L(relaxed) + w · L(binary scores).
+
+    Attributes:
+      rank: L, one of `RANK_LOSSES`.
+      sharpness: τ of `softmax_loss`, above 0.
+      binary_share: w in [0, 1]; above 0 only where the hash layer has a gradient.
+      vse_weight: weight of the visual-semantic loss (with both modalities).
+      margin: of the visual-semantic loss, at least 0.
+    Raises:
+      ValueError: an unknown loss or a value out of its range.
+    """
+
+    rank: str = "bpr"
+    sharpness: float = 1.0
+    binary_share: float = 0.0
+    vse_weight: float = 0.1
+    margin: float = 0.1
+
+    def __post_init__(self):
+        if self.rank not in RANK_LOSSES:
+            raise InputError(
+                f"loss.rank={self.rank!r}: expected one of {', '.join(RANK_LOSSES)}"
+            )
+        if not 0 <= self.binary_share <= 1:
+            raise InputError(f"loss.binary_share={self.binary_share}: expected 0 to 1")
+        if not self.sharpness > 0:
+            raise InputError(f"loss.sharpness={self.sharpness}: expected above 0")
+        for name in ("vse_weight", "margin"):
+            if not getattr(self, name) >= 0:
+                raise InputError(
+                    f"loss.{name}={getattr(self, name)}: expected at least 0"
+                )
+
+    def rank_loss(self, scores: Float[Array, "b c"]) -> Float[Array, " b"]:
+        """L of candidate scores, the positive first."""
+        loss, names = RANK_LOSSES[self.rank]
+        options = {name: getattr(self, name) for name in names}
+        return loss(scores[:, 0], scores[:, 1:], **options)
