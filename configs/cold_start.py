@@ -9,6 +9,8 @@ python -m fhn_jax.main cold-start --config configs/cold_start.py:data=53,method=
 
 from fhn_jax.configs import common
 
+from fhn_jax.errors import InputError
+
 MODALITIES = {"t3": ("visual",), "text_t3": ("text",), "vse_t3": ("visual", "text")}
 FROZEN = ("backbone", "visual", "text", "matching")
 OWN = ("base", "method", "of")
@@ -25,7 +27,7 @@ def get_config(arg=None):
     own = [part for part in parts if part.partition("=")[0] in OWN]
     own = common.parse_arg(",".join(own), base="", method="retrain", of="vse_t3")
     if own.of not in MODALITIES:
-        raise ValueError(
+        raise InputError(
             f"config argument of={own.of!r}: expected one of {', '.join(MODALITIES)}"
         )
     rest = ",".join(part for part in parts if part.partition("=")[0] not in OWN)

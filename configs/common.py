@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from fhn_jax.errors import InputError, nearest
+
 # Learning rates of the groups of variables, by optimiser (Polyvore-630).
 RATES = {
     "sgd": dict(user=10.0, backbone=0.001, visual=0.01, text=0.01, matching=0.1),
@@ -18,15 +20,15 @@ def parse_arg(arg, **defaults):
       arg: keys and values, or keys alone for flags; None for all defaults.
       defaults: known keys with their default values, whose types the values take.
     Raises:
-      ValueError: an unknown key or a value of another type.
+      InputError: an unknown key or a value of another type.
     """
     values = dict(defaults)
     for part in filter(None, (arg or "").split(",")):
         key, given, text = part.partition("=")
         if key not in defaults:
-            raise ValueError(
+            raise InputError(
                 f"config argument {key!r} is unknown; expected some of "
-                f"{', '.join(sorted(defaults))}"
+                f"{', '.join(sorted(defaults))}{nearest(key, defaults)}"
             )
         values[key] = _read(key, defaults[key], text, bool(given))
     return ConfigDict(values)
@@ -37,14 +39,14 @@ def _read(key, default, text, given):
         choices = {"": True, "1": True, "true": True, "0": False, "false": False}
         if text.lower() in choices and (text or not given):
             return choices[text.lower()]
-        raise ValueError(f"config argument {key}={text!r}: expected true or false")
+        raise InputError(f"config argument {key}={text!r}: expected true or false")
     if not given:
-        raise ValueError(f"config argument {key!r} needs a value: {key}=…")
+        raise InputError(f"config argument {key!r} needs a value: {key}=…")
     try:
         return type(default)(text)
     except ValueError:
         kind = {int: "a whole number", float: "a number"}[type(default)]
-        raise ValueError(f"config argument {key}={text!r}: expected {kind}") from None
+        raise InputError(f"config argument {key}={text!r}: expected {kind}") from None
 
 
 def fashion_hash_net(modalities, arg):
@@ -68,12 +70,12 @@ def fashion_hash_net(modalities, arg):
         smoke=False,
     )
     if arg.optimizer not in RATES:
-        raise ValueError(
+        raise InputError(
             f"config argument optimizer={arg.optimizer!r}: expected one of "
             f"{', '.join(RATES)}"
         )
     if arg.features and arg.backbone not in ("", "precomputed"):
-        raise ValueError(
+        raise InputError(
             f"config arguments features={arg.features} and backbone={arg.backbone}: "
             "features replace the backbone; give one of them"
         )

@@ -14,5 +14,5 @@ def get_config(arg=None):
 
 
 def sweep(add):
-    """What `python -m fhn_jax.cli.sweep` compares: code lengths and matching weights."""
+    """What `fhn-jax sweep` compares: code lengths and matching weights."""
     common.sweep(add, ("text",))

@@ -1,6 +1,6 @@
 """Builds an LMDB of images from a folder of image files.
 
-    python -m data_tools.build_lmdb ROOT/images/291x291 ROOT/images/lmdb
+    fhn-jax build-lmdb ROOT/images/291x291 ROOT/images/lmdb
 
 Every image is decoded to make sure that it can be used; its bytes are stored as they
 are, with the file name as key. The work is done in LMDB_FOLDER.partial, which becomes
@@ -8,7 +8,6 @@ LMDB_FOLDER only when every image is in it: a killed run leaves no LMDB that loo
 complete, and the next run continues where it ended.
 """
 
-import argparse
 import contextlib
 import os
 import sys
@@ -23,7 +22,8 @@ import tqdm
 from fhn_jax.data.catalogue import name_fault
 from fhn_jax.data.images import VERIFIED_KEY, FolderImages, LmdbImages, image_fault
 from fhn_jax.data.records import Progress
-from fhn_jax.errors import InputError, MissingFileError
+from fhn_jax.errors import InputError, MissingFileError, RefusedError
+from fhn_jax.program import Arguments, run_program
 
 # Images that are read, checked and committed together.
 _IMAGES_AT_ONCE = 256
@@ -49,7 +49,7 @@ def build_lmdb(
     Raises:
       FileNotFoundError: there are no images.
       ValueError: images are of no use (names up to 20), or `target` is something else.
-      OSError: reading or writing failed, or the disk is full.
+      RefusedError: writing failed; the disk may be full.
     """
     source, target = FolderImages(images), Path(target)
     names = _image_names(source.path)
@@ -66,7 +66,7 @@ def build_lmdb(
                 raise InputError(_fault_text(faults, len(names), source.path))
             _put(environment, [(VERIFIED_KEY, b"%d" % len(names))])
     except lmdb.Error as error:
-        raise OSError(
+        raise RefusedError(
             f"writing {partial} failed: {error}; is the disk full? Run this again to "
             "continue, or remove the folder to start anew"
         ) from error
@@ -77,27 +77,17 @@ def build_lmdb(
     return len(names)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.build_lmdb", description=__doc__.splitlines()[0]
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = Arguments("fhn-jax build-lmdb", __doc__)
     parser.add_argument(
         "images", metavar="IMAGES_FOLDER", help="folder with one file for each item"
     )
     parser.add_argument("lmdb", metavar="LMDB_FOLDER", help="usually ROOT/images/lmdb")
     options = parser.parse_args(arguments)
-    try:
-        with _progress_bar() as progress:
-            count = build_lmdb(options.images, options.lmdb, progress=progress)
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to continue", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with _progress_bar() as progress:
+        count = build_lmdb(options.images, options.lmdb, progress=progress)
     print(f"{options.lmdb} holds {count:,} images, all verified")
-    return 0
 
 
 def _image_names(folder: Path) -> list[str]:
@@ -239,4 +229,4 @@ def _progress_bar() -> Iterator[Progress]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -1,6 +1,6 @@
 r"""Converts a network trained with the reference to a workdir that evaluates.
 
-    python -m data_tools.convert_reference_checkpoint MODEL.net \
+    fhn-jax convert-reference-checkpoint MODEL.net \
         --config configs/vse_t3.py:hash=tanh --root data/polyvore --variant 630 \
         --workdir runs/reference
 
@@ -9,11 +9,8 @@ extract-features, evaluate-rank and the other actions take the --workdir. A netw
 hash_types 2, which the reference scores by user terms alone, becomes one of type 1.
 """
 
-import argparse
-import importlib.util
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,9 +22,10 @@ from ml_collections import ConfigDict
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.vectors import read_text_vectors
-from fhn_jax.errors import ExistingFileError, InputError, MissingFileError
+from fhn_jax.errors import ExistingFileError, InputError
 from fhn_jax.models.reference_names import load_reference
-from fhn_jax.training import build
+from fhn_jax.program import Arguments, run_program
+from fhn_jax.training import build, configs
 from fhn_jax.training.checkpoint import Checkpoints
 from fhn_jax.training.workdir import claim_workdir, is_trained
 
@@ -40,21 +38,14 @@ def read_config(
     """The settings that a network was trained with.
 
     Args:
-      config: a file, and its argument after a colon: "configs/t3.py:hash=tanh".
+      config: a file or a name, and an argument: "configs/t3.py:hash=tanh".
       root, variant: of the data.
       values: single settings, "model.single=true"; the value is JSON.
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: a setting without a value, or of another type.
-      KeyError: an unknown setting.
+      MissingFileError: there is no such config.
+      InputError: an unknown setting, one without a value, or of another type.
     """
-    path, _, argument = config.partition(":")
-    if not Path(path).is_file():
-        raise MissingFileError(f"--config: there is no {path}")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    settings = module.get_config(argument or None).lock()
+    settings = configs.load(config)
     if "demo" in settings:
         with settings.unlocked():
             del settings.demo
@@ -62,6 +53,8 @@ def read_config(
         key, given, text = value.partition("=")
         try:
             settings.update_from_flattened_dict({key: json.loads(text)})
+        except KeyError as error:
+            raise InputError(f"--set {value}: {error.args[0]}") from None
         except (ValueError, TypeError) as error:
             raise InputError(
                 f"--set {value}: expected key=JSON, such as model.single=true ({error})"
@@ -173,12 +166,9 @@ def convert(
     return step
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.convert_reference_checkpoint",
-        description=__doc__.splitlines()[0],
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = Arguments("fhn-jax convert-reference-checkpoint", __doc__)
     parser.add_argument("net", metavar="NET", help="written by the reference")
     parser.add_argument("--config", required=True, help="such as configs/t3.py:bits=64")
     parser.add_argument("--root", required=True, help="folder of the data")
@@ -192,21 +182,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="a single setting, such as model.single=true",
     )
     options = parser.parse_args(arguments)
-    try:
-        config = read_config(options.config, options.root, options.variant, options.set)
-        catalogue = read_catalogue(Path(options.root), options.variant)
-        weights = load_weights(options.net)
-        step = convert(weights, config, options.workdir, catalogue)
-    except (ValueError, KeyError, OSError) as error:
-        text = error.args[0] if isinstance(error, KeyError) else error
-        print(f"error: {text}", file=sys.stderr)
-        return 1
+    config = read_config(options.config, options.root, options.variant, options.set)
+    catalogue = read_catalogue(Path(options.root), options.variant)
+    weights = load_weights(options.net)
+    step = convert(weights, config, options.workdir, catalogue)
     print(
         f"{options.workdir} holds the network as of step {step:,}; go on with: "
         f"python -m fhn_jax.main extract-features --workdir {options.workdir}"
     )
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

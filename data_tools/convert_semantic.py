@@ -1,6 +1,6 @@
 """Converts the text vectors of Polyvore-U from a pickle to an npz archive.
 
-    python -m data_tools.convert_semantic ROOT/sentence_vector/semantic.pkl
+    fhn-jax convert-semantic ROOT/sentence_vector/semantic.pkl
 
 A pickle is a program that the reader runs. This one is run with nothing to call but
 stand-ins for lists, dicts and numpy arrays: an array is rebuilt here, from its checked
@@ -8,11 +8,9 @@ shape and raw bytes, and not by numpy. Any other name in the pickle is an error,
 before it is looked up.
 """
 
-import argparse
 import collections
 import math
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,9 @@ import numpy as np
 from fhn_jax.data_tools.restricted_pickle import Refused, Unpickler
 
 from fhn_jax.data.catalogue import name_fault
-from fhn_jax.errors import InputError
+from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.files import atomic_path
+from fhn_jax.program import Arguments, run_program
 
 
 def load_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
@@ -40,6 +39,10 @@ def load_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
         off, or is no such dict; names repeat; lengths differ; values are not finite.
     """
     path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(
+            f"{path}: no such file; expected a pickle of text vectors"
+        )
     try:
         with open(path, "rb") as file:
             # bytes: strings of Python 2 are either text or raw memory of an array.
@@ -93,12 +96,9 @@ def convert(source: str | os.PathLike, target: str | os.PathLike) -> tuple[int, 
     return vectors.shape
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.convert_semantic",
-        description=__doc__.splitlines()[0],
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = Arguments("fhn-jax convert-semantic", __doc__)
     parser.add_argument("pickle", metavar="PICKLE", help="usually semantic.pkl")
     parser.add_argument(
         "npz",
@@ -108,13 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     target = options.npz or Path(options.pickle).with_suffix(".npz")
-    try:
-        count, length = convert(options.pickle, target)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    count, length = convert(options.pickle, target)
     print(f"{target} holds {count:,} vectors of length {length:,}")
-    return 0
 
 
 class _Dtype:
@@ -244,4 +239,4 @@ def _vector(path: Path, name: str, value: Any) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

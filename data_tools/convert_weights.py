@@ -1,6 +1,6 @@
 """Converts weights saved by PyTorch to safetensors, running nothing in the file.
 
-    python -m data_tools.convert_weights resnet50-0676ba61.pth
+    fhn-jax convert-weights resnet50-0676ba61.pth
 
 A .pth or .net file is a pickle beside the raw bytes of its tensors. The pickle is read
 with stand-ins for tensors (see `restricted_pickle`), which are cut from the bytes here,
@@ -8,12 +8,10 @@ after their shapes, strides and types are checked; PyTorch is not needed. Both l
 are read: the zip archive, and that of PyTorch before 1.6.
 """
 
-import argparse
 import io
 import math
 import os
 import struct
-import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +21,9 @@ import numpy as np
 from fhn_jax.data_tools.restricted_pickle import Refused, Unpickler
 from safetensors.numpy import save_file
 
-from fhn_jax.errors import InputError
+from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.files import atomic_path, sha256_file
+from fhn_jax.program import Arguments, run_program
 
 # What a checkpoint of a training run keeps its weights under.
 _WRAPPERS = ("state_dict", "model")
@@ -46,6 +45,10 @@ def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
         damaged, or what it holds is no state dict.
     """
     path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(
+            f"{path}: no such file; expected weights as torch.save writes them"
+        )
     try:
         found = _read(path)
     except Refused as error:
@@ -92,12 +95,9 @@ def convert(source: str | os.PathLike, target: str | os.PathLike) -> int:
     return len(weights)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.convert_weights",
-        description=__doc__.splitlines()[0],
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = Arguments("fhn-jax convert-weights", __doc__)
     parser.add_argument("weights", metavar="PTH", help="written by torch.save")
     parser.add_argument(
         "safetensors",
@@ -107,13 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     target = options.safetensors or Path(options.weights).with_suffix(".safetensors")
-    try:
-        count = convert(options.weights, target)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    count = convert(options.weights, target)
     print(f"{target} holds {count:,} tensors")
-    return 0
 
 
 class _Dict(dict):
@@ -300,4 +295,4 @@ def _arrays(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -1,7 +1,7 @@
 """Shows the outfits that a run ranks best for each user, as pictures.
 
-    python -m data_tools.export_ranked runs/vse_t3 ranked.jpg --users 0-5
-    python -m data_tools.export_ranked runs/vse_t3 ranked
+    fhn-jax export-ranked runs/vse_t3 ranked.jpg --users 0-5
+    fhn-jax export-ranked runs/vse_t3 ranked
 
 The first makes a contact sheet, a row for each user. The second makes a folder for each
 user, with a picture of each of the best outfits, and `ranking.csv`, the ranks of all
@@ -12,10 +12,8 @@ Nothing is computed but scores: a workdir with config.json and codes.safetensors
 tuples and the images of the data set are all that is read.
 """
 
-import argparse
 import csv
 import functools
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import check_same_data, load_codes, ranked_outfits
 from fhn_jax.files import atomic_path, new_folder, refuse_existing
+from fhn_jax.program import Arguments, run_program
 from fhn_jax.reporting.contact_sheet import (
     ITEM_PX,
     OutfitPicture,
@@ -133,11 +132,9 @@ def export_ranked(
     return list(shown)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.export_ranked", description=__doc__.splitlines()[0]
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = Arguments("fhn-jax export-ranked", __doc__)
     parser.add_argument("workdir", metavar="WORKDIR", help="of a run, with its codes")
     parser.add_argument(
         "target",
@@ -157,16 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--data-root", help="where the data set is now; default: as in config.json"
     )
     options = parser.parse_args(arguments)
-    try:
-        users = export_ranked(**vars(options))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyError as error:
-        print(f"error: {error.args[0]}", file=sys.stderr)
-        return 1
+    users = export_ranked(**vars(options))
     print(f"{options.target} shows the best outfits of {len(users):,} users")
-    return 0
 
 
 def _rankings(
@@ -293,4 +282,4 @@ def _save(picture: Image.Image, path: Path, suffix: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -1,6 +1,6 @@
 """Makes the demo set: drawn garments and simulated users in the Polyvore-U layout.
 
-    python -m data_tools.make_demo data/demo
+    fhn-jax make-demo data/demo
 
 Tops, bottoms and shoes are drawn, each with a title; users with different tastes choose
 outfits of them. A program that learns the tastes from the pictures or the titles finds
@@ -12,7 +12,6 @@ The folder is the layout that the reader expects, with every file in it, and two
 made and how well the true utility itself scores (no model can do better).
 """
 
-import argparse
 import concurrent.futures
 import csv
 import hashlib
@@ -20,7 +19,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +30,7 @@ from fhn_jax.data_tools.wardrobe import CATEGORIES, Item, make_items
 from jaxtyping import Float, Int
 
 from fhn_jax.errors import ExistingFileError, InputError
+from fhn_jax.program import Arguments, run_program
 
 VERSION = 1  # of the generator: the same version and parameters give the same bytes
 SPLITS = ("train", "val", "test")
@@ -383,11 +382,8 @@ def _write_questions(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of this file; see `--help`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.make_demo",
-        description="Make the demo set: drawn garments and simulated users.",
-    )
+    """The command line."""
+    parser = Arguments("fhn-jax make-demo", __doc__)
     parser.add_argument("out", type=Path, help="folder to make; must not exist yet")
     parser.add_argument("--users", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
@@ -395,15 +391,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--workers", type=int, help="processes that draw; default: one per core"
     )
     options = parser.parse_args(arguments)
-    try:
-        make_demo(
-            options.out, users=options.users, seed=options.seed, workers=options.workers
-        )
-    except (FileExistsError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    make_demo(
+        options.out, users=options.users, seed=options.seed, workers=options.workers
+    )
     summary = json.loads((options.out / "DEMO").read_text(encoding="utf-8"))
     print(f"{options.out}: {summary['counts']}, ceilings on test {summary['ceilings']}")
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

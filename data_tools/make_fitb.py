@@ -1,6 +1,6 @@
 """Makes fill-in-the-blank questions of the outfits of a split.
 
-    python -m data_tools.make_fitb data/polyvore 630 --split val
+    fhn-jax make-fitb data/polyvore 630 --split val
 
 Each positive becomes a question: the outfit itself, which is the answer, and copies
 with another item of the same category in one slot. The other items are drawn from those
@@ -8,9 +8,7 @@ of the split's positives, so that none gives itself away by being new; none make
 outfit that is a positive of anybody, or one that has the same item twice.
 """
 
-import argparse
 import itertools
-import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.tables import read_table, write_table
 from fhn_jax.errors import InputError
 from fhn_jax.files import refuse_existing
+from fhn_jax.program import Arguments, run_program
 
 SPLITS = ("val", "test")
 CANDIDATES = 4
@@ -80,11 +79,9 @@ def make_fitb(
     return len(questions)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.make_fitb", description=__doc__.splitlines()[0]
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = Arguments("fhn-jax make-fitb", __doc__)
     parser.add_argument("root", metavar="ROOT", help="data root, with tuples_VARIANT")
     parser.add_argument("variant", metavar="VARIANT", help="that gets the questions")
     parser.add_argument("--split", choices=SPLITS, default="test")
@@ -98,16 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    try:
-        count = make_fitb(**vars(options))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    count = make_fitb(**vars(options))
     print(
         f"{options.root}/tuples_{options.variant}/fill_in_blank_{options.split} holds "
         f"{count:,} questions of {options.candidates} candidates"
     )
-    return 0
 
 
 def _pools(
@@ -193,4 +185,4 @@ def _worn(row: Sequence[int], slots: Int[np.ndarray, " s"]) -> frozenset:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

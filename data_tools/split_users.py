@@ -1,9 +1,9 @@
 """Makes a variant with some of the users, or with a share of their training outfits.
 
-    python -m data_tools.split_users data/polyvore 630 base --random-users 500
-    python -m data_tools.split_users data/polyvore 630 new --random-users 500 --rest
-    python -m data_tools.split_users data/polyvore 630 few --share 0.05 --negatives 2
-    python -m data_tools.split_users data/polyvore 630 guests --users 500-629 --at-most 10
+    fhn-jax split-users data/polyvore 630 base --random-users 500
+    fhn-jax split-users data/polyvore 630 new --random-users 500 --rest
+    fhn-jax split-users data/polyvore 630 few --share 0.05 --negatives 2
+    fhn-jax split-users data/polyvore 630 guests --users 500-629 --at-most 10
 
 The first two make the sets of a cold-start study: known users, and new ones. Users are
 numbered anew without gaps, in their old order; `users` in the folder says who they
@@ -18,9 +18,7 @@ outfits are kept depends on the seed and the user alone, and those of a smaller 
 are among those of a larger one.
 """
 
-import argparse
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +30,7 @@ from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.tables import read_table, write_table
 from fhn_jax.errors import InputError
 from fhn_jax.files import new_folder
+from fhn_jax.program import Arguments, run_program
 
 
 def split_users(
@@ -146,11 +145,9 @@ def parse_users(text: str, num_users: int) -> Sequence[int]:
     return sorted(users)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.split_users", description=__doc__.splitlines()[0]
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = Arguments("fhn-jax split-users", __doc__)
     parser.add_argument("root", metavar="ROOT", help="data root, with tuples_VARIANT")
     parser.add_argument("variant", metavar="VARIANT", help="that is read")
     parser.add_argument("new_variant", metavar="NEW", help="that is written")
@@ -174,11 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    try:
-        made = split_users(**vars(options))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    made = split_users(**vars(options))
     counts = ", ".join(
         f"{len(split.positives):,} {name}" for name, split in made.splits.items()
     )
@@ -186,7 +179,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{made.root}/tuples_{made.variant} has {made.num_users:,} users; positives: "
         f"{counts}"
     )
-    return 0
 
 
 def _check_negatives(catalogue: Catalogue, negatives: int | None) -> None:
@@ -294,4 +286,4 @@ def _copy_questions(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

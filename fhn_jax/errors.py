@@ -7,6 +7,9 @@ from Python expects, so `except FileNotFoundError` goes on working.
 Every text says what is wrong, where, what was found, what was expected and the remedy.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something that a user can cause and mend."""
@@ -45,3 +48,19 @@ class UnreachableError(UserError, ConnectionError):
 
 class UserTimeoutError(UserError, TimeoutError):
     """Something that takes longer than it may."""
+
+
+class RefusedError(UserError, OSError):
+    """What the operating system refuses: no permission, a full disk, a port in use."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to add to the error about an unknown name: the nearest that is known.
+
+    >>> nearest("serach", ["search", "serve"])
+    "; did you mean 'search'?"
+    >>> nearest("dance", ["search", "serve"])
+    ''
+    """
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

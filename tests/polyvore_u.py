@@ -1,6 +1,7 @@
 """A tiny data set in the Polyvore-U layout, complete and valid, for tests."""
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -231,3 +232,10 @@ def _question(rng, row, candidates, start, end):
         other[slot] = item
         question += other.tolist()
     return question
+
+
+def small_demo(root: str | Path, *, users: int = 32, seed: int = 0) -> None:
+    """Stands in for the demo set, which takes half a minute to draw."""
+    if not Path(root).exists():
+        write_polyvore_u(root, variant=str(users), users=users, image_size=None)
+        (Path(root) / "DEMO").write_text(json.dumps({"users": users}))

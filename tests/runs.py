@@ -10,6 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fhn_jax.cli.config import GivenConfig
+from fhn_jax.cli.run import RunChoice
+from fhn_jax.main import COMMANDS
+from fhn_jax.program import run_program
+
 REPOSITORY = Path(__file__).parents[1]
 # Not equal in two runs that are otherwise equal bit for bit.
 TIMES = ("train/seconds", "train/images_per_second")
@@ -53,8 +58,7 @@ def start(arguments, *, patch="", cwd=None, env=None):
       cwd: working directory.
       env: variables to change; None removes one.
     """
-    program = f"{patch}\nfrom absl import app\nfrom fhn_jax import main\n"
-    program += "app.run(main.main, flags_parser=main.parse_flags)\n"
+    program = f"{patch}\nfrom fhn_jax import main\nmain.main()\n"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | (env or {})
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
@@ -72,6 +76,34 @@ def run(arguments, **options):
     process = start(arguments, **options)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
+
+
+def choose(config=None, workdir=None, overrides=None):
+    """What the command line makes of settings and a workdir."""
+    given = None if config is None else GivenConfig(config, overrides or {}, "name")
+    return RunChoice(given, None if workdir is None else Path(workdir))
+
+
+def act(command, config=None, workdir=None, **options):
+    """Runs a command in this process, on settings or on a workdir's; raises its errors.
+
+    Args:
+      options: values of its flags; the others have their defaults.
+    """
+    command = COMMANDS[command]
+    values = {flag.name.replace("-", "_"): flag.default for flag in command.flags}
+    assert options.keys() <= values.keys()
+    command.run(choose(config, workdir), **values | options)
+
+
+def exit_code(main, arguments):
+    """The exit code of a program that runs in this process; errors go to stderr."""
+    try:
+        run_program(main, arguments)
+    except SystemExit as exit_:
+        print(exit_.code, file=sys.stderr)
+        return 1
+    return 0
 
 
 @contextlib.contextmanager

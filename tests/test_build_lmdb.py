@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fhn_jax.data_tools.build_lmdb import build_lmdb, main
 from PIL import Image
+from runs import exit_code
 
 from fhn_jax.data.images import LmdbImages, verify_images
 from tests.polyvore_u import encode
@@ -75,7 +76,7 @@ def test_bad_images_are_all_named_and_no_lmdb_is_made(folder, target, capsys):
     (folder / "001.jpg").write_bytes(b"no image")
     (folder / "004.jpg").write_bytes((folder / "004.jpg").read_bytes()[:-20])
     Image.new("L", (8, 8)).save(folder / "005.jpg")
-    assert main([str(folder), str(target)]) == 1
+    assert exit_code(main, [str(folder), str(target)]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: 3 of 6 images in ")
     for part in ("'001.jpg' cannot", "'004.jpg' cannot", "'005.jpg' has mode L"):
@@ -86,7 +87,7 @@ def test_bad_images_are_all_named_and_no_lmdb_is_made(folder, target, capsys):
 def test_at_most_twenty_bad_images_are_named(folder, target, capsys):
     for name in write_images(folder, 25):
         (folder / name).write_bytes(b"")
-    assert main([str(folder), str(target)]) == 1
+    assert exit_code(main, [str(folder), str(target)]) == 1
     error = capsys.readouterr().err
     assert error.count("cannot be decoded") == 20
     assert "25 of 25" in error and "and 5 more" in error
@@ -174,9 +175,9 @@ def test_target_that_is_something_else_is_never_overwritten(folder, target, tmp_
 
 def test_folder_without_images_suggests_the_right_one(folder, target, capsys):
     write_images(folder, 1)
-    assert main([str(folder.parent), str(target)]) == 1
+    assert exit_code(main, [str(folder.parent), str(target)]) == 1
     assert "did you mean one of its folders, ['291x291']?" in capsys.readouterr().err
-    assert main([str(folder / "nowhere"), str(target)]) == 1
+    assert exit_code(main, [str(folder / "nowhere"), str(target)]) == 1
     assert "nowhere does not exist" in capsys.readouterr().err
 
 
@@ -197,7 +198,7 @@ def test_link_out_of_the_folder_is_not_followed(folder, target, tmp_path):
 
 def test_command_line_says_what_was_built(folder, target, capsys):
     write_images(folder, 3)
-    assert main([str(folder), str(target)]) == 0
+    assert exit_code(main, [str(folder), str(target)]) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{target} holds 3 images, all verified\n"
     assert captured.err == ""
@@ -209,5 +210,5 @@ def test_without_a_terminal_progress_is_plain_lines(
     write_images(folder, 3)
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    assert main([str(folder), str(target)]) == 0
+    assert exit_code(main, [str(folder), str(target)]) == 0
     assert capsys.readouterr().err == "build_lmdb: 3 of 3 images\n"

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from polyvore_u import write_polyvore_u
 from random_codes import codes_of, random_codes
-from runs import run
+from runs import act, run
 
 from fhn_jax import files
-from fhn_jax.cli import actions
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.integrations import ray as cluster
@@ -363,18 +362,11 @@ def workdir(tmp_path_factory):
     return folder
 
 
-def act(name, workdir, **options):
-    """What the command line does after it has read its flags."""
-    config, workdir = actions.prepare(None, {}, None, workdir)
-    defaults = {flag: actions.FLAGS[flag][0] for flag in actions.TAKES[name]}
-    actions.ACTIONS[name](config, workdir, "test", **defaults | options)
-
-
 def test_the_action_recommends_the_outfits_of_the_data(
     address, workdir, tmp_path, capsys
 ):
     out = tmp_path / "out"
-    act("recommend-all", workdir, k=3, out=str(out), ray_address=address)
+    act("recommend-all", workdir=workdir, k=3, out=str(out), ray_address=address)
     catalogue = read_catalogue(workdir / "tiny", "8")
     outfits = stored_outfits(catalogue)
     searcher = Searcher.in_memory(codes_of(catalogue), outfits)
@@ -384,8 +376,7 @@ def test_the_action_recommends_the_outfits_of_the_data(
         assert mine == searcher.search(user, 3).outfits.tolist()
     assert len(found) == 24
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    line = f"recommendations: {out}, 8 users in 1 file\n"
-    assert line in capsys.readouterr().out
+    assert f"8 users in 1 file\nwrote {out}\n" in capsys.readouterr().out
 
 
 def test_the_action_recommends_the_outfits_of_an_index(address, workdir, tmp_path):
@@ -394,15 +385,15 @@ def test_the_action_recommends_the_outfits_of_an_index(address, workdir, tmp_pat
     OutfitIndex.build(tmp_path / "index", codes_of(catalogue), outfits)
     act(
         "recommend-all",
-        workdir,
+        workdir=workdir,
         index=str(tmp_path / "index"),
         out=str(tmp_path / "out"),
     )
     assert [row["outfit"] for row in rows_of(tmp_path / "out")] == [0] * 8
     with pytest.raises(FileExistsError, match="out exists and is left as it is"):
-        act("recommend-all", workdir, out=str(tmp_path / "out"))
+        act("recommend-all", workdir=workdir, out=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="give one of them"):
-        act("recommend-all", workdir, index="index", outfits="outfits.csv")
+        act("recommend-all", workdir=workdir, index="index", outfits="outfits.csv")
 
 
 def test_search_asks_a_cluster_about_an_index(address, workdir, tmp_path, capsys):
@@ -412,13 +403,13 @@ def test_search_asks_a_cluster_about_an_index(address, workdir, tmp_path, capsys
     where = {"index": str(tmp_path / "index"), "ray_address": address}
     found = []
     for options in ({}, {"index": where["index"]}, where):
-        act("search", workdir, user=3, k=4, **options)
+        act("search", workdir=workdir, user=3, k=4, **options)
         found.append(json.loads((workdir / "search.json").read_text()))
     assert found[0] == found[1] == found[2] and len(found[0]["outfits"]) == 4
     with pytest.raises(ValueError, match="needs --index, the folder of an OutfitIndex"):
-        act("search", workdir, ray_address=address)
+        act("search", workdir=workdir, ray_address=address)
     with pytest.raises(ValueError, match="give one of them"):
-        act("search", workdir, index=where["index"], outfits="outfits.csv")
+        act("search", workdir=workdir, index=where["index"], outfits="outfits.csv")
 
 
 @pytest.mark.slow

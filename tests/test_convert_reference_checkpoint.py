@@ -11,8 +11,9 @@ from fhn_jax.data_tools.convert_reference_checkpoint import (
     without_type_2,
 )
 from polyvore_u import write_lines, write_table
+from runs import act, exit_code
 
-from fhn_jax.cli.actions import ACTIONS, _encode, prepare
+from fhn_jax.cli.training import encode
 from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.data.layout import read_catalogue
@@ -121,15 +122,14 @@ def test_scores_of_the_exported_codes_are_those_of_the_reference(
     options = dict(CASES[name])
     gamma = f"model.tanh_gamma={scale**2 - 1}"
     options["values"] = [*options.get("values", ()), gamma]
-    assert main(command(tmp_path, **options)) == 0, capsys.readouterr().err
+    assert exit_code(main, command(tmp_path, **options)) == 0, capsys.readouterr().err
     scorer = exported(tmp_path / "run")
     assert_scores(scorer, outfits, golden["uidx"], part(golden, f"s{scale}."))
 
 
 def exported(workdir):
     """The scorer of a converted run."""
-    config, workdir = prepare(None, {}, None, workdir)
-    ACTIONS["extract-features"](config, workdir, "test")
+    act("extract-features", workdir=workdir)
     codes = Codes.load(workdir / "codes.safetensors")
     return Scorer(codes, Latents.load(workdir / "latents.safetensors", codes))
 
@@ -153,7 +153,7 @@ def test_scores_of_a_text_network_of_full_size_are_those_of_the_reference(
     write_torch(tmp_path / "model.net", weights)
     values = [f"model.tanh_gamma={scale**2 - 1}"]
     options = dict(bits=32, hidden=1024, values=values)
-    assert main(command(tmp_path, **options)) == 0, capsys.readouterr().err
+    assert exit_code(main, command(tmp_path, **options)) == 0, capsys.readouterr().err
     assert_scores(exported(tmp_path / "run"), outfits, golden["uidx"], golden)
 
 
@@ -180,7 +180,7 @@ def test_scores_of_a_network_of_images_and_text_are_those_of_the_reference(tmp_p
     }
     inputs = ItemInputs(tables, None, None, catalogue.item_names(), 224)
     trained = restore_best(config, tmp_path / "run", catalogue, inputs)
-    scorer = Scorer(*_encode(config, catalogue, inputs, trained))
+    scorer = Scorer(*encode(config, catalogue, inputs, trained))
     assert_scores(scorer, outfits, golden["uidx"], part(golden, "s1.0."))
 
 
@@ -222,7 +222,7 @@ def test_faults_of_the_weights_are_named_and_nothing_is_written(tmp_path, capsys
         broken = weights | change
         broken = {key: value for key, value in broken.items() if value is not None}
         write_torch(tmp_path / "model.net", broken)
-        assert main(command(tmp_path)) == 1
+        assert exit_code(main, command(tmp_path)) == 1
         assert text in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -236,11 +236,11 @@ def test_mistakes_of_the_command_are_errors(tmp_path, capsys):
         (["model.bits"], "--set model.bits: expected key=JSON"),
         (["model.bitz=8"], "bitz"),
     ):
-        assert main(command(tmp_path, values=values)) == 1
+        assert exit_code(main, command(tmp_path, values=values)) == 1
         assert text in capsys.readouterr().err
-    assert main(command(tmp_path)) == 0
+    assert exit_code(main, command(tmp_path)) == 0
     capsys.readouterr()
-    assert main(command(tmp_path)) == 1
+    assert exit_code(main, command(tmp_path)) == 1
     assert "holds a checkpoint; give another --workdir" in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ import struct
 import numpy as np
 import pytest
 from fhn_jax.data_tools.convert_semantic import convert, load_vectors, main
+from runs import exit_code
 
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.vectors import read_text_vectors
@@ -119,7 +120,7 @@ def test_archive_is_what_training_reads(tmp_path):
         table = dict(zip(arrays["names"].tolist(), arrays["vectors"], strict=True))
     archive.unlink()
     archive.with_suffix(".pkl").write_bytes(pickle.dumps(table))
-    assert main([str(archive.with_suffix(".pkl"))]) == 0
+    assert exit_code(main, [str(archive.with_suffix(".pkl"))]) == 0
     np.testing.assert_array_equal(
         read_text_vectors(root, read_catalogue(root, "8")), list(table.values())
     )
@@ -276,12 +277,12 @@ def test_values_that_are_no_finite_float32_are_refused(source, value):
 
 def test_command_writes_beside_the_pickle_or_where_it_is_told(source, capsys):
     source.write_bytes(pickle.dumps(VECTORS))
-    assert main([str(source)]) == 0
+    assert exit_code(main, [str(source)]) == 0
     assert capsys.readouterr().out == (
         f"{source.with_suffix('.npz')} holds 2 vectors of length 3\n"
     )
     other = source.parent / "new" / "text.npz"
-    assert main([str(source), str(other)]) == 0
+    assert exit_code(main, [str(source), str(other)]) == 0
     with np.load(other, allow_pickle=False) as arrays:
         assert arrays["names"].tolist() == ["a.jpg", "b.jpg"]
         assert arrays["vectors"].dtype == np.float32
@@ -293,12 +294,12 @@ def test_failed_conversion_leaves_the_old_archive_and_nothing_else(source, capsy
     assert convert(source, target) == (2, 3)
     before = target.read_bytes()
     source.write_bytes(pickle.dumps({"a.jpg": [np.nan]}))
-    assert main([str(source)]) == 1
+    assert exit_code(main, [str(source)]) == 1
     assert capsys.readouterr().err.startswith(f"error: {source}: the vector of 'a.jpg'")
     assert target.read_bytes() == before
     assert sorted(os.listdir(source.parent)) == ["semantic.npz", "semantic.pkl"]
 
 
 def test_missing_pickle_is_an_error(source, capsys):
-    assert main([str(source)]) == 1
+    assert exit_code(main, [str(source)]) == 1
     assert "semantic.pkl" in capsys.readouterr().err

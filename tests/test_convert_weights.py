@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 from fhn_jax.data_tools.convert_weights import convert, load_weights, main
+from runs import exit_code
 from safetensors import safe_open
 
 from fhn_jax.files import sha256_file
@@ -57,7 +58,7 @@ def test_parameters_and_other_orders_of_axes_are_read(source):
 
 def test_the_converted_file_notes_its_source(source, capsys):
     write_torch(source, WEIGHTS)
-    assert main([str(source)]) == 0
+    assert exit_code(main, [str(source)]) == 0
     target = source.with_suffix(".safetensors")
     assert capsys.readouterr().out == f"{target} holds 4 tensors\n"
     with safe_open(target, framework="numpy") as file:
@@ -147,6 +148,6 @@ def test_a_cut_off_file_is_refused_and_leaves_nothing(source, capsys, old):
         source.write_bytes(content[:length])
         with pytest.raises(ValueError):
             convert(source, source.with_suffix(".safetensors"))
-        assert main([str(source)]) == 1
+        assert exit_code(main, [str(source)]) == 1
         assert capsys.readouterr().err.startswith(f"error: {source}")
     assert os.listdir(source.parent) == ["net.pth"]

@@ -8,6 +8,7 @@ import pytest
 from fhn_jax.data_tools import export_ranked as tool
 from fhn_jax.data_tools.export_ranked import export_ranked, main
 from PIL import Image
+from runs import exit_code
 
 from fhn_jax.codes import Scorer
 from fhn_jax.data.layout import read_catalogue
@@ -195,16 +196,16 @@ def test_data_that_was_moved_is_named(workdir, root, tmp_path):
 def test_bad_options_are_one_line_and_leave_nothing(
     workdir, tmp_path, capsys, target, options, message
 ):
-    assert main([str(workdir), str(tmp_path / target), *options]) == 1
+    assert exit_code(main, [str(workdir), str(tmp_path / target), *options]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+    assert error.startswith("error: ") and error.count("\n") == 2 and message in error
     assert os.listdir(tmp_path) == ["run"]
 
 
 @pytest.mark.parametrize("target", ["out", "out.png"])
 def test_what_exists_is_left_alone(workdir, tmp_path, capsys, target):
     (tmp_path / target).write_text("mine")
-    assert main([str(workdir), str(tmp_path / target)]) == 1
+    assert exit_code(main, [str(workdir), str(tmp_path / target)]) == 1
     assert f"{target} exists and is left as it is" in capsys.readouterr().err
     assert (tmp_path / target).read_text() == "mine"
 
@@ -212,13 +213,13 @@ def test_what_exists_is_left_alone(workdir, tmp_path, capsys, target):
 def test_codes_of_other_data_are_refused(root, workdir, tmp_path, capsys):
     data = {"root": str(root), "variant": "8v"}
     write_json(workdir / "config.json", {"data": data})
-    assert main([str(workdir), str(tmp_path / "out")]) == 1
+    assert exit_code(main, [str(workdir), str(tmp_path / "out")]) == 1
     assert "the codes are of data set" in capsys.readouterr().err
     (workdir / "codes.safetensors").unlink()
-    assert main([str(workdir), str(tmp_path / "out")]) == 1
+    assert exit_code(main, [str(workdir), str(tmp_path / "out")]) == 1
     assert "codes.safetensors: no such file" in capsys.readouterr().err
     (workdir / "config.json").unlink()
-    assert main([str(workdir), str(tmp_path / "out")]) == 1
+    assert exit_code(main, [str(workdir), str(tmp_path / "out")]) == 1
     assert "config.json: no such file" in capsys.readouterr().err
 
 
@@ -228,9 +229,9 @@ def test_missing_images_leave_nothing(tmp_path, capsys, target):
     workdir = write_workdir(tmp_path / "run", read_catalogue(root, "8"))
     for path in (root / "images" / "291x291").glob("shoe*"):
         path.unlink()
-    assert main([str(workdir), str(tmp_path / target)]) == 1
+    assert exit_code(main, [str(workdir), str(tmp_path / target)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: image 'shoe") and error.count("\n") == 1
+    assert error.startswith("error: image 'shoe") and error.count("\n") == 2
     assert sorted(os.listdir(tmp_path)) == ["data", "run"]
 
 
@@ -239,14 +240,14 @@ def test_splits_and_negatives_that_are_not_there_are_named(tmp_path, capsys):
     (root / "tuples_8" / "tuples_test_nega_hard").unlink()
     workdir = write_workdir(tmp_path / "run", read_catalogue(root, "8"))
     arguments = [str(workdir), str(tmp_path / "out")]
-    assert main([*arguments, "--split", "val"]) == 1
+    assert exit_code(main, [*arguments, "--split", "val"]) == 1
     assert "no 'val' split in tuples_8; expected one of" in capsys.readouterr().err
-    assert main([*arguments, "--negatives", "hard"]) == 1
+    assert exit_code(main, [*arguments, "--negatives", "hard"]) == 1
     error = capsys.readouterr().err
     assert "has no tuples_test_nega_hard; it has random negatives" in error
 
 
 def test_the_command_line_says_what_was_made(workdir, tmp_path, capsys):
     target = tmp_path / "sheet.jpg"
-    assert main([str(workdir), str(target), "--users", "0,5"]) == 0
+    assert exit_code(main, [str(workdir), str(target), "--users", "0,5"]) == 0
     assert capsys.readouterr().out == f"{target} shows the best outfits of 2 users\n"

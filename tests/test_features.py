@@ -7,9 +7,8 @@ import shutil
 import numpy as np
 import pytest
 from polyvore_u import read_lines, write_features, write_lmdb, write_polyvore_u
-from runs import compiled_once, load, metrics, settings, train
+from runs import act, choose, compiled_once, load, metrics, settings, train
 
-from fhn_jax.cli.actions import ACTIONS, prepare
 from fhn_jax.codes import Codes
 from fhn_jax.data.images import LmdbImages
 from fhn_jax.data.layout import read_catalogue
@@ -217,16 +216,11 @@ def test_features_need_the_precomputed_backbone_and_the_other_way_round(root):
 def test_features_named_by_the_user_are_not_replaced_by_the_demo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = settings("", config="t3", variant="", arg=ARG)
-    config, _ = prepare(config, {}, "t3", None)
+    config = choose(config).open().config
     assert (config.data.root, config.data.variant) == ("data/polyvore", "630")
 
 
 # Runs
-
-
-def act(action, config, workdir):
-    config, workdir = prepare(config, {}, "name", workdir)
-    ACTIONS[action](config, workdir, "test")
 
 
 def assert_learned(workdir):

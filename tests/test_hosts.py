@@ -18,7 +18,7 @@ from runs import (
     start,
 )
 
-from fhn_jax.cli import actions
+from fhn_jax import main
 from fhn_jax.training import sharding
 
 # 48 outfits in batches of 10: 5 steps an epoch, the last one padded.
@@ -247,13 +247,9 @@ def test_a_place_among_processes_that_cannot_be_is_refused(where, text):
             pytest.fail("joined")
 
 
-def test_an_action_of_one_process_refuses_others():
-    values = {name: default for name, (default, _) in actions.FLAGS.items()}
-    with actions.together("search", values):
-        pass
-    with pytest.raises(ValueError, match="search runs in one process: leave out"):
-        with actions.together("search", values | {"processes": 2}):
-            pytest.fail("joined")
+def test_a_command_of_one_process_refuses_others():
+    with pytest.raises(ValueError, match="search does not take --processes"):
+        main.run(["search", "--processes=2"])
 
 
 def test_one_process_has_all_rows_and_gathers_its_own_values():

@@ -11,6 +11,8 @@ from fhn_jax.data_tools.taste import World, auc
 from fhn_jax.data_tools.wardrobe import CATEGORIES, KINDS, attributes, lab, make_items
 from PIL import Image
 
+from fhn_jax.errors import InputError
+
 USERS = 6
 ITEMS = {"top": (20, 12, 14), "bottom": (18, 12, 13), "shoe": (15, 11, 12)}
 POSITIVES = (12, 7, 8)
@@ -264,7 +266,7 @@ def test_command_line_reports_ceilings_and_errors(
     demo.main([str(tmp_path)])
     assert "{'fitb': 0.8}" in capsys.readouterr().out
     monkeypatch.undo()
-    with pytest.raises(SystemExit, match="error: users=0"):
+    with pytest.raises(InputError, match="users=0"):
         demo.main([str(tmp_path / "x"), "--users", "0"])
 
 

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 from fhn_jax.data_tools.make_fitb import main, make_fitb
+from runs import exit_code
 
 from fhn_jax.data.layout import read_catalogue
 from tests.polyvore_u import read_lines, write_polyvore_u, write_table
@@ -131,9 +132,9 @@ def write_lists(folder, rows):
 @pytest.mark.parametrize("category", ["shoe", "random"])
 def test_fewer_items_than_candidates_are_an_error(root, capsys, category):
     arguments = [str(root), "8", "--candidates", "9", "--category", category]
-    assert main(arguments) == 1
+    assert exit_code(main, arguments) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
+    assert error.startswith("error: ") and error.count("\n") == 2
     kind = "shoe" if category == "shoe" else "top"
     assert f"different items of category '{kind}', fewer than the 9 candida" in error
     assert not (root / "tuples_8" / "fill_in_blank_test").exists()
@@ -142,7 +143,7 @@ def test_fewer_items_than_candidates_are_an_error(root, capsys, category):
 def test_too_few_outfits_that_nobody_has_are_an_error(root, capsys):
     rows = [(user, 24, 24, 24 + shoe) for user in range(8) for shoe in (0, 1, 2, 3)]
     write_lists(root / "tuples_8", rows)
-    assert main([str(root), "8", "--category", "shoe"]) == 1
+    assert exit_code(main, [str(root), "8", "--category", "shoe"]) == 1
     error = capsys.readouterr().err
     assert "line 2 of tuples_test_posi: only 0 other items of category 'shoe'" in error
     assert not (root / "tuples_8" / "fill_in_blank_test").exists()
@@ -158,15 +159,15 @@ def test_too_few_outfits_that_nobody_has_are_an_error(root, capsys):
 )
 def test_bad_options_are_one_line(root, capsys, options, message):
     before = sorted(os.listdir(root / "tuples_8"))
-    assert main([str(root), "8", *options]) == 1
+    assert exit_code(main, [str(root), "8", *options]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+    assert error.startswith("error: ") and error.count("\n") == 2 and message in error
     assert sorted(os.listdir(root / "tuples_8")) == before
 
 
 def test_a_split_that_is_not_there_is_an_error(tmp_path, capsys):
     root = write(tmp_path / "data", positives=(6, 0, 2))
-    assert main([str(root), "8", "--split", "val"]) == 1
+    assert exit_code(main, [str(root), "8", "--split", "val"]) == 1
     assert "tuples_8 has no val split" in capsys.readouterr().err
     with pytest.raises(ValueError, match="split='train'; expected one of val, test"):
         make_fitb(root, "8", split="train")
@@ -176,13 +177,13 @@ def test_existing_questions_are_left_alone(root, capsys):
     make_fitb(root, "8")
     path = root / "tuples_8" / "fill_in_blank_test"
     before = path.read_bytes()
-    assert main([str(root), "8", "--seed", "5"]) == 1
+    assert exit_code(main, [str(root), "8", "--seed", "5"]) == 1
     assert "fill_in_blank_test exists and is left as it is" in capsys.readouterr().err
     assert path.read_bytes() == before
 
 
 def test_the_command_line_says_what_was_made(root, capsys):
-    assert main([str(root), "8", "--split", "val", "--candidates", "3"]) == 0
+    assert exit_code(main, [str(root), "8", "--split", "val", "--candidates", "3"]) == 0
     assert capsys.readouterr().out == (
         f"{root}/tuples_8/fill_in_blank_val holds 16 questions of 3 candidates\n"
     )

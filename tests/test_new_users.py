@@ -10,21 +10,17 @@ from fhn_jax.configs import cold_start
 from fhn_jax.data_tools.split_users import split_users
 from polyvore_u import write_lines, write_polyvore_u
 from random_codes import codes_of, random_codes
-from runs import REPOSITORY, compiled_once, quiet, run, settings
+from runs import REPOSITORY, act, compiled_once, quiet, run, settings
 
-from fhn_jax.cli import actions, new_users
 from fhn_jax.cli.answers import parse_items, read_outfits
-from fhn_jax.cli.new_users import (
-    SIZES,
-    fit_one,
-    format_study,
-    learners,
-    parse_clicks,
-    study,
-)
+from fhn_jax.cli.new_users import fit_one, parse_clicks
+from fhn_jax.cli.run import Run
+from fhn_jax.cli.training import export
 from fhn_jax.codes import Codes, Scorer
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.evaluation import cold_start as studies
+from fhn_jax.evaluation.cold_start import SIZES, format_study, learners, study
 from fhn_jax.evaluation.evaluators import evaluate as evaluate_codes
 from fhn_jax.new_users import BprFit, Similarity
 from fhn_jax.training import build
@@ -56,7 +52,7 @@ def base(tmp_path_factory, root):
     catalogue = read_catalogue(root, "5")
     inputs = build.load_inputs(config, catalogue, quiet)
     trained = loop.train(config, workdir, catalogue, inputs)
-    actions._export(config, workdir, catalogue, inputs, trained)
+    export(Run(workdir, config), catalogue, inputs, trained)
     return workdir
 
 
@@ -68,8 +64,8 @@ def config_for(root, base, method="retrain", arg="", **overrides):
     return config.lock()
 
 
-def act(config, workdir, split="test", **options):
-    actions.ACTIONS["cold-start"](config, workdir, split, **options)
+def learn(config, workdir, **options):
+    act("cold-start", config, workdir, **options)
 
 
 # --- by training ------------------------------------------------------------------
@@ -78,7 +74,7 @@ def act(config, workdir, split="test", **options):
 @pytest.mark.slow
 def test_retraining_learns_the_users_and_nothing_else(root, base, tmp_path):
     config = config_for(root, base)
-    act(config, tmp_path)
+    learn(config, tmp_path)
     theirs = Codes.load(base / "codes.safetensors")
     ours = Codes.load(tmp_path / "codes.safetensors")
     for before, after in zip(theirs.items["text"], ours.items["text"], strict=True):
@@ -97,7 +93,7 @@ def test_retraining_learns_the_users_and_nothing_else(root, base, tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     assert (results["users"], results["split"]) == (3, "test")
     # Again: trained to the end already, and the same codes.
-    act(config, tmp_path)
+    learn(config, tmp_path)
     assert Codes.load(tmp_path / "codes.safetensors").sha256() == ours.sha256()
 
 
@@ -114,13 +110,13 @@ def test_retraining_on_another_network_is_refused(
     root, base, tmp_path, arg, overrides, message
 ):
     with pytest.raises(ValueError, match=message):
-        act(config_for(root, base, arg=arg, **overrides), tmp_path)
+        learn(config_for(root, base, arg=arg, **overrides), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_base_run_that_is_not_there_is_named(root, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere/config.json: no such file"):
-        act(config_for(root, "nowhere"), tmp_path)
+        learn(config_for(root, "nowhere"), tmp_path)
 
 
 # --- by formulas ------------------------------------------------------------------
@@ -128,7 +124,7 @@ def test_a_base_run_that_is_not_there_is_named(root, tmp_path):
 
 @pytest.mark.parametrize("method", ["similarity", "fit"])
 def test_formulas_learn_from_the_train_split(root, base, tmp_path, method):
-    act(config_for(root, base, method), tmp_path)
+    learn(config_for(root, base, method), tmp_path)
     codes = Codes.load(base / "codes.safetensors")
     known = read_catalogue(root, "5").splits["train"]
     new = read_catalogue(root, "3")
@@ -153,7 +149,7 @@ def test_other_items_are_encoded_by_the_base_run(root, base, tmp_path):
     lines = path.read_text().splitlines()
     write_lines(path, [lines[1], lines[0], *lines[2:]])
     workdir = tmp_path / "run"
-    act(config_for(other, base, "similarity"), workdir)
+    learn(config_for(other, base, "similarity"), workdir)
     got = Codes.load(workdir / "codes.safetensors").items["text"][0]
     base_items = Codes.load(base / "codes.safetensors").items["text"][0]
     np.testing.assert_array_equal(got[[1, 0, 2]], base_items[:3])
@@ -173,13 +169,13 @@ def test_wrong_settings_of_a_formula_are_named(
     root, base, tmp_path, method, overrides, message
 ):
     with pytest.raises(ValueError, match=message):
-        act(config_for(root, base, method, **overrides), tmp_path)
+        learn(config_for(root, base, method, **overrides), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_action_needs_its_config(root, base, tmp_path):
     with pytest.raises(ValueError, match="needs --config configs/cold_start.py"):
-        act(settings(root, variant="3"), tmp_path)
+        learn(settings(root, variant="3"), tmp_path)
 
 
 def test_new_users_need_dislikes_in_the_data(root, base, tmp_path):
@@ -187,7 +183,7 @@ def test_new_users_need_dislikes_in_the_data(root, base, tmp_path):
     shutil.copytree(root, other, symlinks=True)
     (other / "tuples_3" / "tuples_train_nega").unlink()
     with pytest.raises(KeyError, match="tuples_train_nega is absent"):
-        act(config_for(other, base, "fit"), tmp_path / "run")
+        learn(config_for(other, base, "fit"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -195,14 +191,15 @@ def test_new_users_need_dislikes_in_the_data(root, base, tmp_path):
 
 
 def test_the_study_writes_a_table_and_charts(root, base, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(new_users, "BETAS", (0.3, 1.0))
-    monkeypatch.setattr(new_users, "EPSILONS", (0.0, 0.75))
-    act(config_for(root, base, "study"), tmp_path, "val")
+    monkeypatch.setattr(studies, "BETAS", (0.3, 1.0))
+    monkeypatch.setattr(studies, "EPSILONS", (0.0, 0.75))
+    learn(config_for(root, base, "study"), tmp_path, split="val")
     names = {"study.json", "sweep.png", "sizes.png", "likes.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
     found = json.loads((tmp_path / "study.json").read_text())
     assert (found["split"], found["users"]) == ("val", 3)
-    assert capsys.readouterr().out == format_study(found) + "\n"
+    out = format_study(found) + f"\nwrote {tmp_path / 'study.json'}\n"
+    assert capsys.readouterr().out == out
     assert len(found["sweep"]) == 4
     assert [row["size"] for row in found["sizes"]] == [
         name for name, *_ in SIZES for _ in range(3)
@@ -237,8 +234,8 @@ def test_sizes_of_the_study_are_shares_of_each_users_outfits(
         return fit(self, likes, dislikes, num_users)
 
     monkeypatch.setattr(BprFit, "fit", noted)
-    monkeypatch.setattr(new_users, "BETAS", (0.5,))
-    monkeypatch.setattr(new_users, "EPSILONS", (0.5,))
+    monkeypatch.setattr(studies, "BETAS", (0.5,))
+    monkeypatch.setattr(studies, "EPSILONS", (0.5,))
     study(compared, new, "val")
     # 4 outfits and 8 negatives of each user.
     assert seen[:4] == [[[4] * 3, [8] * 3], *([[[1] * 3, [2] * 3]] * 3)]
@@ -275,7 +272,8 @@ def test_one_user_gets_the_best_outfits_that_were_not_clicked(
         assert outfit["score"] == pytest.approx(scores[outfit["id"]])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2 likes, 2 dislikes"
-    assert len(lines) == 8
+    assert len(lines) == 9
+    assert lines[-1] == f"wrote {tmp_path / 'fit.json'}"
     bits = np.frombuffer(bytes.fromhex(request["code"]), np.uint8)
     np.testing.assert_array_equal(bits, users.into(codes).users[0])
 
@@ -290,7 +288,7 @@ def test_the_command_line_fits_one_user(root, base, tmp_path):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "2 likes, 0 dislikes"
-    assert len(lines) == 5
+    assert len(lines) == 7
     assert (workdir / "fit.png").is_file()
     assert not {"jax", "flax", "tensorflow", "matplotlib"} & set(lines[-1].split())
     code, _, err = run(["cold-start", "--fit", "--workdir", workdir, "--likes=x"])

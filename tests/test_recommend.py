@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 from polyvore_u import write_polyvore_u
 from random_codes import codes_of
-from runs import run
+from runs import act, run
 
 from fhn_jax import files
-from fhn_jax.cli import actions, answers
+from fhn_jax.cli import answers
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.errors import UserError
 from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_index import OutfitIndex
@@ -37,12 +38,9 @@ def workdir(tmp_path, root, codes):
     return tmp_path / "run"
 
 
-def search(workdir, *, user=0, k=10, outfits="", fixed=""):
-    """What the command line does after it has read its flags."""
-    config, workdir = actions.prepare(None, {}, None, workdir)
-    defaults = {flag: actions.FLAGS[flag][0] for flag in actions.TAKES["search"]}
-    options = {"user": user, "k": k, "outfits": str(outfits), "fixed": fixed}
-    actions.ACTIONS["search"](config, workdir, "test", **defaults | options)
+def search(workdir, **options):
+    """What search.json then holds."""
+    act("search", workdir=workdir, **options)
     return json.loads((workdir / "search.json").read_text(encoding="utf-8"))
 
 
@@ -65,7 +63,9 @@ def test_search_writes_a_table_json_and_pictures(workdir, root, codes, tmp_path)
         f"{best['score']:.4f}",
         *best["names"],
     ]
-    assert len(lines) == 5
+    assert lines[5:] == [
+        f"wrote {workdir / name}" for name in ("search.json", "search.png")
+    ]
     with Image.open(workdir / "search.png") as sheet:
         assert sheet.width > sheet.height > 100
 
@@ -74,14 +74,16 @@ def test_search_of_outfits_in_a_file_with_fixed_items(workdir, codes, tmp_path, 
     names = codes.names
     table = tmp_path / "outfits.csv"
     table.write_text(f"top,bottom,shoe\n0,1,2\n{names[0][1]},0,{names[2][2]}\n2,2,1\n")
-    found = search(workdir, outfits=table, fixed=f"shoe:{names[2][2]}")
+    found = search(workdir, outfits=str(table), fixed=f"shoe:{names[2][2]}")
     assert {row["id"] for row in found["outfits"]} == {0, 1}
     assert {row["items"][2] for row in found["outfits"]} == {2}
     assert (workdir / "search.png").exists()
     capsys.readouterr()
     # Nothing found is an answer, without the pictures of another one.
-    assert search(workdir, outfits=table, fixed="shoe:0")["outfits"] == []
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert search(workdir, outfits=str(table), fixed="shoe:0")["outfits"] == []
+    table, written = capsys.readouterr().out.splitlines()
+    assert table.startswith("rank ")
+    assert written == f"wrote {workdir / 'search.json'}"
     assert not (workdir / "search.png").exists()
 
 
@@ -96,7 +98,7 @@ def test_search_of_outfits_in_a_file_with_fixed_items(workdir, codes, tmp_path, 
     ],
 )
 def test_bad_arguments_are_named(workdir, arguments, message):
-    with pytest.raises(actions.ERRORS, match=message):
+    with pytest.raises(UserError, match=message):
         search(workdir, **arguments)
     assert not (workdir / "search.json").exists()
 

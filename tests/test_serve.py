@@ -10,11 +10,13 @@ import time
 import urllib.request
 
 import pytest
-from runs import REPOSITORY, start
+from fhn_jax.data_tools import make_demo
+from polyvore_u import small_demo
+from runs import REPOSITORY, choose, start
 from web_site import make_site
 
 from fhn_jax import files
-from fhn_jax.cli import actions
+from fhn_jax.cli import serving
 
 
 def free_port():
@@ -110,18 +112,20 @@ def test_without_a_workdir_the_demo_is_trained_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trained = []
 
-    def train(config, workdir, split):
-        trained.append((config.data.root, str(workdir)))
-        files.write_json(workdir / "config.json", {"data": {"root": "data/demo"}})
-        files.write_text(workdir / "codes.safetensors", "")
+    def train(choice, split):
+        run = choice.open()
+        trained.append((str(run.root), str(run.workdir)))
+        files.write_json(run.workdir / "config.json", {"data": {"root": "data/demo"}})
+        files.write_text(run.workdir / "codes.safetensors", "")
 
-    monkeypatch.setattr(actions, "run_all", train)
+    monkeypatch.setattr(serving, "main_job", train)
+    monkeypatch.setattr(make_demo, "make_demo", small_demo)
     for _ in range(2):
-        config, workdir = actions.prepare(None, {}, None, None, "serve")
-        assert config.data.root == "data/demo"
+        run = serving.demo()
+        assert (str(run.root), str(run.workdir)) == ("data/demo", "runs/vse_t3")
     assert trained == [("data/demo", "runs/vse_t3")]
     with pytest.raises(ValueError, match="give --config"):
-        actions.prepare(None, {}, None, None, "search")
+        choose().open()
 
 
 def test_without_a_workdir_real_data_are_not_trained_on_by_chance(
@@ -130,7 +134,7 @@ def test_without_a_workdir_real_data_are_not_trained_on_by_chance(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data" / "polyvore").mkdir(parents=True)
     with pytest.raises(ValueError, match="no run in runs/vse_t3 yet; train one"):
-        actions.prepare(None, {}, None, None, "serve")
+        serving.demo()
 
 
 def test_a_server_loads_neither_jax_nor_tensorflow():

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from fhn_jax.data_tools.split_users import main, split_users
+from runs import exit_code
 
 from fhn_jax.data.layout import read_catalogue
 from tests.polyvore_u import edit_line, read_lines, write_polyvore_u
@@ -199,37 +200,39 @@ def test_users_without_a_test_outfit_are_an_error(tmp_path):
 )
 def test_bad_options_are_one_line_and_leave_nothing(root, capsys, options, message):
     before = sorted(os.listdir(root))
-    assert main([str(root), "8", "bad", *options]) == 1
+    assert exit_code(main, [str(root), "8", "bad", *options]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
+    assert error.startswith("error: ") and error.count("\n") == 2
     assert re.search(message, error)
     assert sorted(os.listdir(root)) == before
 
 
 def test_an_existing_variant_is_left_alone(root, capsys):
     before = read_catalogue(root, "8v").checksum
-    assert main([str(root), "8", "8v", "--share", "0.5"]) == 1
+    assert exit_code(main, [str(root), "8", "8v", "--share", "0.5"]) == 1
     assert "tuples_8v exists and is left as it is" in capsys.readouterr().err
     assert read_catalogue(root, "8v").checksum == before
 
 
 def test_the_new_variant_cannot_lie_elsewhere(root, capsys):
-    assert main([str(root), "8", "x/../../y"]) == 1
+    assert exit_code(main, [str(root), "8", "x/../../y"]) == 1
     assert "has a path separator" in capsys.readouterr().err
 
 
 def test_a_variant_that_is_wrong_is_not_taken_further(tmp_path, capsys):
     root = write_polyvore_u(tmp_path / "data", image_size=None)
     edit_line(root / "tuples_8" / "tuples_train_nega", 5, "0,1,2,99")
-    assert main([str(root), "8", "new"]) == 1
+    assert exit_code(main, [str(root), "8", "new"]) == 1
     assert "tuples_train_nega:5: item 99 is out of range" in capsys.readouterr().err
-    assert main([str(root), "9", "new"]) == 1
+    assert exit_code(main, [str(root), "9", "new"]) == 1
     assert "has the variants ['8']" in capsys.readouterr().err
     assert sorted(p.name for p in root.glob("*tuples_*")) == ["tuples_8"]
 
 
 def test_the_command_line_says_what_was_made(root, capsys, new):
-    assert main([str(root), "8", new, "--users", "0-2", "--at-most", "4"]) == 0
+    assert (
+        exit_code(main, [str(root), "8", new, "--users", "0-2", "--at-most", "4"]) == 0
+    )
     assert capsys.readouterr().out == (
         f"{root}/tuples_{new} has 3 users; positives: 12 train, 6 val, 6 test\n"
     )

@@ -10,6 +10,7 @@ from absl import flags
 from runs import REPOSITORY
 
 from fhn_jax.cli import sweep
+from fhn_jax.errors import UserError
 from fhn_jax.training import build
 
 NAMES = ("t3", "text_t3", "vse_t3")
@@ -108,21 +109,25 @@ def test_commands_are_printed(config, capsys):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("nowhere.py", "error: nowhere.py: no such file; expected one of configs/"),
-        ("none.py", "error: none.py has no function sweep(add)"),
-        ("none.py:foo", "error: none.py has no function sweep(add)"),
-        (f"{REPOSITORY}/configs/t3.py:foo=3", "error: config argument 'foo' is unk"),
+        ("nowhere.py", "--config: there is no file nowhere.py; expected one, or one"),
+        ("none.py", "none.py has no function sweep(add)"),
+        ("none.py:foo", "none.py has no function sweep(add)"),
+        (f"{REPOSITORY}/configs/t3.py:foo=3", "config argument 'foo' is unk"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, monkeypatch, config, message):
+def test_a_mistake_is_named(tmp_path, monkeypatch, config, message):
     monkeypatch.chdir(tmp_path)
     Path("none.py").write_text("")
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(UserError) as caught:
         sweep.main([config])
-    assert str(caught.value.code).startswith(message)
+    assert str(caught.value).startswith(message)
 
 
-def test_the_table_takes_no_flags_of_runs(config, capsys):
-    with pytest.raises(SystemExit):
+def test_the_table_takes_no_flags_of_runs(config):
+    with pytest.raises(UserError, match="--table reads results alone; got --config.a"):
         sweep.main([config, "--table", "--config.a=3"])
-    assert "--table reads results alone; got --config.a=3" in capsys.readouterr().err
+
+
+def test_a_flag_that_runs_do_not_take_is_named(config):
+    with pytest.raises(UserError, match="flag --tabel is unknown.*mean '--table'"):
+        sweep.main([config, "--tabel"])

@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Num
 
 from fhn_jax import files
+from fhn_jax.cli.progress import say_written
 from fhn_jax.codes import Codes
-from fhn_jax.data.images import ImageStore, thumbnail
 from fhn_jax.errors import InputError, MissingFileError
-from fhn_jax.reporting import contact_sheet
-from fhn_jax.retrieval.composer import Compositions
-from fhn_jax.retrieval.searcher import Hits
 
 # Cards side by side in a contact sheet.
 _CARDS = 5
@@ -140,15 +137,21 @@ def write_outfits(
     name: str,
     about: Mapping[str, Any],
     codes: Codes,
-    hits: Hits | Compositions,
-    images: ImageStore | None,
+    images: Any,
+    *,
+    items: Int[np.ndarray, "k s"],
+    scores: Num[np.ndarray, " k"],
+    ids: Int[np.ndarray, " k"] | None = None,
 ) -> dict[str, Any]:
     """Prints outfits as a table; writes NAME.json and, with images, NAME.png.
 
     Args:
       folder: gets the files.
       about: what was asked, goes into the file.
-      images: of the items, by the names in the codes.
+      images: the `ImageStore` of the items, by the names in the codes, or None.
+      items: of each outfit, the best first.
+      scores: of the outfits.
+      ids: of stored outfits.
     Returns:
       what NAME.json holds: `about`, and "outfits": for each, from the best, {"id" of
       a stored outfit, "score", "items", "names"}.
@@ -157,25 +160,26 @@ def write_outfits(
     rows = [
         {
             "score": float(score),
-            "items": items.tolist(),
+            "items": outfit,
             "names": [
                 codes.names[c][i] if codes.names is not None else str(i)
-                for c, i in zip(slots, items.tolist(), strict=True)
+                for c, i in zip(slots, outfit, strict=True)
             ],
         }
-        for score, items in zip(hits.scores, hits.items, strict=True)
+        for score, outfit in zip(scores, items.tolist(), strict=True)
     ]
-    if isinstance(hits, Hits):
-        ids = hits.outfits.tolist()
-        rows = [{"id": n} | row for n, row in zip(ids, rows, strict=True)]
+    if ids is not None:
+        rows = [{"id": n} | row for n, row in zip(ids.tolist(), rows, strict=True)]
     result = dict(about) | {"outfits": rows}
-    files.write_json(folder / f"{name}.json", result)
-    sheet = folder / f"{name}.png"
+    written, sheet = [folder / f"{name}.json"], folder / f"{name}.png"
+    files.write_json(written[0], result)
     if images is not None and rows and codes.names is not None:
         _write_sheet(sheet, name, about, codes, rows, images)
+        written.append(sheet)
     else:
         sheet.unlink(missing_ok=True)  # pictures of an earlier answer
     print(format_table([codes.categories[c] for c in slots], rows))
+    say_written(*written)
     return result
 
 
@@ -203,6 +207,9 @@ def format_table(slots: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str
 
 
 def _write_sheet(path, name, about, codes, rows, images) -> None:
+    from fhn_jax.data.images import thumbnail
+    from fhn_jax.reporting import contact_sheet
+
     pictures = [
         contact_sheet.OutfitPicture(
             [

@@ -1,60 +1,104 @@
-"""What the cold-start action does with codes alone: learn users, compare, recommend."""
+"""The command that learns new users: a data set of them, or one by hand."""
 
+import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float32, Int
 
 from fhn_jax.cli.answers import ItemNumbers, read_csv, write_outfits
+from fhn_jax.cli.command import SPLIT, Command, Flag
+from fhn_jax.cli.evaluating import evaluate
+from fhn_jax.cli.progress import progress, say_written
+from fhn_jax.cli.recommending import K
+from fhn_jax.cli.run import Run, RunChoice
+from fhn_jax.cli.training import encode, export, train_network
 from fhn_jax.codes import Codes, Scorer, pack
 from fhn_jax.data.catalogue import Catalogue, Outfits, stored_outfits
-from fhn_jax.data.images import ImageStore
 from fhn_jax.errors import InputError
-from fhn_jax.evaluation.cold_start import draw_clicks, evaluate
+from fhn_jax.evaluation.cold_start import format_study, learners, study
 from fhn_jax.evaluation.evaluators import check_same_data
-from fhn_jax.evaluation.evaluators import evaluate as evaluate_codes
-from fhn_jax.new_users import (
-    BprFit,
-    Learner,
-    NewUsers,
-    RandomCode,
-    Similarity,
-)
-from fhn_jax.retrieval.searcher import Hits
+from fhn_jax.new_users import BprFit, Learner, NewUsers
 
-METHODS = ("retrain", "similarity", "fit", "random", "study")
+_METHODS = ("retrain", "similarity", "fit", "random", "study")
 # The settings of `learners` in config.cold_start.
-OPTIONS = ("beta", "epsilon", "strength", "shrinkage")
-# The studies of the fork: weights of the similarity code, and how much of a user's
-# training outfits is needed.
-BETAS = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
-EPSILONS = (0.0, 0.25, 0.5, 0.75, 1.0)
-SIZES = (
-    ("100 %", 1.0, None),
-    ("10 %", 0.1, None),
-    ("5 %", 0.05, None),
-    ("5 %, 20 negatives", 0.05, 20),
-)
+_OPTIONS = ("beta", "epsilon", "strength", "shrinkage")
 
 
-def check_method(method: str) -> None:
-    """Raises ValueError unless `method` is one of `METHODS`."""
-    if method not in METHODS:
-        raise InputError(
-            f"cold_start.method={method!r}: expected one of {', '.join(METHODS)}"
-        )
-
-
-def check_same_codes(
-    codes: Codes, bits: int, modalities: Sequence[str], base: Path
+def cold_start(
+    choice: RunChoice, *, split: str, fit: bool, likes: str, dislikes: str, k: int
 ) -> None:
-    """Raises ValueError unless the settings are those of the base run's codes."""
+    """Learns new users on a trained run, as config.cold_start.method says.
+
+    Args:
+      fit: instead of a data set of new users, learn one user of the workdir's codes.
+      likes, dislikes: clicks of this user, see `parse_clicks`.
+      k: how many outfits to recommend.
+    """
+    run = choice.open()
+    if fit:
+        codes, catalogue, images = run.codes(), run.catalogue(), run.images()
+        fit_one(codes, catalogue, run.workdir, likes, dislikes, k, images)
+    else:
+        learn_data_set(run, split)
+
+
+def learn_data_set(run: Run, split: str) -> None:
+    """Learns the users of a data set, by the method of the config, and evaluates them.
+
+    Raises:
+      InputError: settings without a cold start, or of another network than the base
+        run's.
+      MissingFileError: no base run.
+    """
+    config = run.config
+    if "cold_start" not in config:
+        raise InputError(
+            "cold-start needs --config configs/cold_start.py:base=…; or --fit with the "
+            "--workdir of a run and --likes"
+        )
+    method = config.cold_start.method
+    if method not in _METHODS:
+        raise InputError(
+            f"cold_start.method={method!r}: expected one of {', '.join(_METHODS)}"
+        )
+    if method == "retrain":
+        from fhn_jax.training.fine_tune import restore_base
+
+        catalogue, inputs, trained = train_network(run, restore_base)
+        export(run, catalogue, inputs, trained)
+        evaluate(run, "all", split, catalogue)
+        return
+    base = RunChoice(workdir=Path(config.cold_start.base)).open()
+    codes = base.codes()
+    _check_same_network(codes, config.model, base.workdir)
+    known, catalogue = base.catalogue(), run.catalogue()
+    check_same_data(codes, known)
+    items = codes
+    if catalogue.names != known.names:
+        items = _encode_by_base(config, catalogue, codes)
+    options = {name: config.cold_start[name] for name in _OPTIONS}
+    compared = learners(codes, known, items, **options)
+    if method == "study":
+        from fhn_jax.reporting.study import write_study
+
+        found = study(compared, catalogue, split)
+        write_study(run.workdir, found)
+        print(format_study(found))
+        say_written(run.workdir / "study.json")
+        return
+    _learn(compared[method], catalogue, run.workdir)
+    evaluate(run, "all", split, catalogue)
+
+
+def _check_same_network(codes: Codes, model: Any, base: Path) -> None:
+    """Raises InputError unless the settings are those of the base run's codes."""
     for key, theirs, ours in (
-        ("bits", codes.bits, bits),
-        ("modalities", codes.modalities, tuple(modalities)),
+        ("bits", codes.bits, model.bits),
+        ("modalities", codes.modalities, tuple(model.modalities)),
     ):
         if theirs != ours:
             raise InputError(
@@ -64,45 +108,21 @@ def check_same_codes(
             )
 
 
-def learners(
-    codes: Codes,
-    known: Catalogue,
-    items: Codes,
-    *,
-    beta: float,
-    epsilon: float,
-    strength: float,
-    shrinkage: float,
-) -> dict[str, Learner]:
-    """The learners by name.
+def _encode_by_base(config: Any, catalogue: Catalogue, codes: Codes) -> Codes:
+    """Codes of other items by the base run's network, with the base run's users."""
+    from fhn_jax.training import build
+    from fhn_jax.training.fine_tune import restore_base
 
-    Args:
-      codes: of the base run.
-      known: its data; the known users' likes and dislikes are of the train split.
-      items: codes of the new users' items, with the users of the base run.
-      beta, epsilon: of the similarity code.
-      strength, shrinkage: of the fit.
-    Raises:
-      KeyError: the train split has no random negatives.
-      ValueError: an option out of range.
-    """
-    train = known.splits["train"]
-    train.ratio("random")
-    return {
-        "fit": BprFit(items, strength=strength, shrinkage=shrinkage),
-        "similarity": Similarity(
-            items,
-            train.positives,
-            train.negatives["random"],
-            beta=beta,
-            epsilon=epsilon,
-            known=codes,
-        ),
-        "random": RandomCode(items),
-    }
+    build.check_config(config)
+    inputs = build.load_inputs(config, catalogue, progress)
+    trained = restore_base(config, catalogue, inputs)
+    items, _ = encode(config, catalogue, inputs, trained)
+    return dataclasses.replace(
+        items, users=codes.users, user_latents=codes.user_latents
+    )
 
 
-def learn(learner: Learner, catalogue: Catalogue, workdir: Path) -> None:
+def _learn(learner: Learner, catalogue: Catalogue, workdir: Path) -> None:
     """Learns the users of a data set from its train split; writes their codes.
 
     Raises:
@@ -111,105 +131,9 @@ def learn(learner: Learner, catalogue: Catalogue, workdir: Path) -> None:
     train = catalogue.splits["train"]
     train.ratio("random")
     users = learner.fit(train.positives, train.negatives["random"], catalogue.num_users)
-    users.into(learner.codes, catalogue).save(workdir / "codes.safetensors")
-
-
-# --- the studies ------------------------------------------------------------------
-
-
-def study(
-    learners: Mapping[str, Learner], catalogue: Catalogue, split: str
-) -> dict[str, Any]:
-    """The fork's studies of the similarity code, and all learners by their clicks.
-
-    Args:
-      learners: from `learners`.
-      catalogue: of the new users.
-      split: to evaluate on.
-    Returns:
-      {"dataset", "split", "users", "sweep": rows of beta and epsilon, "sizes": rows of
-      size and method, "likes": rows of likes and method}; each row has "auc",
-      "auc_hard" (if there are hard negatives) and "fitb" (if there are questions) of
-      the binary score.
-    """
-    train = catalogue.splits["train"]
-    train.ratio("random")
-    everything = train.positives, train.negatives["random"]
-    similarity = learners["similarity"]
-    sweep = [
-        {"beta": beta, "epsilon": epsilon}
-        | _measure(similarity.weighted(beta, epsilon), *everything, catalogue, split)
-        for beta in BETAS
-        for epsilon in EPSILONS
-    ]
-    own = np.bincount(train.positives.users, minlength=catalogue.num_users)
-    sizes = []
-    for name, share, most in SIZES:
-        counts = np.maximum(np.rint(share * own).astype(int), 1)
-        clicks = draw_clicks(catalogue, counts, most_dislikes=most)
-        sizes += [
-            {"size": name, "method": method}
-            | _measure(learner, *clicks, catalogue, split)
-            for method, learner in learners.items()
-        ]
-    likes = [
-        {"likes": row["likes"], "method": row["method"]} | _figures(row)
-        for row in evaluate(
-            learners, catalogue, split, dislikes=min(2, train.ratio("random"))
-        )
-    ]
-    return {
-        "dataset": catalogue.dataset,
-        "split": split,
-        "users": catalogue.num_users,
-        "sweep": sweep,
-        "sizes": sizes,
-        "likes": likes,
-    }
-
-
-def format_study(study: Mapping[str, Any]) -> str:
-    """The study as aligned text tables."""
-    parts = [f"{study['dataset']}, {study['split']} split: {study['users']:,} users"]
-    for key in ("sweep", "sizes", "likes"):
-        rows = study[key]
-        table = [list(rows[0])]
-        table += [
-            [f"{v:.4f}" if name in _FIGURES else str(v) for name, v in row.items()]
-            for row in rows
-        ]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        parts.append(
-            "\n".join(
-                "  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True))
-                for row in table
-            )
-        )
-    return "\n\n".join(parts)
-
-
-_FIGURES = ("auc", "auc_hard", "fitb")
-
-
-def _measure(learner, likes, dislikes, catalogue, split):
-    users = learner.fit(likes, dislikes, catalogue.num_users)
-    return _figures(
-        evaluate_codes(users.into(learner.codes, catalogue), catalogue, split)
-    )
-
-
-def _figures(results: Mapping[str, Any]) -> dict[str, float]:
-    """The binary figures of results.json."""
-    binary = results["scores"]["binary"]
-    figures = {"auc": binary["auc"]}
-    if "hard" in results:
-        figures["auc_hard"] = results["hard"]["binary"]["auc"]
-    if "fitb" in binary:
-        figures["fitb"] = binary["fitb"]
-    return figures
-
-
-# --- one user ---------------------------------------------------------------------
+    path = workdir / "codes.safetensors"
+    users.into(learner.codes, catalogue).save(path)
+    say_written(path)
 
 
 def fit_one(
@@ -219,7 +143,7 @@ def fit_one(
     likes: str,
     dislikes: str,
     k: int,
-    images: ImageStore | None = None,
+    images: Any = None,
 ) -> dict[str, Any]:
     """Learns one user and prints the best stored outfits; writes fit.json and fit.png.
 
@@ -230,7 +154,7 @@ def fit_one(
       images: of the items; without them there is no picture.
     Returns:
       what fit.json holds: {"user": "new", "code": hexadecimal packed bits, "latent",
-      "likes", "dislikes": items of each, "outfits": see `recommend.write_outfits`}.
+      "likes", "dislikes": items of each, "outfits": see `answers.write_outfits`}.
     Raises:
       FileNotFoundError, ValueError: as `parse_clicks` and `BprFit`; k below 1.
     """
@@ -251,23 +175,26 @@ def fit_one(
         "dislikes": users.dislikes.items.tolist(),
     }
     print(f"{len(users.likes)} likes, {len(users.dislikes)} dislikes")
-    hits = _recommend(codes, users, stored, k)
-    return write_outfits(workdir, "fit", about, codes, hits, images)
+    best, scores = _recommend(codes, users, stored, k)
+    return write_outfits(
+        *(workdir, "fit", about, codes, images),
+        items=stored[best],
+        scores=scores,
+        ids=best,
+    )
 
 
 def _recommend(
     codes: Codes, users: NewUsers, stored: Int[np.ndarray, "n s"], k: int
-) -> Hits:
-    """The best outfits that were not clicked; of equal scores the lower id."""
+) -> tuple[Int[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
+    """Ids and scores of the best outfits that were not clicked; ties by lower id."""
     clicked = np.concatenate([users.likes.items, users.dislikes.items])
     seen = (stored[:, None] == clicked[None]).all(axis=2).any(axis=1)
     rows = np.flatnonzero(~seen)
     nobody = np.zeros(len(rows), np.int32)
     scores = Scorer(users.into(codes)).score("asymmetric", nobody, stored[rows])
     best = np.argsort(-scores, kind="stable")[:k]
-    return Hits(
-        rows[best], scores[best].astype(np.float64), stored[rows[best]].astype(np.int32)
-    )
+    return rows[best], scores[best]
 
 
 def parse_clicks(
@@ -334,3 +261,19 @@ def _click(
             f"{where}: outfit {cells[0]} is unknown; expected 0 to {len(stored) - 1}"
         )
     return stored[int(cells[0])].tolist()
+
+
+COMMANDS = (
+    Command(
+        "cold-start",
+        "Learn new users of a trained run: a data set of them, or one with --fit",
+        cold_start,
+        (
+            SPLIT,
+            Flag("fit", False, "Learn one user of the workdir's codes from --likes"),
+            Flag("likes", "", "Outfit ids, items (shoe:4), outfits (3/14/9), or a CSV"),
+            Flag("dislikes", "", "As --likes"),
+            K,
+        ),
+    ),
+)

@@ -1,23 +1,21 @@
 """Runs of a config that are to be compared: their commands, and their results.
 
-    python -m fhn_jax.cli.sweep configs/vse_t3.py:data=630 | sh
-    python -m fhn_jax.cli.sweep configs/vse_t3.py:data=630 --table
+    fhn-jax sweep vse_t3:data=630 | sh
+    fhn-jax sweep vse_t3:data=630 --table
 
 The first prints a command for each run that the config's `sweep(add)` adds to the given
 arguments; whatever else is given (--config.train.epochs=5) is added to all of them. The
 second prints what those that are done have reached.
 """
 
-import argparse
-import importlib.util
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fhn_jax.errors import InputError, MissingFileError
+from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import read_results
 from fhn_jax.evaluation.metrics import METRICS
+from fhn_jax.program import Arguments
 
 _FIELDS = tuple(metric.name for metric in METRICS if metric.is_summary)
 
@@ -26,23 +24,23 @@ def runs(config: str) -> dict[str, Path]:
     """The runs of a config's sweep.
 
     Args:
-      config: file and arguments, as of --config.
+      config: as of --config: a file or a name, and arguments.
     Returns:
       config with all arguments → workdir; of runs with equal settings the first alone.
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: it has no `sweep(add)`, or an argument is wrong.
+      MissingFileError: no such config.
+      InputError: it has no `sweep(add)`, or an argument is wrong.
     """
-    path, _, arg = config.partition(":")
-    if not Path(path).is_file():
-        raise MissingFileError(f"{path}: no such file; expected one of configs/*.py")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    # Here, so that `fhn-jax sweep --help` needs no packages of training.
+    from fhn_jax.training import configs
+
+    path, arg = configs.find(config)
+    module = configs.load_module(path)
     if not hasattr(module, "sweep"):
         raise InputError(
             f"{path} has no function sweep(add): it says nothing to compare"
         )
+    name = config.partition(":")[0]
     given = dict(part.partition("=")[::2] for part in filter(None, arg.split(",")))
     found, settings = {}, []
 
@@ -54,8 +52,8 @@ def runs(config: str) -> dict[str, Path]:
         values = module.get_config(arg)
         if values not in settings:
             settings.append(values)
-            name = "-".join([Path(path).stem, *filter(None, arg.split(","))])
-            found[f"{path}:{arg}" if arg else path] = Path("runs") / name
+            folder = "-".join([path.stem, *filter(None, arg.split(","))])
+            found[f"{name}:{arg}" if arg else name] = Path("runs") / folder
 
     module.sweep(add)
     return found
@@ -84,24 +82,18 @@ def table(config: str) -> Iterator[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the commands or the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fhn_jax.cli.sweep", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("config", help="file with arguments: configs/t3.py:data=630")
+    parser = Arguments("fhn-jax sweep", __doc__)
+    parser.add_argument("config", help="with arguments, such as t3:data=630")
     parser.add_argument("--table", action="store_true", help="print results so far")
     arguments, flags = parser.parse_known_args(argv)
+    for flag in flags:
+        if not flag.startswith("--config."):
+            parser.refuse(flag)
     if arguments.table and flags:
         parser.error(f"--table reads results alone; got {' '.join(flags)}")
-    try:
-        lines = (
-            table(arguments.config)
-            if arguments.table
-            else commands(arguments.config, flags)
-        )
-        print(*lines, sep="\n")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()
+    lines = (
+        table(arguments.config)
+        if arguments.table
+        else commands(arguments.config, flags)
+    )
+    print(*lines, sep="\n")

@@ -7,13 +7,63 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import Catalogue, Outfits
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation import evaluators as evaluation
-from fhn_jax.new_users import Learner
+from fhn_jax.new_users import BprFit, Learner, RandomCode, Similarity
 
 # Likes a user has when the learners are compared.
 LIKES = (1, 3, 10, 30, 100)
+# The studies of the fork: weights of the similarity code, and how much of a user's
+# training outfits is needed.
+BETAS = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
+EPSILONS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SIZES = (
+    ("100 %", 1.0, None),
+    ("10 %", 0.1, None),
+    ("5 %", 0.05, None),
+    ("5 %, 20 negatives", 0.05, 20),
+)
+_FIGURES = ("auc", "auc_hard", "fitb")
+
+
+def learners(
+    codes: Codes,
+    known: Catalogue,
+    items: Codes,
+    *,
+    beta: float,
+    epsilon: float,
+    strength: float,
+    shrinkage: float,
+) -> dict[str, Learner]:
+    """The learners by name.
+
+    Args:
+      codes: of the base run.
+      known: its data; the known users' likes and dislikes are of the train split.
+      items: codes of the new users' items, with the users of the base run.
+      beta, epsilon: of the similarity code.
+      strength, shrinkage: of the fit.
+    Raises:
+      KeyError: the train split has no random negatives.
+      ValueError: an option out of range.
+    """
+    train = known.splits["train"]
+    train.ratio("random")
+    return {
+        "fit": BprFit(items, strength=strength, shrinkage=shrinkage),
+        "similarity": Similarity(
+            items,
+            train.positives,
+            train.negatives["random"],
+            beta=beta,
+            epsilon=epsilon,
+            known=codes,
+        ),
+        "random": RandomCode(items),
+    }
 
 
 def draw_clicks(
@@ -115,3 +165,92 @@ def evaluate(
                 }
             )
     return rows
+
+
+def study(
+    learners: Mapping[str, Learner], catalogue: Catalogue, split: str
+) -> dict[str, Any]:
+    """The fork's studies of the similarity code, and all learners by their clicks.
+
+    Args:
+      learners: from `learners`.
+      catalogue: of the new users.
+      split: to evaluate on.
+    Returns:
+      {"dataset", "split", "users", "sweep": rows of beta and epsilon, "sizes": rows of
+      size and method, "likes": rows of likes and method}; each row has "auc",
+      "auc_hard" (if there are hard negatives) and "fitb" (if there are questions) of
+      the binary score.
+    """
+    train = catalogue.splits["train"]
+    train.ratio("random")
+    everything = train.positives, train.negatives["random"]
+    similarity = learners["similarity"]
+    sweep = [
+        {"beta": beta, "epsilon": epsilon}
+        | _measure(similarity.weighted(beta, epsilon), *everything, catalogue, split)
+        for beta in BETAS
+        for epsilon in EPSILONS
+    ]
+    own = np.bincount(train.positives.users, minlength=catalogue.num_users)
+    sizes = []
+    for name, share, most in SIZES:
+        counts = np.maximum(np.rint(share * own).astype(int), 1)
+        clicks = draw_clicks(catalogue, counts, most_dislikes=most)
+        sizes += [
+            {"size": name, "method": method}
+            | _measure(learner, *clicks, catalogue, split)
+            for method, learner in learners.items()
+        ]
+    likes = [
+        {"likes": row["likes"], "method": row["method"]} | _figures(row)
+        for row in evaluate(
+            learners, catalogue, split, dislikes=min(2, train.ratio("random"))
+        )
+    ]
+    return {
+        "dataset": catalogue.dataset,
+        "split": split,
+        "users": catalogue.num_users,
+        "sweep": sweep,
+        "sizes": sizes,
+        "likes": likes,
+    }
+
+
+def format_study(study: Mapping[str, Any]) -> str:
+    """The study as aligned text tables."""
+    parts = [f"{study['dataset']}, {study['split']} split: {study['users']:,} users"]
+    for key in ("sweep", "sizes", "likes"):
+        rows = study[key]
+        table = [list(rows[0])]
+        table += [
+            [f"{v:.4f}" if name in _FIGURES else str(v) for name, v in row.items()]
+            for row in rows
+        ]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        parts.append(
+            "\n".join(
+                "  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True))
+                for row in table
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def _measure(learner, likes, dislikes, catalogue, split):
+    users = learner.fit(likes, dislikes, catalogue.num_users)
+    return _figures(
+        evaluation.evaluate(users.into(learner.codes, catalogue), catalogue, split)
+    )
+
+
+def _figures(results: Mapping[str, Any]) -> dict[str, float]:
+    """The binary figures of results.json."""
+    binary = results["scores"]["binary"]
+    figures = {"auc": binary["auc"]}
+    if "hard" in results:
+        figures["auc_hard"] = results["hard"]["binary"]["auc"]
+    if "fitb" in binary:
+        figures["fitb"] = binary["fitb"]
+    return figures

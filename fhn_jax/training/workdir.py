@@ -1,6 +1,7 @@
 """The folder of a run: which config it belongs to."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ _FREE = ("wandb", "demo", "data.root", "model.backbone.weights")
 
 def read_config(workdir: Path) -> dict[str, Any]:
     """The settings of the run in `workdir`, as JSON values.
+
+    A relative data.root is relative to the workdir, so that a run can be used from any
+    folder; for the runs of old versions, to where they were trained. What is returned
+    can be opened from the current folder.
 
     Raises:
       FileNotFoundError: there is no config.json.
@@ -36,7 +41,25 @@ def read_config(workdir: Path) -> dict[str, Any]:
             f"{path} holds a {type(values).__name__}, expected settings by name; "
             "remove it, and give the --config of the run"
         )
+    data = values.get("data")
+    if isinstance(data, dict) and isinstance(data.get("root"), str) and data["root"]:
+        data["root"] = _opened_root(data["root"], workdir)
     return values
+
+
+def _opened_root(root: str, workdir: Path) -> str:
+    """A data root of config.json, from the current folder."""
+    path = Path(os.path.realpath(workdir)) / root
+    if os.path.isabs(root) or not path.is_dir():
+        return root
+    return os.path.relpath(path)
+
+
+def _noted_root(root: str, workdir: Path) -> str:
+    """A data root as config.json has it: an absolute one stays absolute."""
+    if not root or os.path.isabs(root):
+        return root
+    return os.path.relpath(root, os.path.realpath(workdir))
 
 
 def is_trained(workdir: Path) -> bool:
@@ -49,7 +72,7 @@ def check_trained(workdir: Path) -> None:
     if not is_trained(workdir):
         raise MissingFileError(
             f"{workdir / 'checkpoints'} holds no finished checkpoint; train first: "
-            "python -m fhn_jax.main train --config … --workdir …"
+            "fhn-jax train --config … --workdir …"
         )
 
 
@@ -79,10 +102,16 @@ def check_workdir(values: Mapping[str, Any], workdir: Path) -> None:
 def claim_workdir(
     values: Mapping[str, Any], workdir: Path, *, writes: bool = True
 ) -> None:
-    """Writes config.json, after `check_workdir`; only the latter unless `writes`."""
+    """Writes config.json, after `check_workdir`; only the latter unless `writes`.
+
+    Args:
+      values: the config, as JSON values; data.root from the current folder.
+    """
     check_workdir(values, workdir)
     if writes:
-        files.write_json(workdir / "config.json", values)
+        data = dict(values["data"])
+        data["root"] = _noted_root(data["root"], workdir)
+        files.write_json(workdir / "config.json", dict(values) | {"data": data})
 
 
 def differences(a: Any, b: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

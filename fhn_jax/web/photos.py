@@ -163,7 +163,7 @@ def _metadata(path: Path) -> dict[str, str]:
     if metadata.get("format") != FORMAT:
         raise InputError(
             f"{path} has the format {metadata.get('format')!r}, expected {FORMAT!r}; "
-            "write it anew with `python -m fhn_jax.main export-encoder`"
+            "write it anew with `fhn-jax export-encoder`"
         )
     return metadata
 

@@ -1,0 +1,24 @@
+"""Programs that make, change and show data, as commands."""
+
+from fhn_jax.cli.command import Program
+
+COMMANDS = tuple(
+    Program(name, text, f"fhn_jax.data_tools.{name.replace('-', '_')}")
+    for name, text in (
+        ("make-demo", "Draw the demo data: garments and simulated users"),
+        ("build-lmdb", "Build an LMDB of images from a folder of image files"),
+        ("split-users", "Make a variant of some users, or of some of their outfits"),
+        ("make-fitb", "Make fill-in-the-blank questions"),
+        ("export-ranked", "Show the outfits that a run ranks best"),
+        ("convert-semantic", "Convert the text vectors of Polyvore-U to an npz file"),
+        ("convert-weights", "Convert weights saved by PyTorch to safetensors"),
+        (
+            "convert-reference-checkpoint",
+            "Convert a network trained with the reference to a workdir",
+        ),
+    )
+) + (
+    Program(
+        "sweep", "Print the commands of a comparison, or its table", "fhn_jax.cli.sweep"
+    ),
+)

@@ -1,0 +1,189 @@
+"""Commands that recommend outfits from a run's codes."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+from fhn_jax import files
+from fhn_jax.cli import answers
+from fhn_jax.cli.command import Command, Flag
+from fhn_jax.cli.progress import progress, say_written
+from fhn_jax.cli.run import Run, RunChoice
+from fhn_jax.codes import Codes
+from fhn_jax.data.catalogue import stored_outfits
+from fhn_jax.errors import InputError
+from fhn_jax.evaluation.evaluators import check_same_data
+
+USER = Flag("user", 0, "Id of the user")
+K = Flag("k", 10, "How many outfits to recommend")
+FIXED = Flag("fixed", "", "Items that an outfit must have: shoe:4,top:shirt.jpg")
+OUTFITS = Flag(
+    "outfits", "", "CSV file of the outfits to search, instead of the data's"
+)
+INDEX = Flag("index", "", "Folder of an OutfitIndex to search, instead of the data")
+RAY_ADDRESS = Flag("ray-address", "", "HOST:PORT of a Ray cluster to search on")
+
+
+def search(
+    choice: RunChoice,
+    *,
+    user: int,
+    k: int,
+    outfits: str,
+    index: str,
+    fixed: str,
+    ray_address: str,
+) -> None:
+    """The best stored outfits for a user: a table, search.json and search.png.
+
+    Args:
+      user: id.
+      k: how many.
+      outfits: a CSV file of outfits; the positives of the data set if empty.
+      index: folder of an `OutfitIndex` to search instead.
+      fixed: items that an outfit must contain, see `answers.parse_items`.
+      ray_address: of the head of a Ray cluster that shares the index; if empty, this
+        process searches.
+    """
+    _check_one_source(index, outfits)
+    if ray_address and not index:
+        raise InputError(
+            f"--ray-address={ray_address} needs --index, the folder of an OutfitIndex "
+            "that all nodes of the cluster can read"
+        )
+    run = choice.open()
+    codes = run.codes()
+    items = answers.parse_items(fixed, codes, "--fixed")
+    with contextlib.ExitStack() as stack:
+        if ray_address:
+            from fhn_jax.integrations import ray as cluster
+
+            stack.enter_context(cluster.connect(ray_address))
+            searcher = cluster.ClusterIndex.open(index, codes)
+        elif index:
+            from fhn_jax.retrieval.outfit_index import OutfitIndex
+
+            searcher = OutfitIndex.open(index, codes)
+        else:
+            from fhn_jax.retrieval.searcher import Searcher
+
+            searcher = Searcher.in_memory(codes, _outfits(run, codes, outfits))
+        hits = searcher.search(user, k, must_contain=items)
+    about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
+    answers.write_outfits(
+        run.workdir,
+        "search",
+        about,
+        codes,
+        run.images(),
+        items=hits.items,
+        scores=hits.scores,
+        ids=hits.outfits,
+    )
+
+
+def compose(choice: RunChoice, *, user: int, k: int, fixed: str) -> None:
+    """The best outfits of any items for a user: a table, compose.json and compose.png.
+
+    Args:
+      user: id.
+      k: how many.
+      fixed: items that each outfit has, see `answers.parse_items`.
+    """
+    from fhn_jax.retrieval.composer import Composer
+    from fhn_jax.retrieval.items import ItemTables
+
+    run = choice.open()
+    codes = run.codes()
+    items = answers.parse_items(fixed, codes, "--fixed")
+    found = Composer(ItemTables.from_codes(codes)).compose(user, k, fixed=items)
+    about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
+    answers.write_outfits(
+        run.workdir,
+        "compose",
+        about,
+        codes,
+        run.images(),
+        items=found.items,
+        scores=found.scores,
+    )
+
+
+def recommend_all(
+    choice: RunChoice, *, k: int, outfits: str, index: str, out: str, ray_address: str
+) -> None:
+    """The best stored outfits for every user, as Parquet files, by tasks of Ray.
+
+    Args:
+      k: how many for each user.
+      outfits: as for `search`.
+      index: folder of an `OutfitIndex` to search instead.
+      out: a new folder; "recommendations" in the workdir if empty.
+      ray_address: of the head of a Ray cluster; this machine alone if empty.
+    """
+    from fhn_jax.integrations import ray as cluster
+    from fhn_jax.retrieval.outfit_index import OutfitIndex
+
+    _check_one_source(index, outfits)
+    run = choice.open()
+    path = Path(out) if out else run.workdir / "recommendations"
+    files.refuse_existing(path)
+    codes = run.codes()
+    with cluster.connect(ray_address), contextlib.ExitStack() as stack:
+        folder = Path(index)
+        if not index:
+            # Beside the result, where all nodes can read it.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = tempfile.TemporaryDirectory(prefix=".outfits.", dir=path.parent)
+            folder = Path(stack.enter_context(temporary)) / "index"
+            OutfitIndex.build(folder, codes, _outfits(run, codes, outfits))
+        bar = progress("recommending")
+        count = cluster.recommend_all(folder, codes, path, k, progress=bar)
+    files_of = "file" if count == 1 else "files"
+    print(f"{codes.num_users:,} users in {count:,} {files_of}")
+    say_written(path)
+
+
+def _check_one_source(index: str, outfits: str) -> None:
+    if index and outfits:
+        raise InputError(
+            f"--index={index} and --outfits={outfits}: give one of them, an index has "
+            "its own outfits"
+        )
+
+
+def _outfits(run: Run, codes: Codes, path: str):
+    """The outfits of a CSV file; the positives of the data set if there is none."""
+    if path:
+        return answers.read_outfits(Path(path), codes)
+    catalogue = run.catalogue()
+    check_same_data(codes, catalogue)
+    return stored_outfits(catalogue)
+
+
+COMMANDS = (
+    Command(
+        "search",
+        "The best known outfits for a user: a table, search.json and search.png",
+        search,
+        (USER, K, FIXED, OUTFITS, INDEX, RAY_ADDRESS),
+        extra="retrieval",
+    ),
+    Command(
+        "compose",
+        "The best outfits of any items for a user: a table, compose.json and .png",
+        compose,
+        (USER, K, FIXED),
+        extra="retrieval",
+    ),
+    Command(
+        "recommend-all",
+        "The best known outfits for every user, as Parquet files",
+        recommend_all,
+        (
+            *(K, OUTFITS, INDEX, RAY_ADDRESS),
+            Flag("out", "", "New folder; recommendations in the workdir if empty"),
+        ),
+        extra="cluster",
+    ),
+)

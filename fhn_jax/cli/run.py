@@ -1,0 +1,147 @@
+"""Which run a command is about: its settings, its data and its workdir."""
+
+import dataclasses
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from fhn_jax.cli.config import GivenConfig
+from fhn_jax.codes import Codes
+from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.errors import InputError
+from fhn_jax.training.settings import Settings
+from fhn_jax.training.workdir import read_config
+
+DEFAULT_ROOT = Path("data/polyvore")
+DEFAULT_VARIANT = "630"
+DEMO_ROOT = Path("data/demo")
+
+
+class Run:
+    """A run.
+
+    Attributes:
+      workdir: its folder.
+    """
+
+    def __init__(self, workdir: Path, settings: Any):
+        """Makes one.
+
+        Args:
+          workdir: need not exist yet.
+          settings: a `ConfigDict`, or what config.json holds.
+        """
+        self.workdir = workdir
+        self._settings = settings
+
+    @functools.cached_property
+    def config(self) -> Settings:
+        """All settings; they need the packages of training."""
+        from ml_collections import ConfigDict
+
+        given = self._settings
+        return given if isinstance(given, ConfigDict) else ConfigDict(given)
+
+    @property
+    def root(self) -> Path:
+        """The folder of the data."""
+        return Path(self._data("root"))
+
+    @property
+    def variant(self) -> str:
+        """The data are those of tuples_VARIANT."""
+        return self._data("variant")
+
+    def _data(self, key: str) -> str:
+        try:
+            return str(self._settings["data"][key])
+        except KeyError:
+            raise InputError(
+                f"{self.workdir / 'config.json'} has no data.{key}; give the --config "
+                "of the run"
+            ) from None
+
+    def catalogue(self) -> Catalogue:
+        """Reads the tuples of the data."""
+        return read_catalogue(self.root, self.variant)
+
+    def codes(self) -> Codes:
+        """Reads the codes of the trained run."""
+        return Codes.load(self.workdir / "codes.safetensors")
+
+    def images(self) -> Any:
+        """The `ImageStore` of the data, None if there are no images."""
+        from fhn_jax.data.images import open_images
+
+        return open_images(self.root) if (self.root / "images").is_dir() else None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunChoice:
+    """The run that the command line names.
+
+    Attributes:
+      given: the config, if there is one.
+      workdir: the value of --workdir, if there is one.
+    """
+
+    given: GivenConfig | None = None
+    workdir: Path | None = None
+
+    def open(self) -> Run:
+        """The run; without a config, the settings are those of the workdir.
+
+        Raises:
+          InputError: neither config nor workdir.
+          MissingFileError: a workdir without config.json, or data or weights that the
+            user named and that are not there.
+        """
+        if self.given is None:
+            if self.workdir is None:
+                raise InputError(
+                    "give --config, such as --config vse_t3, or the --workdir of a run"
+                )
+            return Run(self.workdir, read_config(self.workdir))
+        config = with_data(self.given)
+        if config.model.backbone.weights:
+            from fhn_jax.training import build
+
+            build.note_weights(config)
+        return Run(self.workdir or Path("runs") / self.given.name, config)
+
+
+def with_data(given: GivenConfig) -> Settings:
+    """Names the data: what the user named, else data/polyvore, else the demo."""
+    config = given.settings
+    data = config.data
+    if data.root or data.variant or data.features or DEFAULT_ROOT.is_dir():
+        config.data.root = config.data.root or str(DEFAULT_ROOT)
+        config.data.variant = config.data.variant or DEFAULT_VARIANT
+        if "demo" in config:
+            with config.unlocked():
+                del config.demo
+        return config
+    from fhn_jax.data_tools.make_demo import make_demo
+
+    print(
+        "=" * 72,
+        f"  THIS IS DEMO DATA. There is no {DEFAULT_ROOT}, and no data was named by",
+        "  --config.data.root, so drawn garments and simulated users stand in, with",
+        f"  settings for a CPU. The data is in {DEMO_ROOT}.",
+        "=" * 72,
+        sep="\n",
+        file=sys.stderr,
+    )
+    make_demo(DEMO_ROOT)
+    with config.unlocked():
+        if "demo" in config:
+            for section, values in config.demo.items():
+                config[section] = values
+            del config.demo
+    config.update_from_flattened_dict(dict(given.overrides))
+    marker = json.loads((DEMO_ROOT / "DEMO").read_text(encoding="utf-8"))
+    config.data.root, config.data.variant = str(DEMO_ROOT), str(marker["users"])
+    return config

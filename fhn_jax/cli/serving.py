@@ -1,0 +1,83 @@
+"""The command that serves the page and the API."""
+
+from pathlib import Path
+
+from fhn_jax.cli.command import Command, Flag
+from fhn_jax.cli.config import read_config_arguments
+from fhn_jax.cli.recommending import INDEX
+from fhn_jax.cli.run import DEFAULT_ROOT, Run, RunChoice
+from fhn_jax.cli.training import main_job
+from fhn_jax.errors import InputError
+
+_DEMO = "vse_t3"
+
+
+def serve(
+    choice: RunChoice,
+    *,
+    index: str,
+    host: str,
+    port: int,
+    workers: int,
+    database_url: str,
+    allowed_hosts: str,
+    rate: int,
+    known_users: bool,
+) -> None:
+    """Serves the page and the API until it is stopped.
+
+    Args:
+      choice: the demo if it names no run; trained first if it is not yet.
+      index: folder of an `OutfitIndex`; one of the data's outfits if empty.
+      host, port, workers: see `web.app.serve`.
+      database_url, rate, known_users: see `web.app.Settings`.
+      allowed_hosts: names that the server answers to, beside this machine's.
+    """
+    from fhn_jax.web import app
+
+    run = demo() if choice == RunChoice() else choice.open()
+    settings = app.Settings(
+        workdir=str(run.workdir),
+        root=str(run.root),
+        variant=run.variant,
+        index=index,
+        database_url=database_url,
+        allowed_hosts=tuple(app.split_hosts(allowed_hosts, host)),
+        rate=float(rate),
+        known_users=known_users,
+    )
+    app.serve(settings, host=host, port=port, workers=workers)
+
+
+def demo() -> Run:
+    """The run of the README's command, trained if it is not yet and needs no data."""
+    workdir = Path("runs") / _DEMO
+    if not (workdir / "codes.safetensors").is_file():
+        if DEFAULT_ROOT.is_dir():
+            raise InputError(
+                f"there is no run in {workdir} yet; train one, `fhn-jax --config "
+                f"{_DEMO}`, or give the --workdir of another"
+            )
+        given = read_config_arguments(["--config", _DEMO])
+        main_job(RunChoice(given), split="test")
+    return RunChoice(workdir=workdir).open()
+
+
+COMMANDS = (
+    Command(
+        "serve",
+        "Serve the page and the API; of the demo, without --workdir",
+        serve,
+        (
+            Flag("host", "127.0.0.1", "Address to listen at; 0.0.0.0 for all"),
+            Flag("port", 8000, "Port to listen at"),
+            Flag("workers", 1, "Processes that serve"),
+            INDEX,
+            Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
+            Flag("allowed-hosts", "", "Names, with commas, that it is reached by"),
+            Flag("rate", 20, "Requests a second of one address; 0 for any number"),
+            Flag("known-users", True, "Whether visitors may start as a known user"),
+        ),
+        extra="web",
+    ),
+)

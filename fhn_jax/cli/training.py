@@ -1,0 +1,194 @@
+"""Commands that need the network: the main job, and its first steps one by one."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fhn_jax.cli.command import SPLIT, Command, Flag
+from fhn_jax.cli.evaluating import evaluate, report
+from fhn_jax.cli.progress import progress, say_written
+from fhn_jax.cli.run import Run, RunChoice
+from fhn_jax.codes import Codes, Latents
+from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.training.workdir import check_trained, check_workdir
+
+# Which process of a multi-host run this is.
+_PROCESS_FLAGS = (
+    Flag("distributed", False, "One of several processes, as the cluster says"),
+    Flag("coordinator", "", "HOST:PORT of process 0, where no cluster says it"),
+    Flag("processes", 0, "How many processes there are, where no cluster says it"),
+    Flag("process-id", -1, "Which of them this is, from 0, where no cluster says it"),
+)
+
+
+@contextlib.contextmanager
+def _multi_host(
+    *, distributed: bool, coordinator: str, processes: int, process_id: int
+) -> Iterator[None]:
+    """Makes this process one of several of a run, where `_PROCESS_FLAGS` say so.
+
+    Raises:
+      InputError: see `sharding.together`.
+    """
+    given = (coordinator, processes, process_id)
+    if not distributed and given == ("", 0, -1):
+        yield
+        return
+    from fhn_jax.training import sharding
+    from fhn_jax.training.stopping import Interrupted
+
+    with sharding.together(*given, agreed=Interrupted):
+        yield
+
+
+def progress_of_first() -> Callable[[str], Callable[[int, int], None]]:
+    """`progress` in the first of several processes, silence in the others."""
+    from fhn_jax.training import sharding
+
+    return progress if sharding.is_first() else lambda title: lambda done, total: None
+
+
+def main_job(choice: RunChoice, *, split: str, **process: Any) -> None:
+    """Trains, exports, evaluates and reports."""
+    with _multi_host(**process):
+        run = choice.open()
+        catalogue, inputs, trained = train_network(run)
+        if export(run, catalogue, inputs, trained):
+            evaluate(run, "all", split, catalogue)
+            report(run, catalogue)
+
+
+def train(choice: RunChoice, **process: Any) -> None:
+    """Trains."""
+    with _multi_host(**process):
+        train_network(choice.open())
+
+
+def extract_features(choice: RunChoice, **process: Any) -> None:
+    """Encodes every item once: codes.safetensors and latents.safetensors."""
+    from fhn_jax.training.loop import restore_best
+
+    with _multi_host(**process):
+        run = choice.open()
+        check_trained(run.workdir)
+        catalogue, inputs = load_inputs(run)
+        trained = restore_best(run.config, run.workdir, catalogue, inputs)
+        export(run, catalogue, inputs, trained)
+
+
+def export_encoder(choice: RunChoice) -> None:
+    """Writes the encoder of photos, with which the page takes visitors' own."""
+    from fhn_jax.training.export import export_encoder as export_program
+    from fhn_jax.training.loop import restore_best
+    from fhn_jax.web import photos
+
+    run = choice.open()
+    check_trained(run.workdir)
+    codes = run.codes()
+    catalogue, inputs = load_inputs(run)
+    trained = restore_best(run.config, run.workdir, catalogue, inputs)
+    data = run.config.data
+    program = export_program(
+        trained.model, data.image_size, mean=tuple(data.mean), std=tuple(data.std)
+    )
+    path = run.workdir / photos.FILE
+    photos.save_encoder(path, program, codes, data.image_size)
+    say_written(path)
+
+
+def load_inputs(run: Run) -> tuple[Catalogue, Any]:
+    """Catalogue and item inputs, after all that can be checked without them."""
+    from fhn_jax.training import build, compile_cache
+
+    compile_cache.enable()
+    build.check_config(run.config)
+    check_workdir(build.config_values(run.config), run.workdir)
+    catalogue = run.catalogue()
+    build.make_batches(run.config, catalogue)
+    return catalogue, build.load_inputs(run.config, catalogue, progress_of_first())
+
+
+def train_network(run: Run, start: Callable | None = None) -> tuple:
+    """Trains from a random start, or from that of `start(config, catalogue, inputs)`.
+
+    Returns:
+      catalogue, item inputs, and the trained network.
+    """
+    from fhn_jax.training import sharding
+    from fhn_jax.training.loop import train as fit
+    from fhn_jax.training.writers import check_wandb
+
+    if sharding.is_first():
+        check_wandb(run.config.wandb.mode)
+    catalogue, inputs = load_inputs(run)
+    model = None if start is None else start(run.config, catalogue, inputs).model
+    trained = fit(run.config, run.workdir, catalogue, inputs, model)
+    if sharding.is_first():
+        files = ("config.json", "metrics.jsonl", "checkpoints")
+        say_written(*(run.workdir / name for name in files))
+    return catalogue, inputs, trained
+
+
+def export(run: Run, catalogue: Catalogue, inputs: Any, trained: Any) -> bool:
+    """Encodes all items and writes the codes; whether this process is the first."""
+    from fhn_jax.training import sharding
+
+    codes, latents = encode(run.config, catalogue, inputs, trained)
+    if not sharding.is_first():
+        return False
+    paths = [run.workdir / f"{name}.safetensors" for name in ("codes", "latents")]
+    codes.save(paths[0])
+    latents.save(paths[1], codes)
+    say_written(*paths)
+    return True
+
+
+def encode(
+    config: Any, catalogue: Catalogue, inputs: Any, trained: Any
+) -> tuple[Codes, Latents]:
+    """The codes of a trained network, and its real-valued latents."""
+    from fhn_jax.training import build
+    from fhn_jax.training.export import make_codes
+
+    encoder = build.make_encoder(config, trained.model, inputs)
+    latents = encoder(
+        trained.model,
+        build.all_items(catalogue),
+        catalogue.offsets,
+        progress_of_first()("encoding items"),
+    )
+    return make_codes(
+        trained.model,
+        latents,
+        catalogue,
+        beta=trained.beta,
+        config_hash=build.config_hash(config),
+    )
+
+
+COMMANDS = (
+    Command(
+        "all",
+        "Train, export, evaluate and report; what is done without a command",
+        main_job,
+        (SPLIT, *_PROCESS_FLAGS),
+    ),
+    Command(
+        "train",
+        "Train the network, or go on from the last checkpoint",
+        train,
+        _PROCESS_FLAGS,
+    ),
+    Command(
+        "extract-features",
+        "Encode every item once: codes.safetensors and latents.safetensors",
+        extract_features,
+        _PROCESS_FLAGS,
+    ),
+    Command(
+        "export-encoder",
+        "Write the encoder with which the page takes photos of visitors",
+        export_encoder,
+        extra="train,web",
+    ),
+)

@@ -1,0 +1,103 @@
+"""What all programs share: their arguments, and how their errors are shown."""
+
+import argparse
+import contextlib
+import errno
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+from fhn_jax.errors import InputError, RefusedError, UserError, nearest
+
+# What the operating system refuses for a reason that the user can mend.
+_REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG),
+    *(errno.ENOTDIR, errno.EISDIR),
+    *(errno.EADDRINUSE, errno.EADDRNOTAVAIL),
+}
+
+
+def run_program(
+    main: Callable[[list[str]], None], argv: Sequence[str] | None = None
+) -> None:
+    """Runs a program; a `UserError` ends it in one line, and with exit code 1.
+
+    Args:
+      main: called with the arguments, but for `--debug`, which shows the traceback.
+      argv: the arguments; those of the process by default.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _refusals():
+            main([argument for argument in given if argument != "--debug"])
+    except UserError as error:
+        if "--debug" in given:
+            raise
+        sys.exit(f"error: {error}\n(--debug shows where in the code)")
+    except KeyboardInterrupt as interrupt:
+        text = str(interrupt) or "run the same command again to go on"
+        print(f"interrupted: {text}", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Makes a `RefusedError` of a full disk, a missing permission and the like."""
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        raise RefusedError(f"{where}{error.strerror}") from error
+
+
+class Arguments(argparse.ArgumentParser):
+    """An argument parser whose errors are `InputError`s and suggest the nearest flag.
+
+    Flags cannot be abbreviated: a flag that is added later must not change what an
+    old command means.
+    """
+
+    def __init__(self, prog: str, description: str | None):
+        """Makes a parser without arguments.
+
+        Args:
+          prog: the command, such as "fhn-jax search".
+          description: its first line is shown.
+        """
+        super().__init__(
+            prog=prog,
+            description=(description or "").partition("\n")[0],
+            allow_abbrev=False,
+        )
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        """All flags, with their dashes → whether a value follows."""
+        actions = self._option_string_actions
+        return {flag: action.nargs != 0 for flag, action in actions.items()}
+
+    def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As in `argparse`; raises InputError where that would end the program."""
+        options, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self.refuse(rest[0])
+        return options
+
+    def refuse(self, argument: str) -> NoReturn:
+        """Raises InputError about an argument that is not expected."""
+        name = argument.partition("=")[0]
+        if not name.startswith("-"):
+            self.error(f"unexpected argument {argument!r}")
+        raise InputError(
+            f"flag {name} is unknown; {self.prog} --help lists the flags"
+            f"{nearest(name, self.flags)}"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError; says where the arguments are explained."""
+        raise InputError(f"{message}; see {self.prog} --help")
