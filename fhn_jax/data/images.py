@@ -40,9 +40,11 @@ class ImageStore(Protocol):
     @property
     def verified(self) -> bool:
         """Whether every image is known to decode, so that nobody need check again."""
+        ...
 
     def __len__(self) -> int:
         """Number of images."""
+        ...
 
     def read(self, names: Sequence[str]) -> list[bytes]:
         """The encoded images of `names`, in their order; a name may occur twice.
@@ -51,9 +53,11 @@ class ImageStore(Protocol):
           KeyError: an image is not there.
           ValueError: a name leads out of the store.
         """
+        ...
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that are not there, in their order."""
+        ...
 
 
 class LmdbImages(LmdbRecords):
@@ -250,7 +254,8 @@ def _jpeg_pixels(
     if not data.startswith(b"\xff\xd8"):
         return None
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        tall, wide, colours, _ = simplejpeg.decode_jpeg_header(data)
+        height, width = int(tall), int(wide)
         if colours not in ("YCbCr", "RGB") or height * width > MAX_PIXELS:
             return None
         exact = {"fastdct": False, "fastupsample": False}
@@ -372,7 +377,7 @@ def load_table(
         return decode(data, name, size)
 
     for row, image in enumerate(_decoded(store, names, sized, progress)):
-        if table is None:
+        if table is None:  # Only now is the size known.
             table = np.empty((len(names), *image.shape), np.uint8)
         if image.shape != table.shape[1:]:
             height, width = image.shape[:2]
@@ -382,6 +387,7 @@ def load_table(
                 "size that all are resized to"
             )
         table[row] = image
+    assert table is not None
     return table
 
 

@@ -47,9 +47,9 @@ class ItemInputs:
         """Adds to each batch the inputs that are not resident.
 
         Args:
-          batches: (item ids, -1 for padding; anything).
+          batches: (item ids, -1 for padding; payload).
         Yields:
-          the anything, and modality → rows of the ids: uint8 [n, h, w, 3] images,
+          the payload, and modality → rows of the ids: uint8 [n, h, w, 3] images,
           float32 [n, t] text vectors; padding rows are arbitrary.
         """
         if self.images is None:

@@ -338,7 +338,7 @@ def _parse_questions(
     bad = differs.sum(axis=1) != 1
     if bad.any():
         row = int(np.argmax(bad))
-        where = [slot_names[s] for s in np.flatnonzero(differs[row])]
+        where = [slot_names[s] for s in np.flatnonzero(differs[row]).tolist()]
         raise InputError(
             f"{path}:{row + 2}: the candidates differ in {len(where)} slots {where}; "
             f"expected exactly one; {remedy}"

@@ -9,7 +9,7 @@ import functools
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from fhn_jax.data.images import ImageStore, decode
+from fhn_jax.errors import InputError
 
 _ALIGNMENT = 64  # bytes
 
@@ -53,7 +54,7 @@ def image_batches(
     # An exception that passes through tensorflow would come out as another one.
     failures: list[Exception] = []
 
-    def read() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def read() -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         try:
             for ids in id_batches:
                 yield _read_batch(ids, names, store)
@@ -84,8 +85,8 @@ def image_batches(
                 pass
         except Exception as error:
             where = f"{error} (in {store.path})"
-            is_ours = isinstance(error, ValueError)
-            failures.append(ValueError(where) if is_ours else error)
+            is_input = isinstance(error, InputError)
+            failures.append(InputError(where) if is_input else error)
             raise
         return pixels
 
@@ -143,7 +144,7 @@ def _read_batch(
             f"item id {ids[np.argmax(bad)]} in a batch; expected 0 to "
             f"{len(names) - 1}, or -1 for padding"
         )
-    batch_names = [names[i] if i >= 0 else "" for i in ids.tolist()]
+    batch_names = [names[int(i)] if i >= 0 else "" for i in ids.tolist()]
     images = iter(store.read([name for name in batch_names if name]))
     found = np.empty((2, len(ids)), object)
     found[0] = [name.encode() for name in batch_names]

@@ -88,11 +88,12 @@ class _Environments:
         key = (status.st_dev, status.st_ino)
         with self._lock:
             pid, environment = self._open.get(key, (0, None))
-            if pid != os.getpid():
-                if environment is not None:
-                    environment.close()
-                environment = _open(path, status.st_size, remedy)
-                self._open[key] = (os.getpid(), environment)
+            if environment is not None:
+                if pid == os.getpid():
+                    return environment
+                environment.close()
+            environment = _open(path, status.st_size, remedy)
+            self._open[key] = (os.getpid(), environment)
             return environment
 
 
