@@ -18,9 +18,10 @@ from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import Outfits
 from fhn_jax.errors import InputError
 from fhn_jax.new_users import BprFit, no_clicks
-from fhn_jax.retrieval.composer import Composer, Guest
+from fhn_jax.retrieval.composer import Composer, ExternalItem, FixedItems
+from fhn_jax.retrieval.filters import Only
 from fhn_jax.retrieval.items import ItemTables
-from fhn_jax.retrieval.searcher import Hits, Searcher
+from fhn_jax.retrieval.searcher import Hits, OutfitSearch
 
 # Only so many of the newest judgements shape the code, so that learning stays fast.
 _MOST_CLICKS = 300
@@ -98,7 +99,7 @@ class Recommender:
     def __init__(
         self,
         codes: Codes,
-        index: Searcher,
+        index: OutfitSearch,
         titles: Mapping[str, str] | None = None,
         keep: Path | None = None,
     ):
@@ -226,19 +227,17 @@ class Recommender:
         latents: Float32[np.ndarray, " d"],
         k: int,
         *,
-        fixed: Mapping[str, list[int]],
+        fixed: Mapping[str, FixedItems],
         candidates: Mapping[str, list[int]] | None = None,
         diversity: int | None = None,
-        guests: Mapping[str, Sequence[Guest]] | None = None,
     ) -> tuple[list[Suggestion], bool]:
         """The best outfits of any items, see `Composer.compose`; whether greedily."""
         found = self._composer.compose(
             latents,
             k,
             fixed=fixed,
-            candidates=candidates,
+            filters=Only(candidates or {}),
             diversity=diversity,
-            guests=guests,
         )
         outfits = [
             Suggestion(tuple(items), float(score))
@@ -253,7 +252,7 @@ class Recommender:
         *,
         fixed: Mapping[str, list[int]],
         candidates: Mapping[str, list[int]],
-        photos: Mapping[str, Sequence[tuple[int, Guest]]],
+        photos: Mapping[str, Sequence[tuple[int, ExternalItem]]],
         diversity: int | None = None,
     ) -> list[Suggestion]:
         """The best outfits of a wardrobe that has photos in it; exactly.
@@ -292,10 +291,9 @@ class Recommender:
             outfits, _ = self.compose(
                 latents,
                 k,
-                fixed=fixed,
+                fixed={**fixed, **{name: item for name, (_, item) in worn.items()}},
                 candidates={n: c for n, c in candidates.items() if n not in worn},
                 diversity=diversity,
-                guests={name: [guest] for name, (_, guest) in worn.items()},
             )
             ids = {self.codes.categories.index(n): -i for n, (i, _) in worn.items()}
             for outfit in outfits:
@@ -350,7 +348,7 @@ class Recommender:
             tables.pairs(
                 *(slots[j], np.array([items[j]])), *(slots[k], np.array([items[k]]))
             )[0]
-            for j, k in tables.pair_slots
+            for j, k in tables.form.pairs
         ]
         values = tables.to_scores(np.array([*own, *pairs])).tolist()
         return Reasons(
@@ -358,7 +356,7 @@ class Recommender:
             tuple(
                 (j, k, value)
                 for (j, k), value in zip(
-                    tables.pair_slots, values[len(own) :], strict=True
+                    tables.form.pairs, values[len(own) :], strict=True
                 )
             ),
         )

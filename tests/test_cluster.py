@@ -18,6 +18,7 @@ from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.integrations import ray as cluster
 from fhn_jax.integrations.ray import ClusterIndex
+from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.searcher import Searcher
 
@@ -92,10 +93,15 @@ ARGUMENTS = [
     {"k": 10, "score": "binary"},
     {"k": 25},
     {"k": 4000, "score": "binary"},
-    {"must_contain": {"shoe": 4}, "k": 300},
-    {"categories": {"top": [1, 2, 3], "shoe": [0, 9]}},
-    {"categories": {"top": []}},
-    {"exclude": [list(range(user, 3000, 7)) for user in range(40)], "k": 50},
+    {"filters": MustContain({"shoe": 4}), "k": 300},
+    {"filters": Only({"top": [1, 2, 3], "shoe": [0, 9]})},
+    {"filters": Only({"top": []})},
+    {"filters": [Wardrobe({"top": range(9), "bottom": range(9), "shoe": [0, 9]})]},
+    {
+        "filters": [[ExcludeOutfits(range(user, 3000, 7))] for user in range(40)],
+        "k": 50,
+    },
+    {"filters": ExcludeOutfits([[3, 2, 1], [0, 19, 9]]), "k": 4000},
 ]
 
 
@@ -141,9 +147,18 @@ WRONG = [
     ({"user": np.full(8, 1e30)}, "do not fit the range"),
     ({"user": np.zeros((2, 8))}, "use search_batch for several users"),
     ({"score": "relaxed"}, "score is 'relaxed', expected one of"),
-    ({"exclude": [3000]}, "outfit 3000 is not in the index; expected 0 to 2999"),
-    ({"must_contain": {"hat": 1}}, "category 'hat' is unknown; expected one of"),
-    ({"categories": {"shoe": [10]}}, "shoe 10 is not among the codes; expected 0 to 9"),
+    (
+        {"filters": ExcludeOutfits([3000])},
+        "outfit 3000 is not in the index; expected 0 to 2999",
+    ),
+    (
+        {"filters": MustContain({"hat": 1})},
+        "category 'hat' is unknown; expected one of",
+    ),
+    (
+        {"filters": Only({"shoe": [10]})},
+        "shoe 10 is not among the codes; expected 0 to 9",
+    ),
 ]
 
 

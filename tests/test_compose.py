@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from random_codes import random_codes
 
-from fhn_jax.retrieval.composer import Composer, Guest
+from fhn_jax.retrieval.composer import Composer, ExternalItem
+from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.pair_bounds import PairBounds
 
@@ -125,7 +126,7 @@ def some_options(rng, codes):
         elif rng.random() < 0.3:
             ids = np.flatnonzero(rng.random(count) < 0.6)
             if len(ids):
-                options.setdefault("candidates", {})[name] = ids
+                options.setdefault("filters", []).append(Only({name: ids}))
 
                 def within(outfit, slots=slots, ids=ids):
                     return np.isin([outfit[slot] for slot in slots], ids).all()
@@ -135,7 +136,7 @@ def some_options(rng, codes):
         rows = np.array(
             [[rng.integers(codes.num_items[c]) for c in codes.slots] for _ in range(5)]
         )
-        options["exclude"] = rows
+        options.setdefault("filters", []).append(ExcludeOutfits(rows))
         out = {in_order(codes.slots, row) for row in rows.tolist()}
         tests.append(lambda outfit: tuple(outfit) not in out)
     return options, lambda outfit: all(test(outfit) for test in tests)
@@ -206,9 +207,9 @@ def test_a_wardrobe_is_all_there_is_to_choose_from():
     def within(outfit):
         return all(i in ids for i, ids in zip(outfit, wardrobe.values(), strict=True))
 
-    check(composer, tables, 0, 20, within, wardrobe=wardrobe)
+    check(composer, tables, 0, 20, within, filters=Wardrobe(wardrobe))
     part = {name: wardrobe[name] for name in ("top", "bottom")}
-    got = composer.compose(0, 3, wardrobe=part, fixed={"shoe": 2})
+    got = composer.compose(0, 3, filters=Wardrobe(part), fixed={"shoe": 2})
     assert set(got.items[:, 2]) == {2}
 
 
@@ -252,7 +253,7 @@ def test_bounds_are_kept_and_made_anew_if_they_are_not_right(tmp_path, monkeypat
 
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("slots", [(0, 1, 2), (0, 0, 1, 2)])
-def test_a_guest_is_as_good_as_an_item_of_the_catalogue(scaled, slots):
+def test_an_external_item_is_as_good_as_an_item_of_the_catalogue(scaled, slots):
     whole = random_codes(3, counts=(8, 7, 6), scaled=scaled, slots=slots)
     kept = (6, 5, 4)
     cut = random_codes(
@@ -272,44 +273,44 @@ def test_a_guest_is_as_good_as_an_item_of_the_catalogue(scaled, slots):
         lambda_item=whole.lambda_item,
     )  # fmt: skip
 
-    def guest(category, item):
+    def external(category, item):
         scales = [
             whole.item_scales[m][category][item] if scaled else 1
             for m in whole.modalities
         ]
         codes = np.stack([whole.items[m][category][item] for m in whole.modalities])
-        return Guest(codes, np.array(scales, np.float32))
+        return ExternalItem(codes, np.array(scales, np.float32))
 
     composer = Composer(ItemTables.from_codes(cut))
     everything = Composer(ItemTables.from_codes(whole))
     free = {
         name: range(n) for name, n in zip(("top", "bottom", "shoe"), kept, strict=True)
     }
-    for fixed, guests in (
-        ({}, {"shoe": [guest(2, 4)]}),
-        ({"top": 2}, {"bottom": [guest(1, 5)]}),
-        ({}, {"top": [guest(0, 6)], "bottom": [guest(1, 5)], "shoe": [guest(2, 4)]}),
+    for fixed, ids in (
+        ({"shoe": [external(2, 4)]}, {"shoe": 4}),
+        ({"top": 2, "bottom": external(1, 5)}, {"top": 2, "bottom": 5}),
+        (
+            {"top": external(0, 6), "bottom": external(1, 5), "shoe": external(2, 4)},
+            {"top": 6, "bottom": 5, "shoe": 4},
+        ),
     ):
-        got = composer.compose(1, 30, fixed=fixed, guests=guests)
-        first = {"top": 6, "bottom": 5, "shoe": 4}
-        ids = fixed | {name: first[name] for name in guests}
-        candidates = {name: list(free[name]) for name in free}
-        expected = everything.compose(1, 30, fixed=ids, candidates=candidates)
+        got = composer.compose(1, 30, fixed=fixed)
+        expected = everything.compose(1, 30, fixed=ids, filters=Only(free))
         np.testing.assert_array_equal(got.items, expected.items)
         np.testing.assert_array_equal(got.scores, expected.scores)
 
 
-def test_a_guest_of_other_bits_or_one_too_many_is_refused():
+def test_an_external_item_of_other_bits_or_one_too_many_is_refused():
     _, composer = catalogue()
-    right = Guest(np.zeros((2, 2), np.uint8), np.ones(2, np.float32))
-    wrong = Guest(np.zeros((2, 9), np.uint8), np.ones(2, np.float32))
+    right = ExternalItem(np.zeros((2, 2), np.uint8), np.ones(2, np.float32))
+    wrong = ExternalItem(np.zeros((2, 9), np.uint8), np.ones(2, np.float32))
     with pytest.raises(ValueError, match=r"codes of shape \(2, 9\)"):
-        composer.compose(0, guests={"top": [wrong]})
+        composer.compose(0, fixed={"top": wrong})
     with pytest.raises(ValueError, match="category 'hat' is unknown"):
-        composer.compose(0, guests={"hat": [right]})
-    composer.compose(0, guests={"top": [right]})
+        composer.compose(0, fixed={"hat": right})
+    composer.compose(0, fixed={"top": [right]})
     with pytest.raises(ValueError, match="2 items are fixed in top, expected at most"):
-        composer.compose(0, fixed={"top": 1}, guests={"top": [right]})
+        composer.compose(0, fixed={"top": [1, right]})
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4])
@@ -354,16 +355,27 @@ def test_all_items_fixed_leave_one_outfit():
         ({"fixed": {"shoe": 25}}, "shoe 25 is not among the codes; expected 0 to 24"),
         ({"fixed": {"shoe": -1}}, "shoe -1 is not among"),
         ({"fixed": {"shoe": [1, 2]}}, "2 items are fixed in shoe, expected at most 1"),
-        ({"candidates": {"top": [30]}}, "top 30 is not among"),
-        ({"candidates": {"top": []}}, "there is no top to choose from"),
-        ({"wardrobe": {"top": [1], "shoe": [1]}}, "the wardrobe has no bottom"),
+        ({"filters": Only({"top": [30]})}, "top 30 is not among"),
+        ({"filters": Only({"top": []})}, "there is no top to choose from"),
         (
-            {"wardrobe": {"top": [1], "bottom": [1], "shoe": []}},
+            {"filters": Wardrobe({"top": [1], "shoe": [1]})},
+            "there is no bottom to choose from",
+        ),
+        (
+            {"filters": Wardrobe({"top": [1], "bottom": [1], "shoe": []})},
             "there is no shoe to choose from",
         ),
-        ({"wardrobe": {}, "candidates": {}}, "both candidates and a wardrobe"),
-        ({"exclude": [[0, 0]]}, r"expected outfits \[n, 3\]"),
-        ({"exclude": [[0, 20, 0]]}, "bottom 20 is not among"),
+        (
+            {"filters": [MustContain({"top": 1}), Only({"top": [2]})]},
+            "top 1 must be there and is not allowed",
+        ),
+        (
+            {"filters": MustContain({"shoe": [1, 2]})},
+            "2 items are fixed in shoe, expected at most 1",
+        ),
+        ({"filters": ExcludeOutfits([3])}, r"excluded by id.*items of each, \[n, 3\]"),
+        ({"filters": ExcludeOutfits([[0, 0]])}, r"expected whole numbers \[n, 3\]"),
+        ({"filters": ExcludeOutfits([[0, 20, 0]])}, "bottom .* 20 is not among"),
     ],
     ids=str,
 )

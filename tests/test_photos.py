@@ -106,9 +106,9 @@ def test_the_photo_of_an_item_has_the_code_of_the_item(run, encoder):
 def test_a_photo_stands_for_all_modalities(run):
     _, codes, _ = run
     code = pack(np.where(np.arange(codes.bits) % 3, 1, -1))
-    guest = photos.Photo(b"", code, 0.25).guest(codes)
-    assert guest.codes.tolist() == [code.tolist()] * 2
-    assert guest.scales.tolist() == [0.25] * 2
+    item = photos.Photo(b"", code, 0.25).item(codes)
+    assert item.codes.tolist() == [code.tolist()] * 2
+    assert item.scales.tolist() == [0.25] * 2
 
 
 def test_photos_become_square_on_white_and_upright():

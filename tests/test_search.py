@@ -11,6 +11,7 @@ from random_codes import random_codes
 from fhn_jax import files
 from fhn_jax.codes import Scorer
 from fhn_jax.retrieval import blocks, outfit_index
+from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.kernels import block_search, jit
 from fhn_jax.retrieval.outfit_index import OutfitIndex
@@ -96,7 +97,7 @@ def random_filters(rng, codes, outfits):
         ) and all(item in by_name[name] for name, item in must.items())
 
     return (
-        {"exclude": exclude, "categories": categories, "must_contain": must},
+        {"filters": [ExcludeOutfits(exclude), Only(categories), MustContain(must)]},
         {"without": set(exclude), "admits": admits},
     )
 
@@ -217,11 +218,11 @@ def test_a_vector_finds_what_its_user_finds(index, codes):
 
 def test_a_batch_finds_what_each_user_finds_alone(index, codes):
     users = np.arange(40)
-    exclude = [[user, user + 1] for user in range(40)]
+    seen = [ExcludeOutfits([user, user + 1]) for user in range(40)]
     for of_batch in (users, codes.user_latents):
-        together = index.search_batch(of_batch, 7, exclude=exclude)
+        together = index.search_batch(of_batch, 7, filters=[[each] for each in seen])
         for user, hits in zip(users, together, strict=True):
-            alone = index.search(int(user), 7, exclude=exclude[user])
+            alone = index.search(int(user), 7, filters=seen[user])
             np.testing.assert_array_equal(hits.outfits, alone.outfits)
             np.testing.assert_array_equal(hits.scores, alone.scores)
             np.testing.assert_array_equal(hits.items, alone.items)
@@ -284,22 +285,22 @@ def test_an_index_may_be_empty_and_a_category_too(tmp_path):
 
 def test_filters_admit_what_they_say(index, outfits):
     everything = index.search(3, 3000).outfits
-    exclude = everything[:10]
+    seen = ExcludeOutfits(everything[:10])
     np.testing.assert_array_equal(
-        index.search(3, 5, exclude=exclude).outfits, everything[10:15]
+        index.search(3, 5, filters=seen).outfits, everything[10:15]
     )
 
     def keep(condition):
         return [i for i in everything if condition(outfits[i])]
 
-    hits = index.search(3, 3000, must_contain={"bottom": 2, "shoe": [1]})
+    hits = index.search(3, 3000, filters=MustContain({"bottom": 2, "shoe": [1]}))
     assert hits.outfits.tolist() == keep(lambda o: o[1] == 2 and o[2] == 1)
-    hits = index.search(3, 3000, categories={"top": [1, 2, 3], "shoe": [0]})
+    hits = index.search(3, 3000, filters=Only({"top": [1, 2, 3], "shoe": [0]}))
     assert hits.outfits.tolist() == keep(lambda o: o[0] in (1, 2, 3) and o[2] == 0)
-    assert len(index.search(3, must_contain={"bottom": [1, 2]})) == 0
-    assert len(index.search(3, categories={"bottom": []})) == 0
+    assert len(index.search(3, filters=MustContain({"bottom": [1, 2]}))) == 0
+    assert len(index.search(3, filters=Only({"bottom": []}))) == 0
     # No wish is no filter.
-    hits = index.search(3, 5, must_contain={"top": []}, categories={})
+    hits = index.search(3, 5, filters=[MustContain({"top": []}), Only({})])
     np.testing.assert_array_equal(hits.outfits, everything[:5])
 
 
@@ -308,10 +309,10 @@ def test_either_top_may_be_the_one_that_must_be_there(tmp_path):
     outfits = some_outfits(np.random.default_rng(2), codes, 500)
     index = OutfitIndex.build(tmp_path / "index", codes, outfits)
     everything = index.search(0, 500).outfits
-    hits = index.search(0, 500, must_contain={"top": [1, 4]})
+    hits = index.search(0, 500, filters=MustContain({"top": [1, 4]}))
     expected = [i for i in everything if {1, 4} <= set(outfits[i, :2].tolist())]
     assert hits.outfits.tolist() == expected and expected
-    hits = index.search(0, 500, categories={"top": [1, 4]})
+    hits = index.search(0, 500, filters=Only({"top": [1, 4]}))
     expected = [i for i in everything if set(outfits[i, :2].tolist()) <= {1, 4}]
     assert hits.outfits.tolist() == expected and expected
 
@@ -381,13 +382,22 @@ def test_loops_are_compiled_where_no_folder_can_keep_them(monkeypatch):
         ({"k": -3}, "k is -3"),
         ({"k": True}, "k is True"),
         ({"score": "relaxed"}, "score is 'relaxed', expected one of"),
-        ({"exclude": [3000]}, "outfit 3000 is not in the index; expected 0 to 2999"),
-        ({"exclude": [-1]}, "outfit -1 is not in"),
-        ({"exclude": np.array([0.5])}, "expected a list of ids"),
-        ({"must_contain": {"hat": 1}}, "category 'hat' is unknown; expected one of"),
-        ({"must_contain": {"shoe": 7}}, "shoe 7 is not among the codes; .* 0 to 6"),
-        ({"categories": {"top": [0, -1]}}, "top -1 is not among"),
-        ({"categories": {"top": np.array([0.5])}}, "items of top are float64"),
+        (
+            {"filters": ExcludeOutfits([3000])},
+            "outfit 3000 is not in the index; expected 0 to 2999",
+        ),
+        ({"filters": ExcludeOutfits([-1])}, "outfit -1 is not in"),
+        ({"filters": ExcludeOutfits(np.array([0.5]))}, "expected a list of ids"),
+        (
+            {"filters": MustContain({"hat": 1})},
+            "category 'hat' is unknown; expected one of",
+        ),
+        (
+            {"filters": MustContain({"shoe": 7})},
+            "shoe 7 is not among the codes; .* 0 to 6",
+        ),
+        ({"filters": Only({"top": [0, -1]})}, "top -1 is not among"),
+        ({"filters": Only({"top": np.array([0.5])})}, "items of top are float64"),
     ],
 )
 def test_bad_queries_are_named(index, arguments, message):
@@ -395,9 +405,9 @@ def test_bad_queries_are_named(index, arguments, message):
         index.search(**{"user": 0} | arguments)
 
 
-def test_a_batch_needs_a_list_of_outfits_to_exclude_for_each_user(index):
-    with pytest.raises(ValueError, match="has 1 lists of outfits, expected .* 2 users"):
-        index.search_batch(np.arange(2), exclude=[[1]])
+def test_a_batch_needs_filters_for_each_user_or_for_all(index):
+    with pytest.raises(ValueError, match="1 sequences of filters, expected .* 2 users"):
+        index.search_batch(np.arange(2), filters=[[ExcludeOutfits([1])]])
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,10 @@ import pytest
 from random_codes import random_codes
 
 from fhn_jax.codes import Scorer
-from fhn_jax.integrations import qdrant
-from fhn_jax.integrations.qdrant import (
-    OutfitCollection,
-    item_vectors,
-    outfit_vectors,
-    query_vectors,
-)
+from fhn_jax.integrations import vectors
+from fhn_jax.integrations.qdrant import OutfitCollection
+from fhn_jax.integrations.vectors import item_vectors, outfit_vectors, query_vectors
+from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
 from fhn_jax.retrieval.searcher import Searcher
 
 # Float32 sums of up to some hundred numbers, of scores up to about 20.
@@ -49,7 +46,7 @@ def some_outfits(codes, count=60, seed=0):
 @pytest.mark.parametrize("score", ["binary", "asymmetric"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_inner_product_is_the_score(kind, score, monkeypatch):
-    monkeypatch.setattr(qdrant, "_CHUNK", 7)
+    monkeypatch.setattr(vectors, "_CHUNK", 7)
     codes = random_codes(**KINDS[kind])
     outfits = some_outfits(codes)
     users = np.arange(codes.num_users)
@@ -137,19 +134,21 @@ def test_the_best_are_those_of_the_index(client, codes, score):
     assert len(found) == 100
     searcher = Searcher.in_memory(codes, outfits)
     top, bottom, shoe = codes.categories
-    exclude = [list(range(user, 100, 3)) for user in range(6)]
+    seen = [[ExcludeOutfits(range(user, 100, 3))] for user in range(6)]
     for filters in (
-        {},
-        {"exclude": exclude},
-        {"must_contain": {shoe: 2, top: [1]}},
-        {"must_contain": {top: [1, 3]}},
-        {"categories": {top: [0, 1, 2], bottom: [0, 1, 3]}},
-        {"categories": {shoe: []}},
-        {"categories": {top: [0, 1, 2]}, "must_contain": {top: 1}, "exclude": exclude},
+        [],
+        seen,
+        MustContain({shoe: 2, top: [1]}),
+        MustContain({top: [1, 3]}),
+        Only({top: [0, 1, 2], bottom: [0, 1, 3]}),
+        Only({shoe: []}),
+        Wardrobe({top: [0, 1, 2], bottom: [0, 1], shoe: [2, 0]}),
+        ExcludeOutfits(outfits[:50]),
+        [[Only({top: [0, 1, 2]}), MustContain({top: 1}), *each] for each in seen],
     ):
         users = np.arange(6)
-        ours = found.search_batch(users, 100, score=score, **filters)
-        theirs = searcher.search_batch(users, 100, score=score, **filters)
+        ours = found.search_batch(users, 100, score=score, filters=filters)
+        theirs = searcher.search_batch(users, 100, score=score, filters=filters)
         for one, other in zip(ours, theirs, strict=True):
             assert sorted(one.outfits) == sorted(other.outfits)
             np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
@@ -243,11 +242,17 @@ def test_a_collection_appears_whole_or_not_at_all(client, monkeypatch):
         ({"user": 6}, "user 6 is not among the codes; expected 0 to 5"),
         ({"user": np.zeros((2, 16))}, "use search_batch for several users"),
         ({"score": "relaxed"}, "score is 'relaxed'"),
-        ({"exclude": [-1]}, "outfit -1 is no id"),
-        ({"exclude": np.array([0.5])}, "expected a list of ids"),
-        ({"must_contain": {"hat": 1}}, "category 'hat' is unknown; expected one of"),
-        ({"must_contain": {"shoe": 5}}, "shoe 5 is not among the codes; .* 0 to 4"),
-        ({"categories": {"shoe": [-1]}}, "shoe -1 is not among the codes"),
+        ({"filters": ExcludeOutfits([-1])}, "outfit -1 is not in .* at least 0"),
+        ({"filters": ExcludeOutfits(np.array([0.5]))}, "expected a list of ids"),
+        (
+            {"filters": MustContain({"hat": 1})},
+            "category 'hat' is unknown; expected one of",
+        ),
+        (
+            {"filters": MustContain({"shoe": 5})},
+            "shoe 5 is not among the codes; .* 0 to 4",
+        ),
+        ({"filters": Only({"shoe": [-1]})}, "shoe -1 is not among the codes"),
     ],
 )
 def test_wrong_arguments_of_a_search_are_named(client, arguments, message):
@@ -268,8 +273,8 @@ def test_wrong_outfits_are_refused_before_anything_is_stored(client):
     found = OutfitCollection.create(client, "outfits", CODES, some_outfits(CODES, 3))
     with pytest.raises(ValueError, match="2 ids for 1 outfits"):
         found.upsert([0, 1], np.zeros((1, 3), int))
-    with pytest.raises(ValueError, match="exclude has 1 lists of outfits, .* 2 users"):
-        found.search_batch(np.arange(2), exclude=[[]])
+    with pytest.raises(ValueError, match="1 sequences of filters, .* 2 users"):
+        found.search_batch(np.arange(2), filters=[[]])
 
 
 def test_a_missing_package_is_named_with_its_pip_line(monkeypatch):

@@ -1,20 +1,4 @@
-"""Items and outfits as vectors for a vector database, which then finds the best.
-
-The score of an outfit is a sum over its items, weighted by the user's code, and a number
-that no user changes: its compatibility. So with e = bits + 1 dimensions,
-
-  outfit  the sum of its items' codes, over both modalities   | its compatibility
-  item    its codes, summed over both modalities              | 0
-  query   the user's code times λᵘ and the constant factors   | 1
-
-the inner product of a query and an outfit *is* the score, and that of a query and an
-item is what the item adds for this user. What a database stores does not depend on the
-users: new users, and what they learn, change queries only.
-
-`OutfitCollection` keeps outfits in Qdrant; in memory, in a folder or on a server, as the
-client was made. Other databases take the same vectors, with the inner product ("dot",
-"ip") as their measure and in float32, without normalising.
-"""
+"""Outfits in a Qdrant collection: in memory, in a folder or on a server."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,105 +7,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, Shaped
 
-from fhn_jax.codes import Codes, ScoreForm, outfit_scores
+from fhn_jax.codes import Codes
 from fhn_jax.errors import (
     ExistingFileError,
     InputError,
     MissingFileError,
     MissingPackageError,
 )
-from fhn_jax.retrieval.items import ItemTables, check_count, item_ids, user_codes
-from fhn_jax.retrieval.searcher import Hits, Searcher, check_outfits
+from fhn_jax.integrations.vectors import outfit_vectors, query_vectors
+from fhn_jax.retrieval.arguments import check_count, check_outfits, outfit_ids
+from fhn_jax.retrieval.filters import Conditions, Filter, Filters, resolve_each
+from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.searcher import Hits, OutfitSearch, best_without
 
-# Outfits whose codes are unpacked at a time.
-_CHUNK = 4096
 # Outfits in a request to the database: some MB.
 _BATCH = 1000
 
 
-def query_vectors(
-    codes: Codes, users: int | Shaped[np.ndarray, "..."], score: str = "asymmetric"
-) -> Float32[np.ndarray, "u e"]:
-    """Users as vectors, see the docstring of this module.
-
-    Args:
-      codes: the artifact.
-      users, score: as for `user_codes`.
-    Raises:
-      ValueError: as `user_codes`; or a vector too large for float32.
-    """
-    values = user_codes(codes, users, score)
-    factor = 10 * codes.alpha
-    if codes.zero_item_term:
-        factor *= 2
-    elif codes.zero_user_term:
-        factor = 0
-    factor /= len(codes.slots) * codes.bits * len(codes.modalities)
-    weighted = values * codes.lambda_user.astype(np.float64) * factor
-    wrong = np.flatnonzero(np.abs(weighted).max(axis=1) > np.finfo(np.float32).max)
-    if wrong.size:
-        raise InputError(
-            f"user vector {wrong[0]} does not fit into float32; divide the vector by a "
-            "number"
-        )
-    ones = np.ones((len(values), 1))
-    return np.concatenate([weighted, ones], axis=1).astype(np.float32)
-
-
-def item_vectors(codes: Codes, category: str, items: Any) -> Float32[np.ndarray, "n e"]:
-    """Items of one category as vectors, see the docstring of this module.
-
-    Args:
-      codes: the artifact.
-      category: its name.
-      items: their ids.
-    Raises:
-      ValueError: an unknown category or item.
-    """
-    ids = item_ids(codes, category, items)
-    number = codes.categories.index(category)
-    vectors = np.zeros((len(ids), codes.bits + 1), np.float32)
-    for modality in codes.modalities:
-        vectors[:, :-1] += codes.item_vectors(modality, number, ids)
-    return vectors
-
-
-def outfit_vectors(
-    codes: Codes, outfits: Shaped[np.ndarray, "..."]
-) -> Float32[np.ndarray, "n e"]:
-    """Outfits as vectors, see the docstring of this module.
-
-    Args:
-      codes: the artifact.
-      outfits: an item id for each slot.
-    Raises:
-      ValueError: an item id out of range, or another number of slots.
-    """
-    items = check_outfits(codes, outfits)
-    vectors = np.empty((len(items), codes.bits + 1), np.float32)
-    for start in range(0, len(items), _CHUNK):
-        block = items[start : start + _CHUNK]
-        gathered = [
-            [
-                codes.item_vectors(modality, category, block[:, slot])
-                for slot, category in enumerate(codes.slots)
-            ]
-            for modality in codes.modalities
-        ]
-        rows = vectors[start : start + len(block)]
-        rows[:, :-1] = sum(map(sum, gathered))
-        # The score for a user of zeros.
-        rows[:, -1] = outfit_scores(
-            ScoreForm.of(codes),
-            np.zeros((len(block), codes.bits), np.int8),
-            gathered,
-            codes.lambda_user,
-            codes.lambda_item,
-        )
-    return vectors
-
-
-class OutfitCollection:
+class OutfitCollection(OutfitSearch):
     """Outfits in a Qdrant collection, searched as an `OutfitIndex` is.
 
     A point is an outfit: its id, its vector and, as payload, `items` and `names`: ids
@@ -133,7 +36,7 @@ class OutfitCollection:
 
         client = QdrantClient("http://localhost:6333")  # or ":memory:"
         outfits = OutfitCollection.create(client, "outfits", codes, stored)
-        outfits.search(user=3, k=10, must_contain={"shoe": 4})
+        outfits.search(user=3, k=10, filters=MustContain({"shoe": 4}))
     """
 
     def __init__(self, client: Any, name: str, codes: Codes):
@@ -244,7 +147,7 @@ class OutfitCollection:
           ValueError: an item id out of range, another number of slots or ids, or a
             negative id.
         """
-        ids = _check_ids(ids)
+        ids = outfit_ids(ids).tolist()
         items = check_outfits(self._codes, outfits)
         if len(ids) != len(items):
             raise InputError(f"{len(ids)} ids for {len(items)} outfits")
@@ -273,56 +176,57 @@ class OutfitCollection:
             }
         return payload
 
-    # It asks `search_batch` about one user.
-    search = Searcher.search
-
     def search_batch(
         self,
         users: Shaped[np.ndarray, "u ..."],
         k: int = 10,
         *,
         score: str = "asymmetric",
-        exclude: Sequence[Sequence[int] | Shaped[np.ndarray, "..."]] | None = None,
-        must_contain: Mapping[str, Any] | None = None,
-        categories: Mapping[str, Any] | None = None,
+        filters: Filters | Sequence[Sequence[Filter]] = (),
         exact: bool = True,
     ) -> list[Hits]:
-        """The k best outfits for each of several users: as `Searcher.search_batch`.
+        """The k best outfits for each of several users, see `OutfitSearch`.
 
         Args:
-          users, k, score, must_contain, categories: as for `Searcher.search_batch`.
-          exclude: for each user the outfits to leave out; unknown ids leave out none.
+          filters: as for `OutfitSearch.search_batch`; to exclude an id that no outfit
+            has changes nothing.
           exact: compare all outfits; else Qdrant uses its graph, which is faster and
             may miss some.
-        Raises:
-          ValueError: as `Searcher.search_batch`.
         """
-        models = _models()
         check_count("k", k)
         queries = query_vectors(self._codes, users, score)
-        if exclude is None:
-            exclude = [()] * len(queries)
-        if len(exclude) != len(queries):
-            raise InputError(
-                f"exclude has {len(exclude)} lists of outfits, expected one for each of "
-                f"{len(queries)} users"
-            )
-        must, must_not = self._conditions(must_contain or {}, categories or {})
+        conditions = resolve_each(filters, self._codes, len(queries))
+        answers = self._query(queries, conditions, int(k), exact)
+        for user, each in enumerate(conditions):
+            if each.excluded_items is not None:
+
+                def find(count: int, user: int = user) -> Hits:
+                    some = slice(user, user + 1)
+                    return self._query(queries[some], conditions[some], count, exact)[0]
+
+                answers[user] = best_without(
+                    each.excluded_items, self._codes.slots, int(k), find
+                )
+        return answers
+
+    def _query(
+        self,
+        queries: Float32[np.ndarray, "u e"],
+        conditions: Sequence[Conditions],
+        k: int,
+        exact: bool,
+    ) -> list[Hits]:
+        """The k best outfits for each query, those excluded by items included."""
+        models = _models()
         requests = [
             models.QueryRequest(
                 query=query.tolist(),
-                filter=models.Filter(
-                    must=must,
-                    must_not=[
-                        *must_not,
-                        models.HasIdCondition(has_id=_check_ids(outfits)),
-                    ],
-                ),
+                filter=self._filter(each),
                 params=models.SearchParams(exact=exact),
-                limit=int(k),
+                limit=k,
                 with_payload=["items"],
             )
-            for query, outfits in zip(queries, exclude, strict=True)
+            for query, each in zip(queries, conditions, strict=True)
         ]
         if not requests:
             return []
@@ -332,26 +236,23 @@ class OutfitCollection:
             answers = self._client.query_batch_points(self._name, requests)
         return [self._hits(answer.points) for answer in answers]
 
-    def _conditions(self, must_contain, categories) -> tuple[list[Any], list[Any]]:
-        """What an outfit must and must not be."""
-        models, codes = _models(), self._codes
+    def _filter(self, conditions: Conditions) -> Any:
+        """Conditions as a filter of Qdrant, but for outfits excluded by items."""
+        models, names = _models(), self._codes.categories
         must = [
-            models.FieldCondition(
-                key=_key(name), match=models.MatchValue(value=int(item))
-            )
-            for name, items in must_contain.items()
-            for item in item_ids(codes, name, items)
+            models.FieldCondition(key=_key(names[c]), match=models.MatchValue(value=i))
+            for c, items in conditions.required.items()
+            for i in items.tolist()
         ]
         must_not = [
             models.FieldCondition(
-                key=_key(name),
-                match=models.MatchExcept(
-                    **{"except": item_ids(codes, name, items).tolist()}
-                ),
+                key=_key(names[c]),
+                match=models.MatchExcept(**{"except": np.flatnonzero(mask).tolist()}),
             )
-            for name, items in categories.items()
+            for c, mask in conditions.allowed.items()
         ]
-        return must, must_not
+        excluded = models.HasIdCondition(has_id=conditions.excluded_ids.tolist())
+        return models.Filter(must=must, must_not=[*must_not, excluded])
 
     def _hits(self, points: Sequence[Any]) -> Hits:
         """Found points, of equal scores the lower id first."""
@@ -373,19 +274,6 @@ class OutfitCollection:
 def _key(category: str) -> str:
     """Where the payload has the items of a category; quoted, as it may hold dots."""
     return f'items."{category}"'
-
-
-def _check_ids(outfits) -> list[int]:
-    ids = np.asarray(outfits)
-    if ids.size == 0:
-        return []
-    if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise InputError(
-            f"outfits are {ids.dtype} {list(ids.shape)}, expected a list of ids"
-        )
-    if ids.min() < 0:
-        raise InputError(f"outfit {ids.min()} is no id; expected at least 0")
-    return ids.tolist()
 
 
 def _models():

@@ -16,7 +16,7 @@ import functools
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,10 @@ from fhn_jax.errors import (
     UnreachableError,
     UserTimeoutError,
 )
-from fhn_jax.retrieval.items import user_codes
+from fhn_jax.retrieval.arguments import user_codes
+from fhn_jax.retrieval.filters import Filter, Filters
 from fhn_jax.retrieval.outfit_index import OutfitIndex
-from fhn_jax.retrieval.searcher import Hits, Searcher
+from fhn_jax.retrieval.searcher import Hits, OutfitSearch, Searcher
 
 # Users whose recommendations are one file, and one task.
 _USERS_EACH = 1024
@@ -96,7 +97,7 @@ def _check_address(address: str) -> None:
         ) from None
 
 
-class ClusterIndex:
+class ClusterIndex(OutfitSearch):
     """An `OutfitIndex` whose outfits are shared out over Ray actors.
 
     Each actor searches its part; the best of all parts are the answer. An actor that
@@ -176,32 +177,22 @@ class ClusterIndex:
         """The Ray node of each shard, by its id."""
         return self._ask("node")
 
-    # It asks `search_batch` about one user.
-    search = Searcher.search
-
     def search_batch(
         self,
         users: Shaped[np.ndarray, "u ..."],
         k: int = 10,
         *,
         score: str = "asymmetric",
-        exclude: Sequence[Sequence[int] | Shaped[np.ndarray, "..."]] | None = None,
-        must_contain: Mapping[str, Any] | None = None,
-        categories: Mapping[str, Any] | None = None,
+        filters: Filters | Sequence[Sequence[Filter]] = (),
     ) -> list[Hits]:
-        """The k best outfits for each of several users: as `Searcher.search_batch`.
+        """The k best outfits for each of several users, see `OutfitSearch`.
 
         Raises:
-          ValueError: as `Searcher.search_batch`; or a shard had to start again, and the
-            index has been changed.
-          TimeoutError: not all shards answer in time.
+          InputError: as `OutfitSearch.search_batch`; or a shard had to start again, and
+            the index has been changed.
+          UserTimeoutError: not all shards answer in time.
         """
         vectors = user_codes(self._codes, users, score)
-        filters = {
-            "exclude": exclude,
-            "must_contain": must_contain,
-            "categories": categories,
-        }
         answers = self._ask("search_batch", vectors, k, filters)
         return [_merge(parts, k) for parts in zip(*answers, strict=True)]
 
@@ -245,7 +236,7 @@ class _Shard:
 
     def search_batch(self, vectors, k, filters) -> list[Hits]:
         """The best of the part; `vectors` are as the score takes them."""
-        return self._searcher.search_batch(vectors, k, **filters)
+        return self._searcher.search_batch(vectors, k, filters=filters)
 
 
 def recommend_all(

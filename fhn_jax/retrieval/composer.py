@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32, Int64, Shaped, UInt8
+from jaxtyping import Float32, Int, Int32, Int64, Shaped, UInt8
 
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval import kernels
-from fhn_jax.retrieval.items import ItemTables, check_count, item_ids
+from fhn_jax.retrieval.arguments import check_count, item_ids, one_user
+from fhn_jax.retrieval.filters import Conditions, Filters, among, in_order, resolve
+from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.kernels import compose_edges
 from fhn_jax.retrieval.kernels.compose_problem import NEG_INF, Problem
 from fhn_jax.retrieval.pair_bounds import PairBounds
 
 # Thresholds of edges are approached in these steps, see `compose_edges`.
 _ROUNDS = np.array([0.5, 1.0])
-
-Items = int | Sequence[int] | Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,8 @@ class Compositions:
 
 
 @dataclass(frozen=True, eq=False)
-class Guest:
-    """An item that is not of the catalogue, such as one of which there is a photo.
+class ExternalItem:
+    """An item that is not in the catalogue, such as the one in a photo.
 
     Attributes:
       codes: its packed code in each modality, uint8 [m, w].
@@ -53,6 +53,9 @@ class Guest:
 
     codes: UInt8[np.ndarray, "m w"]
     scales: Float32[np.ndarray, " m"]
+
+
+FixedItems = int | ExternalItem | Sequence[int | ExternalItem] | Int[np.ndarray, " _"]
 
 
 class Composer:
@@ -107,16 +110,13 @@ class Composer:
 
     def compose(
         self,
-        user: int | Shaped[np.ndarray, "..."],
+        user: int | np.integer | Shaped[np.ndarray, "..."],
         k: int = 10,
         *,
         score: str = "asymmetric",
-        fixed: Mapping[str, Items] | None = None,
-        candidates: Mapping[str, Items] | None = None,
-        wardrobe: Mapping[str, Items] | None = None,
-        exclude: Sequence[Sequence[int]] | Int[np.ndarray, "n s"] = (),
+        fixed: Mapping[str, FixedItems] | None = None,
+        filters: Filters = (),
         diversity: int | None = None,
-        guests: Mapping[str, Sequence[Guest]] | None = None,
     ) -> Compositions:
         """The k best outfits for a user, of all that the items allow.
 
@@ -127,39 +127,39 @@ class Composer:
           user: an id, or a user code as floats [d], such as of a new user.
           k: how many.
           score: "asymmetric" (the real user code) or "binary" (its signs).
-          fixed: category -> item (or several, for as many slots) that each outfit has.
-          candidates: category -> items to choose from; other categories are free.
-          wardrobe: the same for all categories: every item there is to choose from.
-          exclude: outfits to leave out, an item a slot.
-          diversity: no item, other than the fixed ones, is in more than so many of the
-            outfits. Outfits are then taken greedily: each is the best that the limit
-            allows after those before it.
-          guests: category -> items that each outfit has beside the fixed ones, and that
-            are not of the catalogue; their ids follow those of its items.
+          fixed: category -> item (or several, for as many slots) that each outfit has,
+            whatever the filters say. The id of an `ExternalItem` in an answer follows
+            those of the category's items.
+          filters: what an outfit must be.
+          diversity: no item, other than those that all outfits must have, is in more
+            than so many of the outfits. Outfits are then taken greedily: each is the
+            best that the limit allows after those before it.
         Raises:
-          ValueError: k or diversity < 1, an unknown score, user, category or item, more
-            items fixed than slots, nothing to choose from in a category, both
-            candidates and a wardrobe, a wardrobe without a category, or a vector that
+          InputError: k or diversity < 1, an unknown score, user, category or item, more
+            items required than slots, filters that contradict each other or leave no
+            item to choose in a category, outfits excluded by id, or a vector that
             `ItemTables.user_vectors` rejects.
         """
         check_count("k", k)
         if diversity is not None:
             check_count("diversity", diversity)
-        if np.ndim(user) > 1 or (
-            np.ndim(user) == 1 and np.asarray(user).dtype.kind != "f"
-        ):
+        codes = self._tables.codes
+        vectors = self._tables.user_vectors(one_user(user), score)
+        conditions = resolve(filters, codes)
+        if len(conditions.excluded_ids):
             raise InputError(
-                f"user is an array of shape {np.shape(user)}, expected an id or one "
-                "vector of floats"
+                "outfits are excluded by id, but composed outfits have none; give the "
+                f"items of each, [n, {len(codes.slots)}]"
             )
-        vectors = self._tables.user_vectors(np.asarray(user)[None], score)
-        slots_fixed = self._check_fixed(fixed or {}, guests or {})
+        slots_fixed, external = self._fix(fixed or {}, conditions)
         weights = self._tables.byte_tables(vectors)
         affinities = np.full(len(self._codes), NEG_INF)
-        total = self._add_fixed(affinities, weights, slots_fixed, guests or {})
-        self._restrict(affinities, slots_fixed, candidates, wardrobe)
+        total = self._add_fixed(affinities, weights, slots_fixed, external)
+        self._restrict(affinities, slots_fixed, conditions)
         search = _Search(self, affinities, slots_fixed)
-        excluded = self._check_excluded(exclude)
+        excluded = conditions.excluded_items
+        if excluded is None:
+            excluded = np.empty((0, len(codes.slots)), np.int64)
         if diversity is None:
             items, units = search.best(k, excluded)
         else:
@@ -167,56 +167,62 @@ class Composer:
         scores = self._tables.to_scores(units + total)
         return Compositions(items, scores, diversity is not None)
 
-    def _check_fixed(
-        self, fixed: Mapping[str, Items], guests: Mapping[str, Sequence[Guest]]
-    ) -> Int64[np.ndarray, " s"]:
-        """The id in each slot, -1 where it is free."""
+    def _fix(
+        self, fixed: Mapping[str, FixedItems], conditions: Conditions
+    ) -> tuple[Int64[np.ndarray, " s"], dict[int, list[ExternalItem]]]:
+        """The id in each slot, -1 where it is free; and external items by category."""
         codes = self._tables.codes
-        found = np.full(len(codes.slots), -1)
-        width = (len(codes.modalities), codes.bits // 8)
-        for name in [*fixed, *(name for name in guests if name not in fixed)]:
-            ids = item_ids(codes, name, fixed.get(name, ()))
+        ids: dict[int, list[int]] = {}
+        external: dict[int, list[ExternalItem]] = {}
+        for name, items in fixed.items():
+            some = list(np.atleast_1d(np.array(items, object)))
+            own = [item for item in some if isinstance(item, ExternalItem)]
+            found = item_ids(
+                codes, name, [i for i in some if not isinstance(i, ExternalItem)]
+            ).tolist()
             category = codes.categories.index(name)
-            own = guests.get(name, ())
-            for guest in own:
-                if guest.codes.shape != width or not np.isfinite(guest.scales).all():
+            self._check_external(name, own)
+            found += [codes.num_items[category] + n for n in range(len(own))]
+            ids[category], external[category] = found, own
+        for category, required in conditions.required.items():
+            of_category = ids.setdefault(category, [])
+            left = [item for item in required.tolist() if item not in of_category]
+            allowed = conditions.allowed.get(category)
+            for item in left:
+                if allowed is not None and not allowed[item]:
                     raise InputError(
-                        f"a guest in {name} has codes of shape {guest.codes.shape} and "
-                        f"scales {guest.scales}, expected {width} and finite ones"
+                        f"{codes.categories[category]} {item} must be there and is "
+                        "not allowed; change one of the filters"
                     )
-            ids = np.concatenate([ids, codes.num_items[category] + np.arange(len(own))])
+            of_category += left
+        slots_fixed = np.full(len(codes.slots), -1)
+        for category, some in ids.items():
             slots = np.flatnonzero(np.array(codes.slots) == category)
-            if len(ids) > len(slots):
+            if len(some) > len(slots):
                 raise InputError(
-                    f"{len(ids)} items are fixed in {name}, expected at most "
-                    f"{len(slots)}: one a slot"
+                    f"{len(some)} items are fixed in {codes.categories[category]}, "
+                    f"expected at most {len(slots)}: one a slot"
                 )
-            found[slots[: len(ids)]] = np.sort(ids)
-        return found
+            slots_fixed[slots[: len(some)]] = np.sort(some)
+        return slots_fixed, external
 
-    def _check_excluded(
-        self, exclude: Sequence[Sequence[int]] | Int[np.ndarray, "n s"]
-    ) -> Int64[np.ndarray, "m s"]:
+    def _check_external(self, name: str, items: Sequence[ExternalItem]) -> None:
         codes = self._tables.codes
-        s = len(codes.slots)
-        outfits = np.asarray(exclude)
-        if outfits.size == 0:
-            return np.empty((0, s), np.int64)
-        if outfits.ndim != 2 or outfits.shape[1] != s or outfits.dtype.kind not in "iu":
-            raise InputError(
-                f"exclude is {outfits.dtype} {list(outfits.shape)}, expected outfits "
-                f"[n, {s}] of item ids"
-            )
-        for slot, category in enumerate(codes.slots):
-            item_ids(codes, codes.categories[category], outfits[:, slot])
-        return np.unique(_in_order(codes.slots, outfits.astype(np.int64)), axis=0)
+        width = (len(codes.modalities), codes.bits // 8)
+        for item in items:
+            if item.codes.shape != width or not np.isfinite(item.scales).all():
+                raise InputError(
+                    f"an external item in {name} has codes of shape "
+                    f"{item.codes.shape} and scales {item.scales}, expected {width} "
+                    "and finite ones"
+                )
 
     def _add_fixed(
         self,
         affinities: Int64[np.ndarray, " n"],
         weights: Int32[np.ndarray, "1 w 256"],
         fixed: Int64[np.ndarray, " s"],
-        guests: Mapping[str, Sequence[Guest]],
+        external: Mapping[int, Sequence[ExternalItem]],
     ) -> int:
         """Fills in the affinities, pair terms with fixed items included.
 
@@ -229,7 +235,7 @@ class Composer:
         slots = self._tables.codes.slots
         starts = self._bounds.layout.category_starts
         held = {
-            slot: self._item(slots[slot], item, guests)
+            slot: self._item(slots[slot], item, external)
             for slot, item in enumerate(fixed.tolist())
             if item >= 0
         }
@@ -237,7 +243,7 @@ class Composer:
             int(kernels.affinities(*item, weights)[0, 0]) for item in held.values()
         )
         zero = np.zeros(1, np.int64)
-        for slot, other in self._tables.pair_slots:
+        for slot, other in self._tables.form.pairs:
             if slot in held and other in held:
                 total += int(self._pairs(held[slot], zero, held[other], zero)[0])
         open_categories = {c for c, item in zip(slots, fixed, strict=True) if item < 0}
@@ -250,16 +256,21 @@ class Composer:
             affinities[first:last] = self._affinities(first, last, weights, others)
         return total
 
-    def _item(self, category: int, item: int, guests):
-        """Codes [1, m·w] and scales [1, m] of one item, of the catalogue or a guest."""
+    def _item(
+        self,
+        category: int,
+        item: int,
+        external: Mapping[int, Sequence[ExternalItem]],
+    ) -> tuple[UInt8[np.ndarray, "1 mw"], Float32[np.ndarray, "1 m"] | None]:
+        """The packed codes and the scales of one item."""
         tables = self._tables
         count = tables.codes.num_items[category]
         if item >= count:
-            guest = guests[tables.codes.categories[category]][item - count]
-            codes = guest.codes.reshape(1, -1)
+            own = external[category][item - count]
+            codes = own.codes.reshape(1, -1)
             if self._scales is None:
                 return codes, None
-            return codes, guest.scales[None] / np.float32(tables.largest_scale)
+            return codes, own.scales[None] / np.float32(tables.largest_scale)
         place = self._place[self._bounds.layout.category_starts[category] + item]
         scales = None if self._scales is None else self._scales[place : place + 1]
         return self._codes[place : place + 1], scales
@@ -303,38 +314,25 @@ class Composer:
             self._tables.codes.alphabet == "pm1",
         )
 
-    def _restrict(self, affinities, fixed, candidates, wardrobe) -> None:
+    def _restrict(
+        self,
+        affinities: Int64[np.ndarray, " n"],
+        fixed: Int64[np.ndarray, " s"],
+        conditions: Conditions,
+    ) -> None:
         """Sets the affinities of items that may not be chosen to NEG_INF."""
-        codes = self._tables.codes
-        starts = self._bounds.layout.category_starts
-        open_names = {
-            codes.categories[c]
-            for c, item in zip(codes.slots, fixed, strict=True)
-            if item < 0
-        }
-        if wardrobe is not None:
-            if candidates is not None:
-                raise InputError(
-                    "both candidates and a wardrobe are given, expected one"
-                )
-            missing = sorted(open_names - wardrobe.keys())
-            if missing:
-                raise InputError(
-                    f"the wardrobe has no {missing[0]}; expected items of each of "
-                    f"{codes.categories}, or a fixed {missing[0]}"
-                )
-            candidates = wardrobe
-        for name, items in (candidates or {}).items():
-            ids = item_ids(self._tables.codes, name, items)
-            if not len(ids) and name in open_names:
+        codes, layout = self._tables.codes, self._bounds.layout
+        free = {c for c, item in zip(codes.slots, fixed, strict=True) if item < 0}
+        for category in sorted(free & conditions.allowed.keys()):
+            allowed = conditions.allowed[category]
+            if not allowed.any():
+                name = codes.categories[category]
                 raise InputError(
                     f"there is no {name} to choose from; expected at least one item, "
                     f"or a fixed {name}"
                 )
-            first, last = starts[codes.categories.index(name) :][:2]
-            outside = np.ones(last - first, bool)
-            outside[self._place[first + ids] - first] = False
-            affinities[first:last][outside] = NEG_INF
+            first, last = layout.category_starts[category:][:2]
+            affinities[first:last][~allowed[layout.order[first:last]]] = NEG_INF
 
 
 class _Search:
@@ -355,7 +353,7 @@ class _Search:
     def best(self, k, excluded):
         """The k best outfits and their scores without those excluded."""
         items, units = self._search(k + len(excluded))
-        kept = ~_among(items, excluded)
+        kept = ~among(items, excluded)
         return items[kept][:k], units[kept][:k]
 
     def diverse(self, k, excluded, limit):
@@ -491,23 +489,4 @@ class _Search:
         rows = np.tile(self._fixed, (len(parts), 1))
         count = parts.shape[1]
         rows[:, self._free[:count]] = parts
-        return _in_order(self._slots, rows)
-
-
-def _in_order(
-    slots: tuple[int, ...], outfits: Int64[np.ndarray, "n s"]
-) -> Int64[np.ndarray, "n s"]:
-    """Outfits with the items of each category in rising order."""
-    outfits = outfits.copy()
-    for category in set(slots):
-        same = [slot for slot, other in enumerate(slots) if other == category]
-        outfits[:, same] = np.sort(outfits[:, same], axis=1)
-    return outfits
-
-
-def _among(
-    outfits: Int64[np.ndarray, "n s"], others: Int64[np.ndarray, "m s"]
-) -> Bool[np.ndarray, " n"]:
-    """Which outfits are among others."""
-    known = set(map(tuple, others.tolist()))
-    return np.array([tuple(row) in known for row in outfits.tolist()], bool)
+        return in_order(self._slots, rows)

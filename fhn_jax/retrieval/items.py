@@ -8,20 +8,19 @@ searching gives the same answer.
 
 import functools
 import hashlib
-import itertools
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int, Int32, Int64, Shaped
+from jaxtyping import Float64, Int, Int32, Shaped
 
-from fhn_jax.codes import Codes, unpack
+from fhn_jax.codes import Codes, ScoreForm
+from fhn_jax.codes.scoring import SCALE
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval import kernels
+from fhn_jax.retrieval.arguments import user_codes
 
-SCORES = ("asymmetric", "binary")
 # How far beyond the scores of a user of ±1 the range of the integers reaches.
 _HEADROOM = 25
 _LIMIT = 2**31 - 1
@@ -32,8 +31,8 @@ class ItemTables:
     """Codes made ready for scoring in whole numbers.
 
     score = unit · (Σ affinities of the items + Σ pair terms of the pairs of slots of
-    different categories). One unit is 10 / (slots · pairs · bits · modalities ·
-    2**shift), and weights λ·u and λ are rounded to multiples of 2**-shift. So with
+    different categories). One unit is 10 / (`ScoreForm.denominator` · 2**shift), and
+    weights λ·u and λ are rounded to multiples of 2**-shift. So with
     λ = 1 and codes of ±1 or 0/1 nothing is rounded, and outfits that tie on paper tie
     here. In all other cases a score differs from that of `fhn_jax.codes.Scorer` by
     less than `error`. `shift` is as large as 32 bits allow: 14 for 128 bits, two
@@ -46,7 +45,7 @@ class ItemTables:
       packed: item codes per category, uint8 [n, m·w]: the modalities side by side.
       scales: factors of the item codes per category, brought to -1 … 1 by a power of
         two that is part of the weights, float32 [n, m]; None if codes are not scaled.
-      pair_slots: pairs of slots of different categories.
+      form: the score, but for codes and weights.
       shift: binary digits kept of the weights.
       unit: the score that one unit is worth.
       error: an upper bound of the rounding error of a score.
@@ -58,7 +57,7 @@ class ItemTables:
     codes: Codes
     packed: tuple[np.ndarray, ...]
     scales: tuple[np.ndarray, ...] | None
-    pair_slots: tuple[tuple[int, int], ...]
+    form: ScoreForm
     shift: int
     unit: float
     error: float
@@ -74,19 +73,7 @@ class ItemTables:
           MissingPackageError: numba is not installed.
         """
         kernels.require_numba()
-        slots, d, m = codes.slots, codes.bits, len(codes.modalities)
-        s = len(slots)
-        pair_slots = tuple(
-            (j, k)
-            for j, k in itertools.combinations(range(s), 2)
-            if slots[j] != slots[k]
-        )
-        p = max(len(pair_slots), 1)  # one category: there are no pairs
-        user_weight, item_weight = 1, 1
-        if codes.zero_item_term:
-            user_weight, item_weight = 2, 0
-        elif codes.zero_user_term:
-            user_weight, item_weight = 0, 2
+        form = ScoreForm.of(codes)
         scales, largest = None, 1.0
         if codes.item_scales is not None:
             scales = tuple(
@@ -100,16 +87,16 @@ class ItemTables:
             scales = tuple(a.astype(np.float32) / np.float32(largest) for a in scales)
         lambda_user = codes.alpha * largest * codes.lambda_user.astype(np.float64)
         lambda_item = largest**2 * codes.lambda_item.astype(np.float64)
-        scale = user_weight * np.abs(lambda_user).mean()
-        scale += item_weight * np.abs(lambda_item).mean()
-        denominator = s * p * d * m
-        shift = math.floor(math.log2(_LIMIT / denominator / _HEADROOM / (scale or 1)))
-        unit = 10 / (denominator * 2.0**shift)
+        largest_weight = form.user_weight * np.abs(lambda_user).mean()
+        largest_weight += form.item_weight * np.abs(lambda_item).mean()
+        steps = _LIMIT / form.denominator / _HEADROOM / (largest_weight or 1)
+        shift = math.floor(math.log2(steps))
+        unit = SCALE / (form.denominator * 2.0**shift)
         # Half a step of each weight, and where codes are scaled half a unit for each
         # item and modality, and for each pair.
-        error = 5 * 2.0**-shift * (user_weight + item_weight)
+        error = SCALE * 2.0**-shift
         if scales is not None:
-            error += unit * m * (s + len(pair_slots)) / 2
+            error += unit * form.modalities * (len(form.slots) + len(form.pairs)) / 2
         return cls(
             codes=codes,
             packed=tuple(
@@ -117,13 +104,13 @@ class ItemTables:
                 for c in range(len(codes.categories))
             ),
             scales=scales,
-            pair_slots=pair_slots,
+            form=form,
             shift=shift,
             unit=unit,
             error=error,
-            user_factor=user_weight * p * lambda_user,
+            user_factor=form.user_weight * form.num_pairs * lambda_user,
             item_weights=np.rint(np.ldexp(lambda_item, shift)).astype(np.int32)
-            * np.int32(item_weight * s),
+            * np.int32(form.item_weight * len(form.slots)),
             largest_scale=largest,
         )
 
@@ -155,11 +142,11 @@ class ItemTables:
         return rounded.astype(np.int32)
 
     def _check_range(self, weights: Float64[np.ndarray, "u d"]) -> None:
-        m, s = len(self.codes.modalities), len(self.codes.slots)
-        pairs = len(self.pair_slots) * m
+        items = len(self.form.slots) * self.form.modalities
+        pairs = len(self.form.pairs) * self.form.modalities
         room = _LIMIT - pairs * int(np.abs(self.item_weights.astype(np.int64)).sum())
-        room -= pairs + s * m  # each scaled sum may be rounded up by a half
-        worst = np.abs(weights).sum(axis=1) * (s * m)
+        room -= pairs + items  # each scaled sum may be rounded up by a half
+        worst = np.abs(weights).sum(axis=1) * items
         if not (worst <= room).all():
             row = int(np.argmax(worst))
             raise InputError(
@@ -243,102 +230,13 @@ class ItemTables:
         """
         slots = self.codes.slots
         total = np.zeros(len(items), np.int32)
-        for j, k in self.pair_slots:
+        for j, k in self.form.pairs:
             total += self.pairs(slots[j], items[:, j], slots[k], items[:, k])
         return total
 
     def to_scores(self, units: Int[np.ndarray, "*n"]) -> Float64[np.ndarray, "*n"]:
         """Scores of so many units."""
         return units * self.unit
-
-
-def user_codes(
-    codes: Codes, users: int | Shaped[np.ndarray, "..."], score: str = "asymmetric"
-) -> Float64[np.ndarray, "u d"]:
-    """The codes of users, real or of ±1 or 0/1, as a score takes them.
-
-    Args:
-      users: an id or ids [u], or user codes as floats, [d] or [u, d].
-      score: "asymmetric" (the real user code) or "binary" (its signs).
-    Raises:
-      ValueError: an unknown score or user, or a vector of another length or not finite.
-    """
-    if score not in SCORES:
-        raise InputError(f"score is {score!r}, expected one of {SCORES}")
-    users = np.asarray(users)
-    if users.dtype.kind in "iu":
-        return _stored_users(codes, np.atleast_1d(users), score)
-    return _given_users(codes, np.atleast_2d(users), score)
-
-
-def _stored_users(codes: Codes, users, score: str) -> Float64[np.ndarray, "u d"]:
-    if users.ndim != 1:
-        raise InputError(f"user ids are {users.shape}, expected one id or a list")
-    wrong = users[(users < 0) | (users >= codes.num_users)]
-    if wrong.size:
-        raise InputError(
-            f"user {wrong[0]} is not among the codes; expected 0 to "
-            f"{codes.num_users - 1}"
-        )
-    if score == "binary":
-        packed = codes.users[users]
-        return unpack(packed, codes.bits, codes.alphabet).astype(np.float64)
-    return codes.user_latents[users].astype(np.float64)
-
-
-def _given_users(codes: Codes, users, score: str) -> Float64[np.ndarray, "u d"]:
-    d = codes.bits
-    if users.dtype.kind != "f" or users.ndim != 2 or users.shape[1] != d:
-        raise InputError(
-            f"user vectors are {users.dtype} {list(users.shape)}, expected floats "
-            f"[{d}] or [users, {d}], or whole numbers for ids"
-        )
-    finite = np.isfinite(users)
-    if not finite.all():
-        where = np.argwhere(~finite)[0].tolist()
-        raise InputError(
-            f"user vectors hold {users[tuple(where)]} at {where}, expected finite "
-            "values"
-        )
-    users = users.astype(np.float64)
-    if score == "asymmetric":
-        return users
-    # As the hash layer decides: sign(0) = +1, and 1[h > .5] for 0/1 codes.
-    if codes.alphabet == "pm1":
-        return np.where(users >= 0, 1.0, -1.0)
-    return np.where(users > 0.5, 1.0, 0.0)
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raises ValueError unless `value` is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name} is {value!r}, expected a whole number of at least 1")
-
-
-def item_ids(codes: Codes, name: str, items: Any) -> Int64[np.ndarray, " n"]:
-    """Ids of items of the category `name`, from one id or several.
-
-    Raises:
-      ValueError: an unknown category or item, or no whole numbers.
-    """
-    if name not in codes.categories:
-        raise InputError(
-            f"category {name!r} is unknown; expected one of {codes.categories}"
-        )
-    ids = np.atleast_1d(np.asarray(items))
-    if ids.size == 0:
-        return np.empty(0, np.int64)
-    if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise InputError(
-            f"items of {name} are {ids.dtype} {list(ids.shape)}, expected a list of ids"
-        )
-    count = codes.num_items[codes.categories.index(name)]
-    wrong = ids[(ids < 0) | (ids >= count)]
-    if wrong.size:
-        raise InputError(
-            f"{name} {wrong[0]} is not among the codes; expected 0 to {count - 1}"
-        )
-    return ids.astype(np.int64)
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from fhn_jax.codes import Codes
 from fhn_jax.errors import InputError
 from fhn_jax.files import ArrayChange, ArrayFolder
 from fhn_jax.retrieval import blocks, kernels, searcher
+from fhn_jax.retrieval.arguments import check_outfits, outfit_ids
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.searcher import Searcher
 
@@ -103,7 +104,7 @@ class OutfitIndex(Searcher):
         """
         files.refuse_existing(folder)
         tables = ItemTables.from_codes(codes)
-        items = searcher.check_outfits(codes, outfits)
+        items = check_outfits(codes, outfits)
         _check_number(len(items))
         layout, trials = searcher.choose_layout(tables, items, seed)
         with ArrayFolder.create(folder, FORMAT) as new:
@@ -198,7 +199,7 @@ class OutfitIndex(Searcher):
           ValueError: as `build`; more than 2**32 outfits; or the index has been changed
             by another process since it was opened.
         """
-        items = searcher.check_outfits(self._tables.codes, outfits)
+        items = check_outfits(self._tables.codes, outfits)
         first = self._num_outfits
         ids = range(first, first + len(items))
         _check_number(ids.stop)
@@ -218,7 +219,7 @@ class OutfitIndex(Searcher):
           ValueError: an unknown or removed id; or the index has been changed by another
             process since it was opened.
         """
-        ids = self._check_ids(outfits)
+        ids = np.unique(outfit_ids(outfits, self._num_outfits))
         gone = ids[np.isin(ids, self._removed)]
         if gone.size:
             raise InputError(f"outfit {gone[0]} has been removed already")

@@ -1,12 +1,13 @@
 """The search itself: the best of stored outfits for users, exactly."""
 
+import abc
+import functools
 import os
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int, Int32, Int64, Shaped
@@ -14,8 +15,25 @@ from jaxtyping import Float64, Int, Int32, Int64, Shaped
 from fhn_jax.codes import Codes
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval import blocks, kernels
-from fhn_jax.retrieval.items import ItemTables, check_count, item_ids
+from fhn_jax.retrieval.arguments import (
+    check_count,
+    check_outfits,
+    one_user,
+    outfit_ids,
+)
+from fhn_jax.retrieval.filters import (
+    Conditions,
+    Filter,
+    Filters,
+    among,
+    in_order,
+    resolve_each,
+)
+from fhn_jax.retrieval.items import ItemTables
 
+# Positions beyond the last item. Any 16 bits are then a valid offset from the start of
+# any range, so that a damaged file may give wrong outfits but not a crash.
+_PADDING = 2**16
 # Users scored at a time by `search_batch`, by a thread.
 _USERS_AT_ONCE = 32
 # Ways to cluster that are tried when an index is built, on so many outfits at most.
@@ -41,8 +59,80 @@ class Hits:
     def __len__(self) -> int:
         return len(self.outfits)
 
+    def take(self, rows: Shaped[np.ndarray, " n"] | slice) -> "Hits":
+        """Some of them."""
+        return Hits(self.outfits[rows], self.scores[rows], self.items[rows])
 
-class Searcher:
+
+class OutfitSearch(abc.ABC):
+    """Finds the best of stored outfits: here, on a cluster or in a database."""
+
+    @abc.abstractmethod
+    def search_batch(
+        self,
+        users: Shaped[np.ndarray, "u ..."],
+        k: int = 10,
+        *,
+        score: str = "asymmetric",
+        filters: Filters | Sequence[Sequence[Filter]] = (),
+    ) -> list[Hits]:
+        """The k best outfits for each of several users, who share their scoring.
+
+        Args:
+          users: ids [u], or user codes as floats [u, d], such as of new users.
+          k: how many.
+          score: "asymmetric" (the real user code) or "binary" (its signs).
+          filters: what an outfit must be, for all users; or for each user a sequence of
+            filters, such as of what the user has seen.
+        Raises:
+          InputError: k < 1, an unknown score, user, category, item or outfit, a vector
+            that `ItemTables.user_vectors` rejects, or filters for another number of
+            users.
+        """
+
+    def search(
+        self,
+        user: int | np.integer | Shaped[np.ndarray, "..."],
+        k: int = 10,
+        *,
+        score: str = "asymmetric",
+        filters: Filters = (),
+    ) -> Hits:
+        """The k best outfits for one user, an id or a code as floats [d].
+
+        Args and Raises: as `search_batch`.
+        """
+        # A sequence for each of one user.
+        each = [[filters] if isinstance(filters, Filter) else filters]
+        return self.search_batch(one_user(user), k, score=score, filters=each)[0]
+
+
+def best_without(
+    excluded: Int64[np.ndarray, "m s"] | None,
+    slots: tuple[int, ...],
+    k: int,
+    find: Callable[[int], Hits],
+) -> Hits:
+    """The k best hits whose items are not those of an excluded outfit.
+
+    Args:
+      excluded: outfits by their items, see `Conditions`.
+      slots: category of each slot.
+      find: the best hits, so many.
+    """
+    if excluded is None:
+        return find(k)
+    # The same items may be stored many times.
+    more = len(excluded)
+    while True:
+        hits = find(k + more)
+        left = hits.take(~among(in_order(slots, hits.items), excluded))
+        if len(left) >= k or len(hits) < k + more:
+            return left.take(slice(k))
+        more *= 2
+
+
+class Searcher(OutfitSearch):
     """Searches segments of outfits.
 
     Args:
@@ -103,84 +193,35 @@ class Searcher:
             self._tables, self._layout, segments, self._removed, self._num_outfits
         )
 
-    def search(
-        self,
-        user: int | np.integer | Shaped[np.ndarray, "..."],
-        k: int = 10,
-        *,
-        score: str = "asymmetric",
-        exclude: Sequence[int] | Shaped[np.ndarray, "..."] = (),
-        must_contain: Mapping[str, Any] | None = None,
-        categories: Mapping[str, Any] | None = None,
-    ) -> Hits:
-        """The k best outfits for a user.
-
-        Args:
-          user: an id, or a user code as floats [d], such as of a new user.
-          k: how many.
-          score: "asymmetric" (the real user code) or "binary" (its signs).
-          exclude: outfits to leave out, such as those the user has seen.
-          must_contain: category -> item or items: an outfit must have all of these.
-          categories: category -> items: an outfit must have no others of it.
-        Raises:
-          ValueError: k < 1, an unknown score, user, category, item or outfit, or a
-            vector that `ItemTables.user_vectors` rejects.
-        """
-        if np.ndim(user) > 1 or (
-            np.ndim(user) == 1 and np.asarray(user).dtype.kind != "f"
-        ):
-            raise InputError(
-                f"user is an array of shape {np.shape(user)}, expected an id or one "
-                "vector of floats; use search_batch for several users"
-            )
-        users = np.asarray(user)[None]
-        return self.search_batch(
-            users,
-            k,
-            score=score,
-            exclude=[exclude],
-            must_contain=must_contain,
-            categories=categories,
-        )[0]
-
     def search_batch(
         self,
         users: Shaped[np.ndarray, "u ..."],
         k: int = 10,
         *,
         score: str = "asymmetric",
-        exclude: Sequence[Sequence[int] | Shaped[np.ndarray, "..."]] | None = None,
-        must_contain: Mapping[str, Any] | None = None,
-        categories: Mapping[str, Any] | None = None,
+        filters: Filters | Sequence[Sequence[Filter]] = (),
     ) -> list[Hits]:
-        """The k best outfits for each of several users, who share their scoring.
-
-        Args:
-          users: ids [u], or user codes as floats [u, d].
-          exclude: for each user the outfits to leave out.
-          k, score, must_contain, categories: as for `search`.
-        Raises:
-          ValueError: as `search`.
-        """
+        """The k best outfits for each of several users, see `OutfitSearch`."""
         check_count("k", k)
         vectors = self._tables.user_vectors(users, score)
-        excluded = self._check_excluded(exclude, len(vectors))
-        admitted, wanted = self._admitted(must_contain, categories)
+        conditions = resolve_each(filters, self._tables.codes, len(vectors))
+        # Users who share their conditions share their filter.
+        by_position = {id(each): self._by_position(each) for each in conditions}
 
         def some(start: int) -> list[Hits]:
             part = vectors[start : start + _USERS_AT_ONCE]
-            # Any 16 bits are then a valid offset from the start of any range, so that
-            # a damaged file may give wrong outfits but not a crash.
             affinities = kernels.affinities(
-                self._packed, self._scales, self._tables.byte_tables(part), 2**16
+                self._packed, self._scales, self._tables.byte_tables(part), _PADDING
             )
-            found = []
-            for user, values in enumerate(affinities, start):
-                filters = kernels.Filters(
-                    self._removed, excluded[user], admitted, wanted
+            return [
+                best_without(
+                    each.excluded_items,
+                    self._tables.codes.slots,
+                    int(k),
+                    functools.partial(self._best, values, by_position[id(each)]),
                 )
-                found.append(self._best(values, filters, int(k)))
-            return found
+                for values, each in zip(affinities, conditions[start:], strict=False)
+            ]
 
         starts = range(0, len(vectors), _USERS_AT_ONCE)
         if len(starts) < 2:
@@ -189,7 +230,7 @@ class Searcher:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return [hits for part in pool.map(some, starts) for hits in part]
 
-    def _best(self, affinities, filters, k) -> Hits:
+    def _best(self, affinities, filters: kernels.Filters, k: int) -> Hits:
         limited = affinities[: len(self._packed)]
         if len(filters.admitted):
             allowed = filters.admitted[: len(limited)]
@@ -225,60 +266,30 @@ class Searcher:
             first = last
         return items
 
-    def _check_ids(self, outfits) -> Int64[np.ndarray, " n"]:
-        ids = np.asarray(outfits)
-        if ids.size == 0:
-            return np.empty(0, np.int64)
-        if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise InputError(
-                f"outfits are {ids.dtype} {list(ids.shape)}, expected a list of ids"
-            )
-        wrong = ids[(ids < 0) | (ids >= self._num_outfits)]
-        if wrong.size:
-            raise InputError(
-                f"outfit {wrong[0]} is not in the index; expected 0 to "
-                f"{self._num_outfits - 1}"
-            )
-        return np.unique(ids).astype(np.int64)
-
-    def _check_excluded(self, exclude, count) -> list[Int64[np.ndarray, " n"]]:
-        if exclude is None:
-            return [np.empty(0, np.int64)] * count
-        if len(exclude) != count:
-            raise InputError(
-                f"exclude has {len(exclude)} lists of outfits, expected one for each of "
-                f"{count} users"
-            )
-        return [self._check_ids(outfits) for outfits in exclude]
-
-    def _admitted(self, must_contain, categories):
-        """Which positions an outfit may have, and which it must have."""
-        codes, starts = self._tables.codes, self._layout.category_starts
-        wanted = []
-        admitted = np.empty(0, bool)
-        if must_contain or categories:
-            admitted = np.ones(starts[-1] + 2**16, bool)
-        for names, only in ((categories or {}, True), (must_contain or {}, False)):
-            for name, items in names.items():
-                ids = item_ids(codes, name, items)
-                category = codes.categories.index(name)
-                positions = self._positions(category, ids)
-                first, last = starts[category : category + 2]
-                if not only:
-                    wanted += positions.tolist()
+    def _by_position(self, conditions: Conditions) -> kernels.Filters:
+        """Conditions as the loops take them."""
+        codes, layout = self._tables.codes, self._layout
+        starts = layout.category_starts
+        admitted, wanted = np.empty(0, bool), []
+        if conditions.allowed or conditions.required:
+            admitted = np.ones(starts[-1] + _PADDING, bool)
+        for category, (first, last) in enumerate(zip(starts, starts[1:], strict=False)):
+            order = layout.order[first:last]
+            if category in conditions.allowed:
+                admitted[first:last] = conditions.allowed[category][order]
+            ids = conditions.required.get(category, ())
+            if len(ids):
+                required = np.isin(order, ids)
+                wanted.append(first + np.flatnonzero(required))
                 # With one slot for the category, what must be there is all there is.
-                if only or (positions.size and codes.slots.count(category) == 1):
-                    those = np.zeros(last - first, bool)
-                    those[positions - first] = True
-                    admitted[first:last] &= those
-        return admitted, np.array(wanted, np.int64)
-
-    def _positions(self, category, ids) -> Int64[np.ndarray, " n"]:
-        """Positions of items of one category."""
-        first, last = self._layout.category_starts[category : category + 2]
-        place = np.empty(last - first, np.int64)
-        place[self._layout.order[first:last]] = np.arange(first, last)
-        return place[ids]
+                if codes.slots.count(category) == 1:
+                    admitted[first:last] &= required
+        return kernels.Filters(
+            self._removed,
+            outfit_ids(conditions.excluded_ids, self._num_outfits),
+            admitted,
+            np.concatenate([*wanted, np.empty(0, np.int64)]),
+        )
 
 
 def _part(segment: kernels.Blocks, number: int, count: int) -> kernels.Blocks:
@@ -295,36 +306,6 @@ def _part(segment: kernels.Blocks, number: int, count: int) -> kernels.Blocks:
         ranges=segment.ranges[first:last],
         groups=blocks.groups_of(segment.ranges[first:last]),
     )
-
-
-def check_outfits(
-    codes: Codes, outfits: Shaped[np.ndarray, "..."]
-) -> Int32[np.ndarray, "n s"]:
-    """Outfits whose item ids are all in range.
-
-    Raises:
-      ValueError: another number of slots, or an id out of range.
-    """
-    slots = codes.slots
-    if (
-        outfits.ndim != 2
-        or outfits.shape[1] != len(slots)
-        or outfits.dtype.kind not in "iu"
-    ):
-        raise InputError(
-            f"outfits are {outfits.dtype} {list(outfits.shape)}, expected whole numbers "
-            f"[n, {len(slots)}]: an item id for each slot "
-            f"{tuple(codes.categories[c] for c in slots)}"
-        )
-    for slot, category in enumerate(slots):
-        ids, count = outfits[:, slot], codes.num_items[category]
-        wrong = np.flatnonzero((ids < 0) | (ids >= count))
-        if wrong.size:
-            raise InputError(
-                f"outfit {wrong[0]}: {codes.categories[category]} (slot {slot}) "
-                f"{ids[wrong[0]]} is not among the codes; expected 0 to {count - 1}"
-            )
-    return outfits.astype(np.int32)
 
 
 def arrange(

@@ -75,7 +75,7 @@ class Outfits:
                     candidates=candidates or {},
                     photos={
                         name: [
-                            (one.id, one.photo.guest(self._cards.codes)) for one in some
+                            (one.id, one.photo.item(self._cards.codes)) for one in some
                         ]
                         for name, some in used.items()
                     },

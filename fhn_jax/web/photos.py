@@ -24,7 +24,7 @@ from fhn_jax import files
 from fhn_jax.codes import Codes, pack
 from fhn_jax.data.images import garment_photo
 from fhn_jax.errors import InputError, UserTimeoutError
-from fhn_jax.retrieval.composer import Guest
+from fhn_jax.retrieval.composer import ExternalItem
 
 FORMAT = "fhn_jax.encoder"
 FILE = "encoder.safetensors"
@@ -47,10 +47,10 @@ class Photo:
     code: UInt8[np.ndarray, " w"]
     scale: float
 
-    def guest(self, codes: Codes) -> Guest:
+    def item(self, codes: Codes) -> ExternalItem:
         """The photo as an item to compose with."""
         modalities = len(codes.modalities)
-        return Guest(
+        return ExternalItem(
             np.tile(self.code, (modalities, 1)),
             np.full(modalities, self.scale, np.float32),
         )

@@ -1,0 +1,205 @@
+"""Filters: what an outfit must be to be found, stored or composed.
+
+Search in an index, on a cluster or in a database and composition take the same filters,
+and an outfit is found if it meets all of them.
+
+A filter is anything with a method `resolve` that states its conditions for some codes.
+A new one is a class of its own, and needs no change elsewhere:
+
+    @dataclass(frozen=True)
+    class PriceAtMost:
+        limit: float
+        prices: Mapping[str, np.ndarray]  # category -> price of each item
+
+        def resolve(self, codes):
+            return Conditions(
+                allowed={
+                    codes.categories.index(name): prices <= self.limit
+                    for name, prices in self.prices.items()
+                }
+            )
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int, Int64, Shaped
+
+from fhn_jax.codes import Codes
+from fhn_jax.errors import InputError
+from fhn_jax.retrieval.arguments import check_outfits, item_ids, outfit_ids
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What filters say about outfits, in numbers.
+
+    Attributes:
+      allowed: category (by number) -> bool [items]: an outfit has no other items of it.
+        All items of a category without an entry are allowed.
+      required: category -> int64 ids: an outfit has each of these items.
+      excluded_ids: sorted ids of stored outfits that are not to be found.
+      excluded_items: outfits that are not to be found, each by its items, int64 [n, s],
+        sorted as by `in_order`; None if there are none.
+    """
+
+    allowed: Mapping[int, Bool[np.ndarray, " _"]] = field(default_factory=dict)
+    required: Mapping[int, Int64[np.ndarray, " _"]] = field(default_factory=dict)
+    excluded_ids: Int64[np.ndarray, " _"] = field(
+        default_factory=lambda: np.empty(0, np.int64)
+    )
+    excluded_items: Int64[np.ndarray, "n s"] | None = None
+
+    def __and__(self, other: "Conditions") -> "Conditions":
+        """Both together."""
+        allowed, required = dict(self.allowed), dict(self.required)
+        for category, mask in other.allowed.items():
+            allowed[category] = allowed.get(category, True) & mask
+        for category, ids in other.required.items():
+            required[category] = np.union1d(required.get(category, ids), ids)
+        rows = [c.excluded_items for c in (self, other) if c.excluded_items is not None]
+        return Conditions(
+            allowed,
+            required,
+            np.union1d(self.excluded_ids, other.excluded_ids),
+            np.concatenate(rows) if rows else None,
+        )
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """A condition on outfits."""
+
+    def resolve(self, codes: Codes) -> Conditions:
+        """The condition for outfits of these codes.
+
+        Raises:
+          InputError: the filter names what the codes do not have.
+        """
+        ...
+
+
+# One filter or several.
+Filters = Filter | Sequence[Filter]
+
+
+@dataclass(frozen=True)
+class MustContain:
+    """Outfits that have each of some items.
+
+    Attributes:
+      items: category -> id of an item, or ids.
+    """
+
+    items: Mapping[str, Any]
+
+    def resolve(self, codes: Codes) -> Conditions:
+        return Conditions(required=_by_number(codes, self.items))
+
+
+@dataclass(frozen=True)
+class Only:
+    """Outfits without any other items of some categories.
+
+    Attributes:
+      items: category -> ids; all items of other categories are allowed.
+    """
+
+    items: Mapping[str, Any]
+
+    def resolve(self, codes: Codes) -> Conditions:
+        allowed = {}
+        for category, ids in _by_number(codes, self.items).items():
+            allowed[category] = np.zeros(codes.num_items[category], bool)
+            allowed[category][ids] = True
+        return Conditions(allowed=allowed)
+
+
+@dataclass(frozen=True)
+class Wardrobe:
+    """Outfits of some items alone, such as those that somebody owns.
+
+    Attributes:
+      items: category -> ids; no items of other categories are allowed.
+    """
+
+    items: Mapping[str, Any]
+
+    def resolve(self, codes: Codes) -> Conditions:
+        return Only({name: () for name in codes.categories} | self.items).resolve(codes)
+
+
+@dataclass(frozen=True, eq=False)
+class ExcludeOutfits:
+    """All outfits but some, such as those that a user has seen.
+
+    Attributes:
+      outfits: ids of stored outfits [n], or for each outfit its items [n, s], an id for
+        each slot. The order of items of one category does not matter.
+    """
+
+    outfits: Sequence[Any] | Shaped[np.ndarray, "..."]
+
+    def resolve(self, codes: Codes) -> Conditions:
+        outfits = np.asarray(self.outfits)
+        if outfits.ndim < 2 or outfits.size == 0:
+            return Conditions(excluded_ids=np.unique(outfit_ids(outfits)))
+        rows = check_outfits(codes, outfits).astype(np.int64)
+        return Conditions(excluded_items=np.unique(in_order(codes.slots, rows), axis=0))
+
+
+def _by_number(
+    codes: Codes, items: Mapping[str, Any]
+) -> dict[int, Int64[np.ndarray, " _"]]:
+    ids = {name: np.unique(item_ids(codes, name, some)) for name, some in items.items()}
+    return {codes.categories.index(name): some for name, some in ids.items()}
+
+
+def resolve(filters: Filters, codes: Codes) -> Conditions:
+    """The conditions of all filters together."""
+    conditions = Conditions()
+    for each in [filters] if isinstance(filters, Filter) else filters:
+        conditions &= each.resolve(codes)
+    return conditions
+
+
+def resolve_each(
+    filters: Filters | Sequence[Sequence[Filter]], codes: Codes, count: int
+) -> list[Conditions]:
+    """The conditions for each of several users.
+
+    Args:
+      filters: those for all users, or a sequence for each user.
+      count: how many users.
+    Raises:
+      InputError: sequences for another number of users; or as `Filter.resolve`.
+    """
+    if isinstance(filters, Filter) or all(isinstance(f, Filter) for f in filters):
+        return [resolve(filters, codes)] * count
+    if len(filters) != count or any(isinstance(some, Filter) for some in filters):
+        raise InputError(
+            f"filters are {len(filters)} sequences of filters, expected one for each of "
+            f"{count} users, or filters for all of them"
+        )
+    return [resolve(some, codes) for some in filters]
+
+
+def in_order(
+    slots: tuple[int, ...], outfits: Int[np.ndarray, "n s"]
+) -> Int[np.ndarray, "n s"]:
+    """Outfits with the items of each category in rising order."""
+    outfits = outfits.copy()
+    for category in set(slots):
+        same = [slot for slot, other in enumerate(slots) if other == category]
+        outfits[:, same] = np.sort(outfits[:, same], axis=1)
+    return outfits
+
+
+def among(
+    outfits: Int[np.ndarray, "n s"], others: Int[np.ndarray, "m s"]
+) -> Bool[np.ndarray, " n"]:
+    """Which outfits are among others."""
+    known = set(map(tuple, others.tolist()))
+    return np.array([tuple(row) in known for row in outfits.tolist()], bool)
