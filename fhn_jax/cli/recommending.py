@@ -45,6 +45,8 @@ def search(
       ray_address: of the head of a Ray cluster that shares the index; if empty, this
         process searches.
     """
+    from fhn_jax.retrieval.filters import MustContain
+
     _check_one_source(index, outfits)
     if ray_address and not index:
         raise InputError(
@@ -68,7 +70,7 @@ def search(
             from fhn_jax.retrieval.searcher import Searcher
 
             searcher = Searcher.in_memory(codes, _outfits(run, codes, outfits))
-        hits = searcher.search(user, k, must_contain=items)
+        hits = searcher.search(user, k, filters=MustContain(items))
     about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
     answers.write_outfits(
         run.workdir,
