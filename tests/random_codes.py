@@ -75,3 +75,17 @@ def latents_of(codes, seed=0):
         for modality in codes.modalities
     }
     return Latents(items, codes.sha256())
+
+
+def clustered_codes(seed=0, *, counts, styles, bits=64, noise=0.05, **changes):
+    """Codes of items that are noisy copies of a few styles."""
+    rng = np.random.default_rng(seed)
+    items = {}
+    for modality in ("visual", "text"):
+        centres = rng.integers(0, 256, (styles, bits // 8), dtype=np.uint8)
+        items[modality] = tuple(
+            centres[np.arange(count) % styles]
+            ^ np.packbits(rng.random((count, bits)) < noise, axis=1)
+            for count in counts
+        )
+    return random_codes(seed, counts=counts, bits=bits, items=items, **changes)

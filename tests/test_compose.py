@@ -4,11 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from random_codes import random_codes
+from random_codes import clustered_codes, random_codes
 
 from fhn_jax.retrieval.composer import Composer, ExternalItem
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
 from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.kernels import compose_edges
 from fhn_jax.retrieval.pair_bounds import PairBounds
 
 
@@ -178,6 +179,32 @@ def test_many_items_in_few_clusters_are_composed_exactly(monkeypatch):
         tables, composer = catalogue(scaled=scaled, bits=128)
         check(composer, tables, 1, 10)
         check(composer, tables, 2, 5, lambda o: o[2] == 7, fixed={"shoe": 7})
+
+
+@pytest.mark.parametrize(
+    ("slots", "fixed", "shares"),
+    [
+        ((0, 1, 2), {}, (0.05, 0.06, 0.01)),
+        ((0, 1, 2), {"shoe": 3}, (0.15, 0.01, 0.01)),
+        ((0, 0, 1, 2), {}, (0.05, 0.13, 0.02)),
+    ],
+)
+def test_most_pairs_of_clustered_codes_are_pruned(monkeypatch, slots, fixed, shares):
+    styles, count = 16, 160
+    monkeypatch.setattr("fhn_jax.retrieval.pair_bounds._NUM_CLUSTERS", styles)
+    codes = clustered_codes(counts=(count,) * 3, styles=styles, slots=slots)
+    composer = Composer(ItemTables.from_codes(codes))
+    found, compose = [], compose_edges.compose
+    monkeypatch.setattr(
+        compose_edges, "compose", lambda *args: found.append(compose(*args))
+    )
+    for user in range(6):
+        composer.compose(user, 10, fixed=fixed)
+    cluster_pairs, scans, pair_terms = np.mean(found, axis=0)
+    num_pairs = 1 if fixed else 3
+    assert 0 < cluster_pairs < shares[0] * num_pairs * styles**2
+    assert scans < shares[1] * num_pairs * styles**2
+    assert 0 < pair_terms < shares[2] * num_pairs * count**2
 
 
 def test_outfits_that_all_tie_come_in_the_order_of_their_ids():

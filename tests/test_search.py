@@ -6,11 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
-from random_codes import random_codes
+from random_codes import clustered_codes, random_codes
 
 from fhn_jax import files
 from fhn_jax.codes import Scorer
-from fhn_jax.retrieval import blocks, outfit_index
+from fhn_jax.retrieval import blocks, kernels, outfit_index
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.kernels import block_search, jit
@@ -324,6 +324,30 @@ def test_categories_of_more_items_than_16_bits_number(tmp_path):
     outfits[:4, 0] = [0, 65_535, 65_536, 69_999]
     index = OutfitIndex.build(tmp_path / "index", codes, outfits)
     assert_finds(index, codes, outfits, k=2000)
+
+
+def test_most_blocks_of_clustered_codes_are_pruned(monkeypatch):
+    codes = clustered_codes(counts=(200, 200, 200), styles=4)
+    outfits = some_outfits(np.random.default_rng(0), codes, 30_000)
+    tables = ItemTables.from_codes(codes)
+    layout = blocks.Layout.make(tables.packed, 4, seed=0)
+    segment = arrange(tables, layout, outfits.astype(np.int32), np.arange(len(outfits)))
+    found, search_blocks = [], kernels.search_blocks
+
+    def spied(blocks, affinities, bounds, filters, best, place):
+        search_blocks(blocks, affinities, bounds, filters, best, place)
+        found.append(best.counts[1])
+
+    monkeypatch.setattr(kernels, "search_blocks", spied)
+    pruned = Searcher(tables, layout, [segment], NONE, len(outfits))
+    pruned.search_batch(np.arange(6), 10)
+    num_blocks = len(segment.tops)
+    assert num_blocks > 200
+    assert 0 < np.mean(found) < 0.2 * num_blocks
+    assert_finds(pruned, codes, outfits)
+    # All outfits are asked for: nothing can be pruned.
+    pruned.search(0, len(outfits))
+    assert found[-1] == num_blocks
 
 
 def test_clusters_hold_like_codes_together():
