@@ -91,7 +91,9 @@ ARROWS = {
         *("errors", "files", "codes", "data", "models", "evaluation", "configs"),
     },
     "retrieval": {"errors", "files", "codes"},
-    "recommender": {"errors", "codes", "data", "new_users", "retrieval"},
+    "recommender": {
+        *("errors", "codes", "data", "evaluation", "new_users", "retrieval"),
+    },
     "integrations": {"errors", "files", "codes", "retrieval"},
     "reporting": {"errors", "files", "codes", "data", "evaluation"},
     "web": {

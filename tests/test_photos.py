@@ -314,7 +314,7 @@ def test_diversity_goes_with_a_fixed_photo_and_not_with_several(run, visitor):
     visitor.put(f"{API}/wardrobe/shoe/0")
     request = {"wardrobe": True, "k": 8, "diversity": 2}
     text = problem(visitor.post(f"{API}/compose", json=request), 422)
-    assert "diversity is not to be had with photos to choose from" in text
+    assert "diversity cannot be combined with photos to choose from" in text
 
 
 def test_photos_of_unknown_kinds_or_too_many_are_refused(visitor, monkeypatch):

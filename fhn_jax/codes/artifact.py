@@ -217,7 +217,9 @@ class Codes:
             for of, mean in zip(vectors.values(), means, strict=True)
         ]
         users = np.zeros((0, bits)) if users is None else users - np.mean(means, axis=0)
-        size = np.abs(users).mean(axis=1, keepdims=True)
+        # Columns of zeros, appended to fill bytes, change nothing.
+        filled = np.maximum(np.count_nonzero(users, axis=1, keepdims=True), 1)
+        size = np.abs(users).sum(axis=1, keepdims=True) / filled
         users = users / np.where(size > 0, size, 1)
         scales = None
         if scaled:

@@ -68,6 +68,14 @@ class Composer:
       tables: the items.
       seed: of the clusters, which decide how long composing takes, not what it finds.
       bounds: of pairs of these items, if they are made already.
+
+    >>> from fhn_jax.codes import Codes
+    >>> rng = np.random.default_rng(0)
+    >>> vectors = {name: rng.normal(size=(100, 64)) for name in ("top", "shoe")}
+    >>> codes = Codes.from_embeddings(vectors, users=rng.normal(size=(4, 64)))
+    >>> best = Composer(ItemTables.from_codes(codes)).compose(user=3, k=5)
+    >>> best.items.shape
+    (5, 2)
     """
 
     def __init__(

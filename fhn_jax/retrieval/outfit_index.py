@@ -56,6 +56,17 @@ class OutfitIndex(Searcher):
 
     Make one with `build`, or `open` one that was built. An index in memory goes on
     showing what it showed when it was opened, except for changes made through itself.
+
+    >>> import tempfile
+    >>> rng = np.random.default_rng(0)
+    >>> vectors = {name: rng.normal(size=(100, 64)) for name in ("top", "shoe")}
+    >>> codes = Codes.from_embeddings(vectors, users=rng.normal(size=(4, 64)))
+    >>> outfits = rng.integers(100, size=(1000, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     index = OutfitIndex.build(f"{folder}/index", codes, outfits)
+    ...     hits = index.search(3, 5)
+    >>> hits.items.shape
+    (5, 2)
     """
 
     def __init__(self, folder: ArrayFolder, tables: ItemTables):

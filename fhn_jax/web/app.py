@@ -22,9 +22,10 @@ from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.images import open_images
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.titles import read_titles
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import check_same_data
-from fhn_jax.recommender import Recommender, read_titles
+from fhn_jax.recommender import Recommender
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.web import page, photos, routes
 from fhn_jax.web.cards import API, Refused

@@ -1,32 +1,42 @@
-"""What the server answers: outfits for a user code, from codes and an index alone."""
+"""The recommender: search, composition, learning and explanations for a visitor."""
 
 import dataclasses
 import datetime
 import functools
 import itertools
-import json
+import os
+import shutil
 import threading
-from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
-from fhn_jax.codes import Codes
-from fhn_jax.data.catalogue import Outfits
+from fhn_jax.codes import Codes, load
+from fhn_jax.data.catalogue import Outfits, stored_outfits
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.titles import read_titles
 from fhn_jax.errors import InputError
+from fhn_jax.evaluation.evaluators import check_same_data
 from fhn_jax.new_users import BprFit, no_clicks
+from fhn_jax.recommender.suggestions import (
+    Judgement,
+    Reasons,
+    Suggestion,
+    interleave,
+    limit,
+    spread,
+    unseen,
+)
 from fhn_jax.retrieval.composer import Composer, ExternalItem, FixedItems
 from fhn_jax.retrieval.filters import Only
 from fhn_jax.retrieval.items import ItemTables
-from fhn_jax.retrieval.searcher import Hits, OutfitSearch
+from fhn_jax.retrieval.outfit_index import OutfitIndex
+from fhn_jax.retrieval.searcher import OutfitSearch
 
 # Only so many of the newest judgements shape the code, so that learning stays fast.
 _MOST_CLICKS = 300
-# An item is in at most this share of the outfits shown, or in two.
-_SHARE = 1 / 4
 # So many times the outfits wanted are looked at, for that.
 _WIDER = 8
 # After so many judgements half of what explores is the visitor's own taste.
@@ -34,66 +44,39 @@ _HALF = 8
 _LONGEST_TITLE = 200
 
 
-class Judgement(NamedTuple):
-    """A like or dislike.
-
-    Attributes:
-      event: rises with time.
-      items: of the outfit, an id for each slot; -1 in all slots but one for an item
-        alone.
-      liked: or disliked.
-      at: when.
-    """
-
-    event: int
-    items: tuple[int, ...]
-    liked: bool
-    at: datetime.datetime
-
-
-@dataclasses.dataclass(frozen=True)
-class Suggestion:
-    """An outfit to show.
-
-    Attributes:
-      items: an id for each slot.
-      score: for the visitor.
-      outfit: id of the stored outfit; None for one that was composed.
-      explores: it is there to learn from, not because it scores best.
-    """
-
-    items: tuple[int, ...]
-    score: float
-    outfit: int | None = None
-    explores: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Reasons:
-    """What a score is made of.
-
-    Attributes:
-      items: what each slot's item adds: how it fits the visitor.
-      pairs: (slot, slot, what the pair adds): how items go together.
-    """
-
-    items: tuple[float, ...]
-    pairs: tuple[tuple[int, int, float], ...]
-
-    @property
-    def score(self) -> float:
-        """Their sum, the score."""
-        return sum(self.items) + sum(value for *_, value in self.pairs)
-
-
 class Recommender:
     """Recommends, composes, compares and learns; the same for all visitors.
+
+    It keeps nothing about a visitor: what was judged so far is an argument. `open` takes
+    all there is in the workdir of a run.
 
     Args:
       codes: of items and known users.
       index: the stored outfits.
       titles: of items by name, where there are any.
       keep: folder to keep in what composing needs, for the next start.
+    Attributes:
+      codes, index: as given.
+      slots: a name for each slot of an outfit.
+
+    >>> rng = np.random.default_rng(0)
+    >>> items = {name: rng.normal(size=(50, 64)) for name in ("top", "shoe")}
+    >>> codes = Codes.from_embeddings(items)
+    >>> outfits = rng.integers(50, size=(200, 2))
+    >>> from fhn_jax.retrieval.searcher import Searcher
+    >>> recommender = Recommender(codes, Searcher.in_memory(codes, outfits))
+    >>> stranger = recommender.start(None)
+    >>> best = recommender.recommend(stranger, 3, judged=[])
+    >>> now = datetime.datetime.now(datetime.UTC)
+    >>> judged = [Judgement(0, best[2].items, True, now)]
+    >>> visitor = recommender.learn(None, judged)
+    >>> before, after = (
+    ...     recommender.scores(code, [best[2].items])[0] for code in (stranger, visitor)
+    ... )
+    >>> after > before
+    True
+    >>> best[2].items in [s.items for s in recommender.recommend(visitor, 3, judged=judged)]
+    False
     """
 
     def __init__(
@@ -103,12 +86,43 @@ class Recommender:
         titles: Mapping[str, str] | None = None,
         keep: Path | None = None,
     ):
-        self.codes, self._index, self._titles = codes, index, titles or {}
+        self.codes, self.index, self._titles = codes, index, titles or {}
         self.slots = _slot_names(codes)
         self._tables, self._keep = ItemTables.from_codes(codes), keep
         self._learner = BprFit(codes)
         self._stranger = self._learner.fit(no_clicks(codes), no_clicks(codes), 1)
         self._making = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        workdir: str | os.PathLike,
+        root: str | os.PathLike,
+        variant: str,
+        *,
+        index: str | os.PathLike | None = None,
+    ) -> "Recommender":
+        """The recommender of a run.
+
+        Args:
+          workdir: of the run; keeps what is made for the next start.
+          root, variant: of the data: titles, and the outfits if there is no index.
+          index: folder of an `OutfitIndex`; by default of the data's outfits, in the
+            workdir, where it is built if it is missing, damaged or of other codes.
+        Raises:
+          FileNotFoundError, ValueError: no codes, index or data, damaged ones, or those
+            of another run.
+        """
+        codes = load(workdir)
+        if index is not None:
+            outfits = OutfitIndex.open(index, codes)
+        else:
+            outfits = _index_of_data(Path(workdir) / "outfits", codes, root, variant)
+        titles = read_titles(Path(root))
+        return cls(codes, outfits, titles, Path(workdir) / "composing")
+
+    def __repr__(self) -> str:
+        return f"Recommender({self.index!r}; {self.codes!r})"
 
     def warm_up(self) -> None:
         """Loads what the first request would wait for."""
@@ -209,17 +223,17 @@ class Recommender:
             other = self.codes.user_latents[rng.integers(self.codes.num_users)]
             own = len(judged) / (len(judged) + _HALF)
             users.append(own * latents + (1 - own) * other)
-        found = self._index.search_batch(
+        found = self.index.search_batch(
             np.stack(users).astype(np.float64), k * (page + _WIDER) + len(seen)
         )
-        found = [_unseen(hits, seen) for hits in found]
+        found = [unseen(hits, seen) for hits in found]
         shown: set[tuple[int, ...]] = set()
         for _ in range(page + 1):
-            best = _spread(found[0], k - explores, shown, limit=_limit(k))
+            best = spread(found[0], k - explores, shown, limit=limit(k))
             shown |= {suggestion.items for suggestion in best}
         if explores:
-            others = _spread(found[1], explores, shown, limit=_limit(k))
-            best = _interleave(best, self._rescored(others, latents))
+            others = spread(found[1], explores, shown, limit=limit(k))
+            best = interleave(best, self._rescored(others, latents))
         return best
 
     def compose(
@@ -283,8 +297,8 @@ class Recommender:
         ]
         if diversity is not None and len(choices) > 1:
             raise InputError(
-                "diversity is not to be had with photos to choose from; expected null, "
-                "or a fixed photo"
+                "diversity cannot be combined with photos to choose from; leave it out, "
+                "or fix a photo"
             )
         found: list[Suggestion] = []
         for worn in choices:
@@ -384,26 +398,24 @@ class Recommender:
         ]
 
 
-def read_titles(root: Path) -> dict[str, str]:
-    """Titles of items by image name, from titles.json of a data root; {} without it.
-
-    Raises:
-      ValueError: it holds anything else.
-    """
-    path = root / "titles.json"
-    if not path.is_file():
-        return {}
+def _index_of_data(
+    folder: Path, codes: Codes, root: str | os.PathLike, variant: str
+) -> OutfitIndex:
+    """The index of a data set's outfits, built if there is none that can be used."""
     try:
-        titles = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); mend or remove it") from None
-    if not isinstance(titles, dict) or not all(
-        isinstance(title, str) for title in titles.values()
-    ):
-        raise InputError(
-            f"{path}: expected an object of image names and titles; mend or remove it"
-        )
-    return titles
+        return OutfitIndex.open(folder, codes)
+    except (FileNotFoundError, ValueError):
+        # None yet, or a damaged one, or one of the codes before the last training.
+        shutil.rmtree(folder, ignore_errors=True)
+    catalogue = read_catalogue(root, variant)
+    check_same_data(codes, catalogue)
+    try:
+        return OutfitIndex.build(folder, codes, stored_outfits(catalogue))
+    except OSError:
+        # Another process that starts at the same time was faster.
+        if not folder.exists():
+            raise
+        return OutfitIndex.open(folder, codes)
 
 
 def _slot_names(codes: Codes) -> tuple[str, ...]:
@@ -414,60 +426,3 @@ def _slot_names(codes: Codes) -> tuple[str, ...]:
         name = codes.categories[category]
         names.append(f"{name}{before + 1}" if before else name)
     return tuple(names)
-
-
-def _limit(k: int) -> int:
-    return max(2, round(k * _SHARE))
-
-
-def _unseen(hits: Hits, seen) -> list[Suggestion]:
-    rows = zip(
-        hits.items.tolist(), hits.scores.tolist(), hits.outfits.tolist(), strict=True
-    )
-    # The same items may be stored twice.
-    found = {}
-    for items, score, outfit in rows:
-        if tuple(items) not in seen:
-            found.setdefault(
-                tuple(items), Suggestion(tuple(items), float(score), outfit)
-            )
-    return list(found.values())
-
-
-def _spread(
-    found: Sequence[Suggestion],
-    k: int,
-    shown: Set[tuple[int, ...]],
-    *,
-    limit: int,
-) -> list[Suggestion]:
-    """The first k that are not shown, but no item in more than `limit` of them.
-
-    What exceeds that is taken at last if there is nothing else.
-    """
-    counts: Counter = Counter()
-    chosen: list[Suggestion] = []
-    rest: list[Suggestion] = []
-    for suggestion in found:
-        if len(chosen) == k:
-            break
-        if suggestion.items in shown:
-            continue
-        places = list(enumerate(suggestion.items))
-        if any(counts[place] >= limit for place in places):
-            rest.append(suggestion)
-            continue
-        chosen.append(suggestion)
-        counts.update(places)
-    return chosen + rest[: k - len(chosen)]
-
-
-def _interleave(
-    best: Sequence[Suggestion], others: Sequence[Suggestion]
-) -> list[Suggestion]:
-    """All of both, the others spread evenly among the best."""
-    mixed = list(best)
-    step = len(best) / (len(others) + 1)
-    for number, other in enumerate(others, 1):
-        mixed.insert(round(number * step) + number - 1, other)
-    return mixed

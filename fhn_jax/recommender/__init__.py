@@ -1,0 +1,9 @@
+"""Outfits for a visitor who judges them, from codes and an index alone.
+
+The command line, the page and tasks of a cluster all recommend through this.
+"""
+
+from fhn_jax.recommender.recommender import Recommender
+from fhn_jax.recommender.suggestions import Judgement, Reasons, Suggestion
+
+__all__ = ["Judgement", "Reasons", "Recommender", "Suggestion"]

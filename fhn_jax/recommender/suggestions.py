@@ -1,0 +1,121 @@
+"""What is judged and what is shown, and how a page of outfits gets variety."""
+
+import dataclasses
+import datetime
+from collections import Counter
+from collections.abc import Sequence, Set
+from typing import NamedTuple
+
+from fhn_jax.retrieval.searcher import Hits
+
+# An item is in at most this share of the outfits shown, or in two.
+_SHARE = 1 / 4
+
+
+class Judgement(NamedTuple):
+    """A like or dislike.
+
+    Attributes:
+      event: rises with time.
+      items: of the outfit, an id for each slot; -1 in all slots but one for an item
+        alone.
+      liked: or disliked.
+      at: when.
+    """
+
+    event: int
+    items: tuple[int, ...]
+    liked: bool
+    at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """An outfit to show.
+
+    Attributes:
+      items: an id for each slot.
+      score: for the visitor.
+      outfit: id of the stored outfit; None for one that was composed.
+      explores: it is there to learn from, not because it scores best.
+    """
+
+    items: tuple[int, ...]
+    score: float
+    outfit: int | None = None
+    explores: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Reasons:
+    """What a score is made of.
+
+    Attributes:
+      items: what each slot's item adds: how it fits the visitor.
+      pairs: (slot, slot, what the pair adds): how items go together.
+    """
+
+    items: tuple[float, ...]
+    pairs: tuple[tuple[int, int, float], ...]
+
+    @property
+    def score(self) -> float:
+        """Their sum, the score."""
+        return sum(self.items) + sum(value for *_, value in self.pairs)
+
+
+def limit(k: int) -> int:
+    return max(2, round(k * _SHARE))
+
+
+def unseen(hits: Hits, seen) -> list[Suggestion]:
+    rows = zip(
+        hits.items.tolist(), hits.scores.tolist(), hits.outfits.tolist(), strict=True
+    )
+    # The same items may be stored twice.
+    found = {}
+    for items, score, outfit in rows:
+        if tuple(items) not in seen:
+            found.setdefault(
+                tuple(items), Suggestion(tuple(items), float(score), outfit)
+            )
+    return list(found.values())
+
+
+def spread(
+    found: Sequence[Suggestion],
+    k: int,
+    shown: Set[tuple[int, ...]],
+    *,
+    limit: int,
+) -> list[Suggestion]:
+    """The first k that are not shown, but no item in more than `limit` of them.
+
+    What exceeds that is taken at last if there is nothing else.
+    """
+    counts: Counter = Counter()
+    chosen: list[Suggestion] = []
+    rest: list[Suggestion] = []
+    for suggestion in found:
+        if len(chosen) == k:
+            break
+        if suggestion.items in shown:
+            continue
+        places = list(enumerate(suggestion.items))
+        if any(counts[place] >= limit for place in places):
+            rest.append(suggestion)
+            continue
+        chosen.append(suggestion)
+        counts.update(places)
+    return chosen + rest[: k - len(chosen)]
+
+
+def interleave(
+    best: Sequence[Suggestion], others: Sequence[Suggestion]
+) -> list[Suggestion]:
+    """All of both, the others spread evenly among the best."""
+    mixed = list(best)
+    step = len(best) / (len(others) + 1)
+    for number, other in enumerate(others, 1):
+        mixed.insert(round(number * step) + number - 1, other)
+    return mixed
