@@ -30,8 +30,9 @@ class Flag:
 
     def add_to(self, arguments: argparse.ArgumentParser) -> None:
         """Declares the flag."""
-        shown = {True: "yes", False: "no"} if isinstance(self.default, bool) else {}
-        shown = shown.get(self.default, self.default)
+        shown = self.default
+        if isinstance(shown, bool):
+            shown = "yes" if shown else "no"
         text = self.help if shown == "" else f"{self.help} (default: {shown})"
         if isinstance(self.default, bool):
             name = f"--{self.name}"

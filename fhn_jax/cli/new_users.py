@@ -177,7 +177,11 @@ def fit_one(
     print(f"{len(users.likes)} likes, {len(users.dislikes)} dislikes")
     best, scores = _recommend(codes, users, stored, k)
     return write_outfits(
-        *(workdir, "fit", about, codes, images),
+        workdir,
+        "fit",
+        about,
+        codes,
+        images,
         items=stored[best],
         scores=scores,
         ids=best,

@@ -12,7 +12,6 @@ from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
-from fhn_jax.training.settings import Settings
 from fhn_jax.training.workdir import read_config
 
 DEFAULT_ROOT = Path("data/polyvore")
@@ -38,7 +37,7 @@ class Run:
         self._settings = settings
 
     @functools.cached_property
-    def config(self) -> Settings:
+    def config(self) -> Any:
         """All settings; they need the packages of training."""
         from ml_collections import ConfigDict
 
@@ -113,7 +112,7 @@ class RunChoice:
         return Run(self.workdir or Path("runs") / self.given.name, config)
 
 
-def with_data(given: GivenConfig) -> Settings:
+def with_data(given: GivenConfig) -> Any:
     """Names the data: what the user named, else data/polyvore, else the demo."""
     config = given.settings
     data = config.data

@@ -41,7 +41,8 @@ def runs(config: str) -> dict[str, Path]:
             f"{path} has no function sweep(add): it says nothing to compare"
         )
     name = config.partition(":")[0]
-    given = dict(part.partition("=")[::2] for part in filter(None, arg.split(",")))
+    parts = [part.partition("=") for part in filter(None, arg.split(","))]
+    given = {key: value for key, _, value in parts}
     found, settings = {}, []
 
     def add(**arguments):

@@ -186,6 +186,7 @@ def study(
     train.ratio("random")
     everything = train.positives, train.negatives["random"]
     similarity = learners["similarity"]
+    assert isinstance(similarity, Similarity)
     sweep = [
         {"beta": beta, "epsilon": epsilon}
         | _measure(similarity.weighted(beta, epsilon), *everything, catalogue, split)
