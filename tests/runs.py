@@ -167,7 +167,8 @@ def metrics(workdir):
 
 def steps(workdir):
     """The steps of the checkpoints of a run, in order."""
-    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    folders = (workdir / "checkpoints").iterdir()
+    return sorted(int(path.name) for path in folders if path.name.isdigit())
 
 
 def latest(config, workdir):

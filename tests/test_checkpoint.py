@@ -1,6 +1,7 @@
 import re
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -161,3 +162,15 @@ def test_a_restored_state_may_be_donated(tmp_path):
             array.delete()
         second, _ = checkpoints.restore(state_of(0), 1)
     assert float(second.params["matching"]["alpha"]) == 1
+
+
+def test_a_state_may_be_overwritten_while_it_is_saved(tmp_path):
+    table = {"user": {"embedding": jnp.ones((1000, 1000))}}
+    overwrite = jax.jit(lambda x: -x, donate_argnums=0)
+    empty = state_of(0, user={"embedding": jnp.zeros((1000, 1000))})
+    with Checkpoints(tmp_path) as checkpoints:
+        state = state_of(1, **table)
+        checkpoints.save(state, {})
+        overwrite(state.params["user"]["embedding"]).block_until_ready()
+        restored, _ = checkpoints.restore(empty, 1)
+    np.testing.assert_array_equal(restored.params["user"]["embedding"], 1.0)

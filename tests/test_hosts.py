@@ -243,7 +243,7 @@ def test_distributed_without_a_cluster_says_what_to_give(root, tmp_path):
 )
 def test_a_place_among_processes_that_cannot_be_is_refused(where, text):
     with pytest.raises(ValueError, match=re.escape(text)):
-        with sharding.together(*where):
+        with sharding.multi_host(*where):
             pytest.fail("joined")
 
 

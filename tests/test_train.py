@@ -134,6 +134,10 @@ def test_a_killed_run_goes_on_bit_for_bit(root, tmp_path, uninterrupted):
     patch = STOP.format(wait="time.sleep(600)")
     process = start(["train", "--workdir", tmp_path, *flags(root, LONG)], patch=patch)
     assert process.stdout.readline() == "in the middle\n"
+    # The checkpoint of the epoch before is written in the background.
+    until = time.monotonic() + 60
+    while steps(tmp_path)[-1:] != [2 * STEPS] and time.monotonic() < until:
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL

@@ -28,7 +28,7 @@ def _multi_host(
     """Makes this process one of several of a run, where `_PROCESS_FLAGS` say so.
 
     Raises:
-      InputError: see `sharding.together`.
+      InputError: see `sharding.multi_host`.
     """
     given = (coordinator, processes, process_id)
     if not distributed and given == ("", 0, -1):
@@ -37,7 +37,7 @@ def _multi_host(
     from fhn_jax.training import sharding
     from fhn_jax.training.stopping import Interrupted
 
-    with sharding.together(*given, agreed=Interrupted):
+    with sharding.multi_host(*given, agreed=Interrupted):
         yield
 
 

@@ -11,9 +11,19 @@ INIT_STDDEV = 0.01
 def normal_linear(
     inputs: int, outputs: int, *, use_bias: bool, stddev: float, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """A linear layer with weights N(0, stddev) and bias 0."""
-    init = nnx.initializers.normal(stddev)
-    return nnx.Linear(inputs, outputs, use_bias=use_bias, kernel_init=init, rngs=rngs)
+    """A linear layer with weights N(0, stddev) and bias 0.
+
+    Of the highest precision: signs of latents become bits, and those near zero should
+    not differ between machines more than they must.
+    """
+    return nnx.Linear(
+        inputs,
+        outputs,
+        use_bias=use_bias,
+        kernel_init=nnx.initializers.normal(stddev),
+        precision="highest",
+        rngs=rngs,
+    )
 
 
 def dropout(x: Array, rate: float, rngs: nnx.Rngs | None) -> Array:

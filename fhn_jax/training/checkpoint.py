@@ -30,11 +30,12 @@ class Checkpoints:
     Keeps the latest and the one with the highest score; the score is higher for better.
 
     Args:
-      folder: holds one folder a checkpoint, named by its step.
+      folder: holds one folder per checkpoint, named by its step.
     """
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder).absolute()
+        self._pending = None
         self._checkpointer = ocp.training.Checkpointer(
             self.folder,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(
@@ -57,17 +58,28 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_):
-        self._checkpointer.close()
+        try:
+            self._wait()
+        finally:
+            self._checkpointer.close()
+
+    def _wait(self) -> None:
+        """Returns when the pending write is on disk; raises what went wrong in it."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     @property
     def latest(self) -> int | None:
         """Step of the latest checkpoint, or None."""
+        self._wait()
         checkpoint = self._checkpointer.latest
         return None if checkpoint is None else checkpoint.step
 
     @property
     def best(self) -> int | None:
         """Step of the checkpoint of the highest score; the latest if none has one."""
+        self._wait()
         scored = [
             (checkpoint.metrics["score"], checkpoint.step)
             for checkpoint in self._checkpointer.checkpoints
@@ -79,6 +91,11 @@ class Checkpoints:
         self, state: TrainState, host: Mapping[str, Any], score: float | None = None
     ) -> None:
         """Saves a state; one of the same step is replaced.
+
+        Returns when the arrays are copied, and writes them in the background; the next
+        call, and the end of the context, wait for that. A process that is killed
+        meanwhile leaves the earlier checkpoint: a new one appears under its name when
+        it is whole, and only then the earlier one goes.
 
         Args:
           state: arrays.
@@ -96,9 +113,11 @@ class Checkpoints:
                     "checkpoint is kept. Lower config.optimizer.rates, or look at the "
                     "data of that step."
                 )
-        self._checkpointer.save(
+        self._wait()
+        self._pending = self._checkpointer.save_async(
             int(state.step),
-            arrays,
+            # Copies, because the training step donates its state.
+            jax.tree.map(jnp.copy, arrays),
             overwrite=True,
             metrics=None if score is None else {"score": float(score)},
             custom_metadata=dict(host),
@@ -106,6 +125,7 @@ class Checkpoints:
 
     def host(self, step: int) -> dict[str, Any]:
         """The host values of a checkpoint."""
+        self._wait()
         return dict(self._checkpointer.metadata(step).custom_metadata or {})
 
     def restore(
@@ -119,6 +139,7 @@ class Checkpoints:
         Raises:
           ValueError: the checkpoint has other arrays; names the first five.
         """
+        self._wait()
         expected = flatten(state)
         stored = self._checkpointer.metadata(step).metadata
         self._check(expected, stored, step)

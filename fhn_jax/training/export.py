@@ -46,6 +46,8 @@ class ItemEncoder:
         self.modalities = model.modalities
         graphdef, _ = nnx.split(model)
 
+        # Codes are cut by sign: bits near zero should not depend on the machine.
+        @jax.default_matmul_precision("highest")
         def features(variables, ids, streamed, tables):
             """Inputs of the heads: backbone features, text vectors."""
             model = nnx.merge(graphdef, variables, copy=True)
@@ -70,7 +72,7 @@ class ItemEncoder:
         offsets: tuple[int, ...],
         progress: Callable[[int, int], None] | None = None,
     ) -> ItemLatents:
-        """Latents of items, one row an id.
+        """Latents of items, one row per id.
 
         Args:
           model: the network.
@@ -211,6 +213,7 @@ def export_encoder(
         )
     hash_, categories = model.hash, len(model.heads["visual"])
 
+    @jax.default_matmul_precision("highest")
     def encode(image):
         features = model.features(normalise(image, mean, std))
         heads = [model.head("visual", category) for category in range(categories)]

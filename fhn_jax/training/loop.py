@@ -55,7 +55,7 @@ def train(
     """Trains a network, or goes on where a killed run of this workdir left off.
 
     A resumed run ends bit for bit as one that was never stopped (same machine). Of
-    several processes, see `sharding.together`, each calls this, and the first writes.
+    several processes, see `sharding.multi_host`, each calls this, and the first writes.
 
     Args:
       config: all settings.

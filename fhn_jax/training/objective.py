@@ -80,7 +80,7 @@ def vse_loss(
     if visual.shape != text.shape:
         raise ValueError(f"visual {visual.shape} and text {text.shape} must be paired")
     n, d = visual.shape
-    similarity = visual @ text.T / d
+    similarity = jnp.matmul(visual, text.T, precision="highest") / d
     matched = jnp.diagonal(similarity)
     hinge = jax.nn.relu(margin - matched[:, None] + similarity)
     hinge = hinge + jax.nn.relu(margin - matched[:, None] + similarity.T)

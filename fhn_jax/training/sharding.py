@@ -23,13 +23,13 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from fhn_jax.errors import InputError
 
 DATA, MODEL = "data", "model"
-# Processes say farewell to each other together; one that is missing has failed.
+# Of the shutdown barrier: a process that does not reach it in time has failed.
 _SHUTDOWN_SECONDS = 10
 _START_SECONDS = 300
 
 
 @contextlib.contextmanager
-def together(
+def multi_host(
     coordinator: str,
     processes: int,
     process_id: int,
@@ -99,7 +99,7 @@ def _initialize(coordinator: str, processes: int, process_id: int) -> None:
 
 
 def _exit(code: int) -> None:
-    """Ends the process without the farewell that waits for all others."""
+    """Ends the process without the shutdown barrier, which waits for all others."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

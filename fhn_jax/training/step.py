@@ -200,6 +200,8 @@ class Trainer:
         params = sharding.local(params)
         return nnx.merge(self.graphdef, params, self.constants, copy=True)
 
+    # Stated, not left to the environment; heads and losses ask for the highest.
+    @jax.default_matmul_precision("default")
     def one_step(
         self,
         state: TrainState,

@@ -49,6 +49,11 @@ class Validation:
         part = catalogue.splits[split]
         self.positives, self.negatives = part.positives, part.negatives["random"]
         self.items = _used(catalogue, self.positives, self.negatives)
+        # On the device once, not at each validation.
+        self._chunks = {
+            "positives": list(self._make_chunks(self.positives)),
+            "negatives": list(self._make_chunks(self.negatives)),
+        }
         self._score = jax.jit(self._score_chunk, static_argnums=0)
 
     def __call__(self, model: FashionHashNet, beta: float) -> dict[str, float]:
@@ -60,8 +65,8 @@ class Validation:
         """
         latents = self.encoder(model, self.items, self.offsets)
         graphdef, variables = nnx.split(model)
-        positive = self._scores(graphdef, variables, latents, self.positives, beta)
-        negative = self._scores(graphdef, variables, latents, self.negatives, beta)
+        positive = self._scores(graphdef, variables, latents, "positives", beta)
+        negative = self._scores(graphdef, variables, latents, "negatives", beta)
         result = {}
         for which in ("relaxed", "binary", "asymmetric"):
             result[f"val/auc_{which}"] = self._auc(positive[which], negative[which])
@@ -90,9 +95,9 @@ class Validation:
         values = sharding.gather(np.array(list(result.values())))[0]
         return dict(zip(result, values.tolist(), strict=True))
 
-    def _scores(self, graphdef, variables, latents, outfits, beta):
+    def _scores(self, graphdef, variables, latents, which_outfits, beta):
         parts: dict[str, list] = {}
-        for users, rows, real in self._chunks(outfits):
+        for users, rows, real in self._chunks[which_outfits]:
             scores = self._score(
                 graphdef, variables, latents, users, rows, np.float32(beta)
             )
@@ -100,7 +105,7 @@ class Validation:
                 parts.setdefault(which, []).append(np.asarray(values)[:real])
         return {which: np.concatenate(values) for which, values in parts.items()}
 
-    def _chunks(self, outfits: Outfits) -> Iterator[tuple]:
+    def _make_chunks(self, outfits: Outfits) -> Iterator[tuple]:
         """Users and rows of the encoded items, padded to one size, never dropped."""
         rows = np.stack(
             [
@@ -113,8 +118,8 @@ class Validation:
             users = outfits.users[start : start + _CHUNK]
             pad = _CHUNK - len(users)
             yield (
-                np.pad(users, (0, pad)),
-                np.pad(rows[start : start + _CHUNK], ((0, pad), (0, 0))),
+                jnp.asarray(np.pad(users, (0, pad))),
+                jnp.asarray(np.pad(rows[start : start + _CHUNK], ((0, pad), (0, 0)))),
                 len(users),
             )
 

@@ -288,11 +288,15 @@ class Tiny(nnx.Module):
             ),
             axis=1,
         )
-        colours = colours.reshape(n, rows * columns, -1)
+        # In float32 whatever the arithmetic: E[x²] − E[x]² of nearly equal colours
+        # keeps no digit of bfloat16.
+        dtype = colours.dtype
+        colours = colours.reshape(n, rows * columns, -1).astype(jnp.float32)
+        weights = weights.astype(jnp.float32)
         mean = jnp.einsum("npf,npa->naf", colours, weights)
         square = jnp.einsum("npf,npa->naf", colours**2, weights)
         spread = jnp.sqrt(jax.nn.relu(square - mean**2) + 1e-4)
-        colour = jnp.concatenate([mean, spread], axis=-1).reshape(n, -1)
+        colour = jnp.concatenate([mean, spread], axis=-1).reshape(n, -1).astype(dtype)
         return jnp.concatenate([self.colour_scale * colour, shape], axis=-1)
 
     colour_scale = 4.0  # colours vary by about a quarter
