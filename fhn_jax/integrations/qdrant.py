@@ -147,15 +147,15 @@ class OutfitCollection(OutfitSearch):
           ValueError: an item id out of range, another number of slots or ids, or a
             negative id.
         """
-        ids = outfit_ids(ids).tolist()
+        numbers = outfit_ids(ids).tolist()
         items = check_outfits(self._codes, outfits)
-        if len(ids) != len(items):
-            raise InputError(f"{len(ids)} ids for {len(items)} outfits")
-        if len(ids):
+        if len(numbers) != len(items):
+            raise InputError(f"{len(numbers)} ids for {len(items)} outfits")
+        if numbers:
             self._client.upsert(
                 self._name,
                 points=_models().Batch(
-                    ids=ids,
+                    ids=numbers,
                     vectors=outfit_vectors(self._codes, items).tolist(),
                     payloads=[self._payload(row) for row in items.tolist()],
                 ),

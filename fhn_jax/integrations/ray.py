@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -37,10 +38,10 @@ from fhn_jax.retrieval.filters import Filter, Filters
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.searcher import Hits, OutfitSearch, Searcher
 
-# Users whose recommendations are one file, and one task.
-_USERS_EACH = 1024
-# Seconds in which the head of a cluster must take up a connection.
-_PATIENCE = 5
+# Users in a file of recommendations, which is one task.
+_USERS_PER_FILE = 1024
+# Seconds in which the head of a cluster must accept a connection.
+_HEAD_TIMEOUT_S = 5
 
 
 @contextlib.contextmanager
@@ -72,8 +73,10 @@ def connect(address: str = "") -> Iterator[None]:
         return
     # Ray reads it when it starts, and else reports how it is used.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options = {} if address else {"include_dashboard": False}
-    ray.init(address or None, logging_level="WARNING", log_to_driver=False, **options)
+    options: dict[str, Any] = {} if address else {"include_dashboard": False}
+    ray.init(
+        address or None, logging_level=logging.WARNING, log_to_driver=False, **options
+    )
     try:
         yield
     finally:
@@ -81,7 +84,7 @@ def connect(address: str = "") -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """Ray itself waits long for a head that is not there, and then ends the process."""
+    """Raises unless something listens there: Ray itself would wait, then exit."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise InputError(
@@ -89,7 +92,7 @@ def _check_address(address: str) -> None:
             "prints it, such as 10.0.0.7:6379"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+        socket.create_connection((host.strip("[]"), int(port)), _HEAD_TIMEOUT_S).close()
     except OSError as error:
         raise UnreachableError(
             f"no Ray cluster answers at {address} ({error}); start one with `ray start "
@@ -120,7 +123,7 @@ class ClusterIndex(OutfitSearch):
         """Use `open`."""
         self._codes = codes
         self._size = size
-        self._items = items  # lives as long as this
+        self._items = items  # a reference that keeps the codes in Ray's store
         self._shards = shards
         self._seconds = seconds
 
@@ -154,14 +157,14 @@ class ClusterIndex(OutfitSearch):
             shards = max(int(ray.cluster_resources().get("CPU", 1)), 1)
         if shards < 1:
             raise InputError(f"shards is {shards}, expected at least 1")
-        # A shard is given users as vectors, so it needs no table of them; nor names.
-        nobody = {"users": codes.users[:0], "user_latents": codes.user_latents[:0]}
-        items = ray.put(dataclasses.replace(codes, names=None, **nobody))
+        # Shards are given users as vectors, so they need neither their table nor names.
+        no_users = {"users": codes.users[:0], "user_latents": codes.user_latents[:0]}
+        items = ray.put(dataclasses.replace(codes, names=None, **no_users))
         actor = ray.remote(_Shard).options(
             max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
         )
-        # In a list it stays a reference: Ray would not keep what it stands for until an
-        # actor starts again.
+        # As an argument by itself Ray would replace the reference by its value, and not
+        # keep the value for an actor that starts again; in a list it stays a reference.
         source = (folder, _version(folder), [items])
         actors = [actor.remote(source, number, shards) for number in range(shards)]
         cluster = cls(codes, len(index), items, actors, seconds)
@@ -203,7 +206,7 @@ class ClusterIndex(OutfitSearch):
         try:
             return ray.get(calls, timeout=self._seconds)
         except ray.exceptions.RayTaskError as error:
-            # In the words of the local index, without the way it took.
+            # The error that the local index raises, without Ray's traceback.
             raise error.cause from None
         except ray.exceptions.GetTimeoutError:
             raise UserTimeoutError(
@@ -220,7 +223,7 @@ class _Shard:
         self._source = source
         self._part = (number, count)
 
-    # Not opened before it is asked for: what is raised then reaches who asks.
+    # Opened at the first call, so that the caller gets what is raised.
     @functools.cached_property
     def _searcher(self) -> Searcher:
         folder, version, (items,) = self._source
@@ -246,7 +249,7 @@ def recommend_all(
     k: int = 10,
     *,
     score: str = "asymmetric",
-    users_each: int = _USERS_EACH,
+    users_each: int = _USERS_PER_FILE,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Writes the k best outfits of every user, computed on the connected Ray cluster.
@@ -276,7 +279,7 @@ def recommend_all(
     folder, out = Path(folder).resolve(), Path(out).resolve()
     index = OutfitIndex.open(folder, codes)
     version = _version(folder)
-    # Nobody's search finds wrong arguments before there are tasks.
+    # A search for no users: wrong arguments are refused before there are tasks.
     index.search_batch(codes.user_latents[:0], k, score=score)
     if not codes.num_users or users_each < 1:
         raise InputError(
@@ -299,7 +302,7 @@ def recommend_all(
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         finally:
-            # None may write into a folder that is about to go.
+            # No task may write into a folder that is about to be removed.
             for call in pending:
                 ray.cancel(call)
             if pending:
@@ -346,7 +349,7 @@ def _open(folder: Path, version: str, codes: Codes) -> OutfitIndex:
             f"{error} (on {socket.gethostname()}; every node needs the index at this "
             "path)"
         ) from None
-    # Manifests number the changes, so what was opened before it is no other.
+    # Manifests number the changes: the same manifest is the same index.
     if _version(folder) != version:
         raise InputError(
             f"{folder} has been changed since it was opened; open it again"
@@ -367,7 +370,7 @@ def _merge(parts: Sequence[Hits], k: int) -> Hits:
     return Hits(outfits[order], scores[order], items[order])
 
 
-def _ray():
+def _ray() -> Any:
     try:
         import ray
     except ModuleNotFoundError:
@@ -377,7 +380,7 @@ def _ray():
     return ray
 
 
-def _parquet():
+def _parquet() -> tuple[Any, Any]:
     try:
         import pyarrow
         from pyarrow import parquet

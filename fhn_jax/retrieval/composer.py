@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int, Int32, Int64, Shaped, UInt8
 
+from fhn_jax.codes import Codes
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval import kernels
 from fhn_jax.retrieval.arguments import check_count, item_ids, one_user
@@ -65,22 +66,27 @@ class Composer:
     one; their order does not matter, and the pair between them does not count.
 
     Args:
-      tables: the items.
+      items: codes, or tables made of them.
       seed: of the clusters, which decide how long composing takes, not what it finds.
       bounds: of pairs of these items, if they are made already.
 
-    >>> from fhn_jax.codes import Codes
-    >>> rng = np.random.default_rng(0)
-    >>> vectors = {name: rng.normal(size=(100, 64)) for name in ("top", "shoe")}
-    >>> codes = Codes.from_embeddings(vectors, users=rng.normal(size=(4, 64)))
-    >>> best = Composer(ItemTables.from_codes(codes)).compose(user=3, k=5)
-    >>> best.items.shape
-    (5, 2)
+    >>> from fhn_jax import Codes
+    >>> vectors = np.random.default_rng(0).normal(size=(3, 20, 64))
+    >>> items = dict(zip(("top", "bottom", "shoe"), vectors))
+    >>> composer = Composer(Codes.from_embeddings(items, users=vectors[0, :4]))
+    >>> best = composer.compose(user=3, k=5, fixed={"shoe": 7})
+    >>> best.items[:, 2]
+    array([7, 7, 7, 7, 7])
     """
 
     def __init__(
-        self, tables: ItemTables, seed: int = 0, *, bounds: PairBounds | None = None
+        self,
+        items: Codes | ItemTables,
+        seed: int = 0,
+        *,
+        bounds: PairBounds | None = None,
     ):
+        tables = ItemTables.from_codes(items) if isinstance(items, Codes) else items
         self._tables = tables
         self._bounds = bounds or PairBounds.build(tables, seed)
         layout = self._bounds.layout
@@ -185,9 +191,8 @@ class Composer:
         for name, items in fixed.items():
             some = list(np.atleast_1d(np.array(items, object)))
             own = [item for item in some if isinstance(item, ExternalItem)]
-            found = item_ids(
-                codes, name, [i for i in some if not isinstance(i, ExternalItem)]
-            ).tolist()
+            known = [item for item in some if not isinstance(item, ExternalItem)]
+            found = item_ids(codes, name, known).tolist()
             category = codes.categories.index(name)
             self._check_external(name, own)
             found += [codes.num_items[category] + n for n in range(len(own))]
@@ -195,9 +200,8 @@ class Composer:
         for category, required in conditions.required.items():
             of_category = ids.setdefault(category, [])
             left = [item for item in required.tolist() if item not in of_category]
-            allowed = conditions.allowed.get(category)
             for item in left:
-                if allowed is not None and not allowed[item]:
+                if not conditions.allowed.get(category, {item: True})[item]:
                     raise InputError(
                         f"{codes.categories[category]} {item} must be there and is "
                         "not allowed; change one of the filters"
@@ -220,9 +224,8 @@ class Composer:
         for item in items:
             if item.codes.shape != width or not np.isfinite(item.scales).all():
                 raise InputError(
-                    f"an external item in {name} has codes of shape "
-                    f"{item.codes.shape} and scales {item.scales}, expected {width} "
-                    "and finite ones"
+                    f"external item in {name}: codes of shape {item.codes.shape}, scales "
+                    f"{item.scales}; expected {width} and finite ones"
                 )
 
     def _add_fixed(
@@ -240,7 +243,7 @@ class Composer:
         Returns:
           what the fixed items give by themselves.
         """
-        slots = self._tables.codes.slots
+        tables, slots = self._tables, self._tables.codes.slots
         starts = self._bounds.layout.category_starts
         held = {
             slot: self._item(slots[slot], item, external)
@@ -251,9 +254,16 @@ class Composer:
             int(kernels.affinities(*item, weights)[0, 0]) for item in held.values()
         )
         zero = np.zeros(1, np.int64)
-        for slot, other in self._tables.form.pairs:
+        for slot, other in tables.form.pairs:
             if slot in held and other in held:
-                total += int(self._pairs(held[slot], zero, held[other], zero)[0])
+                (codes, scales), (others, factors) = held[slot], held[other]
+                total += int(
+                    kernels.pairs(
+                        *(codes, others, scales, factors, zero, zero),
+                        tables.pair_table,
+                        tables.codes.alphabet == "pm1",
+                    )[0]
+                )
         open_categories = {c for c, item in zip(slots, fixed, strict=True) if item < 0}
         if not held and len(open_categories) == len(starts) - 1:
             affinities[:] = self._affinities(0, starts[-1], weights, [])
@@ -311,16 +321,6 @@ class Composer:
                 factor *= float(factors[0, modality])
                 total += np.rint(sums * factor).astype(np.int32)
         return total
-
-    def _pairs(self, some, a: Int64[np.ndarray, " n"], others, b):
-        """Pair terms of rows a of some codes with rows b of others, row by row."""
-        return kernels.pairs(
-            *(some[0], others[0]),
-            *(some[1], others[1]),
-            *(a, b),
-            self._tables.pair_table,
-            self._tables.codes.alphabet == "pm1",
-        )
 
     def _restrict(
         self,

@@ -91,6 +91,12 @@ class MustContain:
 
     Attributes:
       items: category -> id of an item, or ids.
+
+    >>> from fhn_jax import Codes
+    >>> vectors = np.random.default_rng(0).normal(size=(2, 5, 64))
+    >>> codes = Codes.from_embeddings({"top": vectors[0], "shoe": vectors[1]})
+    >>> MustContain({"shoe": 4}).resolve(codes).required
+    {1: array([4])}
     """
 
     items: Mapping[str, Any]
@@ -105,6 +111,12 @@ class Only:
 
     Attributes:
       items: category -> ids; all items of other categories are allowed.
+
+    >>> from fhn_jax import Codes
+    >>> vectors = np.random.default_rng(0).normal(size=(2, 5, 64))
+    >>> codes = Codes.from_embeddings({"top": vectors[0], "shoe": vectors[1]})
+    >>> Only({"top": [0, 3]}).resolve(codes).allowed
+    {0: array([ True, False, False,  True, False])}
     """
 
     items: Mapping[str, Any]
@@ -123,12 +135,20 @@ class Wardrobe:
 
     Attributes:
       items: category -> ids; no items of other categories are allowed.
+
+    >>> from fhn_jax import Codes
+    >>> vectors = np.random.default_rng(0).normal(size=(2, 3, 64))
+    >>> codes = Codes.from_embeddings({"top": vectors[0], "shoe": vectors[1]})
+    >>> Wardrobe({"top": [0, 2]}).resolve(codes).allowed
+    {0: array([ True, False,  True]), 1: array([False, False, False])}
     """
 
     items: Mapping[str, Any]
 
     def resolve(self, codes: Codes) -> Conditions:
-        return Only({name: () for name in codes.categories} | self.items).resolve(codes)
+        return Only({**dict.fromkeys(codes.categories, ()), **self.items}).resolve(
+            codes
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +158,14 @@ class ExcludeOutfits:
     Attributes:
       outfits: ids of stored outfits [n], or for each outfit its items [n, s], an id for
         each slot. The order of items of one category does not matter.
+
+    >>> from fhn_jax import Codes
+    >>> vectors = np.random.default_rng(0).normal(size=(2, 5, 64))
+    >>> codes = Codes.from_embeddings({"top": vectors[0], "shoe": vectors[1]})
+    >>> ExcludeOutfits([30, 12]).resolve(codes).excluded_ids
+    array([12, 30])
+    >>> ExcludeOutfits([(0, 3)]).resolve(codes).excluded_items
+    array([[0, 3]])
     """
 
     outfits: Sequence[Any] | Shaped[np.ndarray, "..."]
@@ -176,14 +204,18 @@ def resolve_each(
     Raises:
       InputError: sequences for another number of users; or as `Filter.resolve`.
     """
-    if isinstance(filters, Filter) or all(isinstance(f, Filter) for f in filters):
-        return [resolve(filters, codes)] * count
-    if len(filters) != count or any(isinstance(some, Filter) for some in filters):
+    if isinstance(filters, Filter):
+        filters = [filters]
+    for_all = [each for each in filters if isinstance(each, Filter)]
+    if len(for_all) == len(filters):
+        return [resolve(for_all, codes)] * count
+    by_user = [each for each in filters if not isinstance(each, Filter)]
+    if len(by_user) != count or for_all:
         raise InputError(
-            f"filters are {len(filters)} sequences of filters, expected one for each of "
+            f"filters are {len(by_user)} sequences of filters, expected one for each of "
             f"{count} users, or filters for all of them"
         )
-    return [resolve(some, codes) for some in filters]
+    return [resolve(each, codes) for each in by_user]
 
 
 def in_order(

@@ -122,7 +122,7 @@ class ItemTables:
         about += [codes.slots, codes.num_items, self.shift, self.scales is not None]
         digest = hashlib.sha256(json.dumps(about).encode())
         for array in (self.item_weights, *self.packed, *(self.scales or ())):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def user_vectors(

@@ -343,7 +343,8 @@ def choose_layout(
     affinities = tables.affinities(tables.user_vectors(vectors))
     none = np.empty(0, np.int64)
     filters = kernels.Filters(none, none, np.empty(0, bool), none)
-    best_layout, seconds = None, {}
+    layouts: dict[str, blocks.Layout] = {}
+    seconds: dict[str, float] = {}
     for number in _CLUSTERS:
         layout = blocks.Layout.make(tables.packed, number, seed)
         if not len(sample):
@@ -362,6 +363,5 @@ def choose_layout(
             kernels.search_blocks(segment, values, bounds, filters, best, 0)
             times.append(time.perf_counter() - start)
         seconds[str(number)] = statistics.median(times[1:])
-        if seconds[str(number)] == min(seconds.values()):
-            best_layout = layout
-    return best_layout, seconds
+        layouts[str(number)] = layout
+    return layouts[min(seconds, key=lambda number: seconds[number])], seconds
