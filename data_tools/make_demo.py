@@ -13,7 +13,6 @@ made and how well the true utility itself scores (no model can do better).
 """
 
 import concurrent.futures
-import csv
 import hashlib
 import json
 import multiprocessing
@@ -24,11 +23,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from fhn_jax.data_tools.drawing import SIZE
-from fhn_jax.data_tools.taste import World, auc, choose_outfits, make_world
-from fhn_jax.data_tools.wardrobe import CATEGORIES, Item, make_items
+from fhn_jax.data_tools.demo.outlines import SIZE
+from fhn_jax.data_tools.demo.taste import World, auc, choose_outfits, make_world
+from fhn_jax.data_tools.demo.wardrobe import CATEGORIES, Item, make_items
 from jaxtyping import Float, Int
 
+from fhn_jax.data.layout import write_outfits, write_questions
+from fhn_jax.data.tables import write_names
 from fhn_jax.errors import ExistingFileError, InputError
 from fhn_jax.program import Arguments, run_program
 
@@ -166,8 +167,7 @@ def _write(root: Path, parameters: Mapping, workers: int | None) -> None:
     folder = root / f"tuples_{users}"
     folder.mkdir()
     for category in CATEGORIES:
-        lines = "".join(f"{name}\n" for name in names[category])
-        (folder / f"image_list_{category}").write_text(lines, encoding="utf-8")
+        write_names(folder / f"image_list_{category}", names[category])
     ceilings = _write_outfits(folder, world, parameters)
     summary = {
         **parameters,
@@ -268,13 +268,15 @@ def _write_outfits(folder: Path, world: World, parameters: Mapping) -> dict[str,
         _check_pools(split, used, taken)
         random = _random_negatives(used, taken, len(positives), rng)
         hard = _hard_negatives(chosen, rng)
-        _write_tuples(folder / f"tuples_{split}_posi", users, positives[:, None])
-        _write_tuples(folder / f"tuples_{split}_nega", users, random)
-        _write_tuples(folder / f"tuples_{split}_nega_hard", users, hard)
+        every = {"posi": positives[:, None], "nega": random, "nega_hard": hard}
+        for ending, outfits in every.items():
+            path = folder / f"tuples_{split}_{ending}"
+            write_outfits(path, CATEGORIES, users, outfits)
         if split == "train":
             continue
         questions = _questions(positives, used, taken, rng)
-        _write_questions(folder / f"fill_in_blank_{split}", users, questions)
+        path = folder / f"fill_in_blank_{split}"
+        write_questions(path, CATEGORIES, users, questions)
         if split == "test":
             ceilings["auc_random"] = auc(world, users, positives, random)
             ceilings["auc_hard"] = auc(world, users, positives, hard)
@@ -355,30 +357,6 @@ def _questions(
             )
         rows[row, 1:, slot] = wrong
     return rows
-
-
-def _write_tuples(
-    path: Path, users: Int[np.ndarray, " n"], outfits: Int[np.ndarray, "n _ s"]
-) -> None:
-    """One outfit a line, the k outfits of each row after one another."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("user", *CATEGORIES))
-        flat = outfits.reshape(-1, outfits.shape[-1])
-        owners = np.repeat(users, outfits.shape[1])
-        writer.writerows(np.column_stack([owners, flat]).tolist())
-
-
-def _write_questions(
-    path: Path, users: Int[np.ndarray, " n"], questions: Int[np.ndarray, "n c s"]
-) -> None:
-    """One question a line: its outfits side by side, the answer first."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("user", *CATEGORIES) * questions.shape[1])
-        owners = np.broadcast_to(users[:, None, None], (*questions.shape[:2], 1))
-        rows = np.concatenate([owners, questions], axis=2)
-        writer.writerows(rows.reshape(len(users), -1).tolist())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

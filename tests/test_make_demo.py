@@ -5,10 +5,17 @@ import json
 import numpy as np
 import pytest
 from fhn_jax.data_tools import make_demo as demo
-from fhn_jax.data_tools.drawing import SIZE, Cloth, curve, spline, symmetric
-from fhn_jax.data_tools.garments import DRAW, render
-from fhn_jax.data_tools.taste import World, auc
-from fhn_jax.data_tools.wardrobe import CATEGORIES, KINDS, attributes, lab, make_items
+from fhn_jax.data_tools.demo.cloth import Cloth
+from fhn_jax.data_tools.demo.garments import DRAW, render
+from fhn_jax.data_tools.demo.outlines import SIZE, curve, spline, symmetric
+from fhn_jax.data_tools.demo.taste import World, auc
+from fhn_jax.data_tools.demo.wardrobe import (
+    CATEGORIES,
+    KINDS,
+    attributes,
+    lab,
+    make_items,
+)
 from PIL import Image
 
 from fhn_jax.errors import InputError

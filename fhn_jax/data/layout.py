@@ -1,4 +1,4 @@
-"""The Polyvore-U layout, read into a typed catalogue that is checked throughout.
+"""The Polyvore-U layout: read into a typed catalogue, checked throughout; and written.
 
 A data root holds images, text vectors and one folder `tuples_<variant>` for each set
 of users: lists of image names per category, and CSV files of outfits. Everything that
@@ -35,6 +35,7 @@ from fhn_jax.data.tables import (
     parse_names,
     parse_table,
     quoted,
+    write_table,
 )
 from fhn_jax.errors import InputError, MissingFileError
 
@@ -127,6 +128,43 @@ def read_catalogue(root: str | os.PathLike, variant: str) -> Catalogue:
         fitb=fitb,
         checksum=checksum.hexdigest(),
     )
+
+
+def write_outfits(
+    path: str | os.PathLike,
+    slot_names: Sequence[str],
+    users: Int[np.ndarray, " n"],
+    outfits: Int[np.ndarray, "n k s"],
+) -> None:
+    """Writes one outfit per line, the k outfits of each user's row after one another.
+
+    Args:
+      path: the file, such as `tuples_train_posi` (k = 1) or `tuples_train_nega`.
+      slot_names: the category of each slot.
+      users: of each row.
+      outfits: item ids within the category of the slot.
+    """
+    rows = np.concatenate([_owners(users, outfits), outfits], axis=2)
+    write_table(path, ",".join(("user", *slot_names)), rows.reshape(-1, rows.shape[2]))
+
+
+def write_questions(
+    path: str | os.PathLike,
+    slot_names: Sequence[str],
+    users: Int[np.ndarray, " q"],
+    questions: Int[np.ndarray, "q c s"],
+) -> None:
+    """Writes one question per line: its candidates side by side, the answer first."""
+    rows = np.concatenate([_owners(users, questions), questions], axis=2)
+    header = ",".join(("user", *slot_names) * questions.shape[1])
+    write_table(path, header, rows.reshape(len(rows), -1))
+
+
+def _owners(
+    users: Int[np.ndarray, " n"], outfits: Int[np.ndarray, "n k s"]
+) -> Int[np.ndarray, "n k 1"]:
+    """The user of each outfit, as a first column."""
+    return np.broadcast_to(users[:, None, None], (*outfits.shape[:2], 1))
 
 
 def _variant_folder(root: Path, variant: str) -> Path:

@@ -10,7 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from fhn_jax.data_tools.wardrobe import ATTRIBUTES, CATEGORIES, HUES, Item, attributes
+from fhn_jax.data_tools.demo.wardrobe import (
+    ATTRIBUTES,
+    CATEGORIES,
+    HUES,
+    Item,
+    attributes,
+)
 from jaxtyping import Float, Int
 
 from fhn_jax.errors import InputError

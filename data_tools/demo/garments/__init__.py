@@ -7,8 +7,17 @@ for the details in which two pieces of the same kind differ.
 from collections.abc import Callable
 
 import numpy as np
-from fhn_jax.data_tools.drawing import Canvas, Cloth
-from fhn_jax.data_tools.garments import bottoms, shoes, tops
+from fhn_jax.data_tools.demo.canvas import Canvas
+from fhn_jax.data_tools.demo.cloth import Cloth
+from fhn_jax.data_tools.demo.garments import (
+    jackets,
+    knitwear,
+    shoes,
+    skirts,
+    sneakers,
+    tops,
+    trousers,
+)
 from PIL import Image
 
 DRAW: dict[str, Callable[[Canvas, Cloth, np.random.Generator], None]] = {
@@ -16,21 +25,21 @@ DRAW: dict[str, Callable[[Canvas, Cloth, np.random.Generator], None]] = {
     "t-shirt": tops.draw_tshirt,
     "polo": tops.draw_polo,
     "shirt": tops.draw_shirt,
-    "sweater": tops.draw_sweater,
-    "cardigan": tops.draw_cardigan,
-    "hoodie": tops.draw_hoodie,
-    "blazer": tops.draw_blazer,
-    "coat": tops.draw_coat,
-    "jeans": bottoms.draw_jeans,
-    "chinos": bottoms.draw_chinos,
-    "wide-leg trousers": bottoms.draw_wide_trousers,
-    "joggers": bottoms.draw_joggers,
-    "shorts": bottoms.draw_shorts,
-    "mini skirt": bottoms.draw_mini_skirt,
-    "pleated skirt": bottoms.draw_pleated_skirt,
-    "maxi skirt": bottoms.draw_maxi_skirt,
-    "sneakers": shoes.draw_sneakers,
-    "high-top sneakers": shoes.draw_high_tops,
+    "sweater": knitwear.draw_sweater,
+    "cardigan": knitwear.draw_cardigan,
+    "hoodie": knitwear.draw_hoodie,
+    "blazer": jackets.draw_blazer,
+    "coat": jackets.draw_coat,
+    "jeans": trousers.draw_jeans,
+    "chinos": trousers.draw_chinos,
+    "wide-leg trousers": trousers.draw_wide_trousers,
+    "joggers": trousers.draw_joggers,
+    "shorts": trousers.draw_shorts,
+    "mini skirt": skirts.draw_mini_skirt,
+    "pleated skirt": skirts.draw_pleated_skirt,
+    "maxi skirt": skirts.draw_maxi_skirt,
+    "sneakers": sneakers.draw_sneakers,
+    "high-top sneakers": sneakers.draw_high_tops,
     "chelsea boots": shoes.draw_chelsea_boots,
     "knee boots": shoes.draw_knee_boots,
     "pumps": shoes.draw_pumps,
@@ -59,7 +68,7 @@ def render(subtype: str, cloth: Cloth, seed: tuple[int, ...]) -> Image.Image:
       cloth: main cloth; shoes use its accent for trimmings.
       seed: of details, folds and wrinkles.
     Returns:
-      RGB image of `drawing.SIZE` pixels square.
+      RGB image of `outlines.SIZE` pixels square.
     """
     rng = np.random.default_rng(seed)
     canvas = Canvas(rng)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from fhn_jax.data_tools.drawing import Cloth, Colour, mix
-from fhn_jax.data_tools.garments import render
-from fhn_jax.data_tools.garments.parts import COLOURS, luma
+from fhn_jax.data_tools.demo.cloth import Cloth, Colour, mix
+from fhn_jax.data_tools.demo.garments import render
+from fhn_jax.data_tools.demo.garments.parts import COLOURS, luma
 from jaxtyping import Float
 from PIL import Image
 

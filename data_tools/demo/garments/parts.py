@@ -1,6 +1,7 @@
 """Colours, and what all garments are sewn with."""
 
-from fhn_jax.data_tools.drawing import Colour, Points, mirror, mix
+from fhn_jax.data_tools.demo.cloth import Colour, mix
+from fhn_jax.data_tools.demo.outlines import Number, Points, mirror
 
 BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 METAL = (0.74, 0.72, 0.68)
@@ -36,7 +37,7 @@ COLOURS: dict[str, Colour] = {
 }
 
 
-def luma(colour: Colour) -> float:
+def luma(colour: Colour) -> Number:
     """Perceived lightness of an sRGB colour, 0 to 1."""
     return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
 

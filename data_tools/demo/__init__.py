@@ -1,0 +1,1 @@
+"""The demo set: drawn garments, and simulated users who choose among them."""
