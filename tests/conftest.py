@@ -1,10 +1,31 @@
 """Settings of all tests."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Broadcasting between arrays of unequal rank must be spelled out. Set as a variable, so
 # that it holds in child processes too, and tests without jax do not import it.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
-# No test writes to the user's cache of compiled steps; see runs.compiled_once.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
+
+def _share_compiled_steps():
+    """One cache of compiled steps for this run of the tests, and none of the user's.
+
+    Each training run jits functions of its own; without a cache every test would wait
+    for the same code to be compiled again. Workers of pytest-xdist and child processes
+    inherit the variables, and so the cache.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="fhn_jax-tests-compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+_share_compiled_steps()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from polyvore_u import write_polyvore_u
-from runs import assert_equal_runs, compiled_once, metrics, settings, train
+from runs import assert_equal_runs, metrics, settings, train
 
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.negatives import NegativeSampler
@@ -18,12 +18,6 @@ from fhn_jax.training.stopping import Interrupted, StopSignal
 from tests.catalogues import catalogue, random_positives
 
 SIZES = (5, 4, 3)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,19 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from polyvore_u import write_polyvore_u
-from runs import compiled_once, load, settings
+from runs import load, settings
 
 from fhn_jax.codes import Codes, Latents, unpack
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.models.hashing import Hash
 from fhn_jax.training import build
 from fhn_jax.training.export import ItemEncoder, make_codes
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from polyvore_u import write_polyvore_u
-from runs import compiled_once, load, settings
+from runs import load, settings
 
 from fhn_jax.models.hashing import HASHES, tanh_scale
 from fhn_jax.training import build
@@ -53,12 +53,6 @@ SEEN = {
     "frozen backbone": ("t3", {"model.backbone.trainable": False}),
     "margin=0": ("vse_t3", {"loss.margin": 0.0, "loss.vse_weight": 0.5}),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")

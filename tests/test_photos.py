@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from polyvore_u import write_polyvore_u
-from runs import compiled_once, load, settings
+from runs import load, settings
 from web_site import program
 
 from fhn_jax.codes import pack
@@ -31,18 +31,17 @@ def run(tmp_path_factory):
     """A run of an untrained network, with its encoder: (settings, codes, images)."""
     folder = tmp_path_factory.mktemp("photos")
     root = write_polyvore_u(folder / "data", image_size=291, items=(6, 4, 4))
-    with compiled_once(folder / "compiled"):
-        config = settings(root, {"model.item_scale": True}, config="vse_t3")
-        catalogue, inputs = load(config)
-        model = build.make_model(config, catalogue, **build.input_dims(inputs))
-        latents = build.make_encoder(config, model, inputs)(
-            model, build.all_items(catalogue), catalogue.offsets
-        )
-        codes, _ = make_codes(model, latents, catalogue, beta=1.0, config_hash="c" * 12)
-        size = config.data.image_size
-        encoder = export_encoder(
-            model, size, mean=tuple(config.data.mean), std=tuple(config.data.std)
-        )
+    config = settings(root, {"model.item_scale": True}, config="vse_t3")
+    catalogue, inputs = load(config)
+    model = build.make_model(config, catalogue, **build.input_dims(inputs))
+    latents = build.make_encoder(config, model, inputs)(
+        model, build.all_items(catalogue), catalogue.offsets
+    )
+    codes, _ = make_codes(model, latents, catalogue, beta=1.0, config_hash="c" * 12)
+    size = config.data.image_size
+    encoder = export_encoder(
+        model, size, mean=tuple(config.data.mean), std=tuple(config.data.std)
+    )
     codes.save(folder / "run" / "codes.safetensors")
     save_encoder(folder / "run" / photos.FILE, encoder, codes, size)
     site = Settings(workdir=str(folder / "run"), root=str(root), variant="8", rate=0.0)

@@ -11,7 +11,6 @@ from flax import nnx
 from polyvore_u import write_polyvore_u
 from runs import (
     assert_equal_runs,
-    compiled_once,
     flags,
     latest,
     load,
@@ -64,12 +63,6 @@ def epoch(self, number, skip=0):
 
 TrainBatches.epoch = epoch
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")
