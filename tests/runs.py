@@ -1,6 +1,5 @@
-"""Training runs for tests: their settings, processes, and a cache of compiled steps."""
+"""Training runs for tests: their settings and processes."""
 
-import contextlib
 import importlib
 import json
 import os
@@ -104,40 +103,6 @@ def exit_code(main, arguments):
         print(exit_.code, file=sys.stderr)
         return 1
     return 0
-
-
-@contextlib.contextmanager
-def compiled_once(folder):
-    """Keeps what jax compiles in `folder`, for this process and those it starts.
-
-    Each run jits functions of its own; without a cache every test would wait for them
-    to be compiled again.
-    """
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache
-
-    options = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    variables = {name.upper(): str(value) for name, value in options.items()}
-    environment = {name: os.environ.get(name) for name in variables}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    os.environ.update(variables)
-    compilation_cache.reset_cache()
-    try:
-        yield
-    finally:
-        for name, value in environment.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
 
 
 def load(config):

@@ -46,6 +46,7 @@ def ramps(n, size):
     return jnp.asarray(np.repeat(image[None], n, axis=0))
 
 
+@pytest.mark.slow
 def test_shift_moves_by_up_to_its_share_and_repeats_the_edges():
     size, share = 21, 0.2
     got = np.asarray(Augmentation(flip=False, shift=share)(KEY, ramps(60, size)))
@@ -72,6 +73,7 @@ def test_zoom_scales_about_the_middle():
     np.testing.assert_allclose(got[:, middle, :, 0], want, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_colours_are_kept():
     images = ramps(20, 16)
     got = np.asarray(Augmentation(shift=0.3, zoom=0.3)(KEY, images))

@@ -11,16 +11,10 @@ from fhn_jax.data_tools.build_lmdb import build_lmdb
 from PIL import Image
 from polyvore_u import edit_line, write_polyvore_u
 from random_codes import codes_of
-from runs import act, compiled_once, settings
+from runs import act, settings
 
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.training import build
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,7 @@ def test_a_number_of_repeats_below_one_is_refused(name):
     assert "expected at least 1" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_step_of_a_small_batch_is_measured(tmp_path):
     arguments = ["--modalities", "text", "--batch", "2", "--processes", "1"]
     done = subprocess.run(

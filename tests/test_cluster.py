@@ -27,7 +27,10 @@ parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installe
 
 # Ray starts processes by a fork, of which JAX warns where it is loaded; they become
 # another program at once.
-pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+pytestmark = [
+    pytest.mark.slow,  # A cluster takes most of a minute to start.
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+]
 
 # Codes of few bits and weights of 1, so that many outfits tie.
 CODES = random_codes(bits=8, counts=(30, 20, 10), num_users=40, hash_types=0, alpha=1.0)
@@ -194,7 +197,6 @@ def test_an_index_without_outfits_has_no_hits(address, tmp_path):
     assert len(found.search(0)) == 0
 
 
-@pytest.mark.slow
 def test_a_shard_that_starts_again_refuses_a_changed_index(address, tmp_path):
     folder = tmp_path / "outfits"
     index = OutfitIndex.build(folder, CODES, np.zeros((20, 3), int))
@@ -284,7 +286,6 @@ def test_a_task_that_fails_leaves_no_folder(address, local, tmp_path, monkeypatc
 # --- a node that goes -----------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_node_that_goes_in_the_middle_changes_no_answer(shared, local, nodes):
     head, others = nodes
     gone = next(node for node in others if node.node_id in shared.nodes)
@@ -427,7 +428,6 @@ def test_search_asks_a_cluster_about_an_index(address, workdir, tmp_path, capsys
         act("search", workdir=workdir, index=where["index"], outfits="outfits.csv")
 
 
-@pytest.mark.slow
 def test_the_command_line_needs_no_cluster(workdir):
     with tempfile.TemporaryDirectory(prefix="ray") as folder:
         code, out, err = run(

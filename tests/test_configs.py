@@ -70,6 +70,7 @@ def test_every_argument_of_every_config_builds(catalogue, name, arg):
 
 
 # The two deepest differ from resnet50 in depth alone, and take a minute.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backbone", sorted(set(BACKBONES) - {"resnet101", "resnet152"})
 )

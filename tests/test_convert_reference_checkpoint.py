@@ -108,6 +108,7 @@ def command(tmp_path, *, hash="tanh", hash_types=3, bits=16, hidden=32, values=(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "scale"), [*((name, 1.0) for name in CASES), ("ht3", 2.5)]
 )
@@ -142,6 +143,7 @@ def assert_scores(scorer, outfits, users, golden):
             assert_close(got, golden[f"score.{which}{suffix}"][:, 0], 1e-4)
 
 
+@pytest.mark.slow
 def test_scores_of_a_text_network_of_full_size_are_those_of_the_reference(
     tmp_path, capsys
 ):

@@ -49,6 +49,7 @@ def drawn(data, kind, many=400, **options):
     return np.stack([host.draw(epoch) for epoch in range(many)]), np.array(items)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["random_online", "hard_online"])
 def test_the_device_draws_with_the_distribution_of_the_host(kind):
     data = catalogue(random_positives(3, 4, SIZES), SIZES)
@@ -67,6 +68,7 @@ def test_the_device_draws_with_the_distribution_of_the_host(kind):
         assert (np.abs(counts[0] - counts[1]) < 5 * spread).all(), positive
 
 
+@pytest.mark.slow
 def test_negatives_of_the_device_are_nobodys_and_hard_ones_another_users():
     data = catalogue(random_positives(3, 4, SIZES), SIZES)
     positives = data.splits["train"].positives
@@ -80,6 +82,7 @@ def test_negatives_of_the_device_are_nobodys_and_hard_ones_another_users():
         assert got <= known - own and len(got) > 1
 
 
+@pytest.mark.slow
 def test_an_outfit_with_one_top_gets_negatives_with_one_top():
     rows = [(0, 0, 0, 0, 0), (0, 1, 2, 1, 1), (1, 3, 3, 2, 2), (1, 2, 1, 0, 1)]
     data = catalogue(rows, (6, 4, 4), slots=(0, 0, 1, 2))
@@ -88,6 +91,7 @@ def test_an_outfit_with_one_top_gets_negatives_with_one_top():
     assert same[:, [0, 2]].all() and not same[:, [1, 3]].all()
 
 
+@pytest.mark.slow
 def test_nothing_to_draw_is_noticed():
     every = [(0, *row) for row in itertools.product(range(2), repeat=3)]
     data = catalogue(every[:-1], (2, 2, 2))
@@ -100,6 +104,7 @@ def test_nothing_to_draw_is_noticed():
     assert not draw(jax.random.key(0), full, rows, jnp.int32(0))[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [(0, 1, 2), (0, 0, 1, 2)])
 def test_a_batch_made_on_the_device_is_the_hosts(slots):
     rows = random_positives(4, 5, SIZES, slots=slots)
@@ -134,6 +139,7 @@ DEVICE = {
 }
 
 
+@pytest.mark.slow
 def test_fixed_negatives_train_alike_on_host_and_device(root, tmp_path):
     lines = []
     for sampler in ("host", "device"):
@@ -146,6 +152,7 @@ def test_fixed_negatives_train_alike_on_host_and_device(root, tmp_path):
         assert device == pytest.approx(host, rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_on_the_device_resumes_bit_for_bit(root, tmp_path, monkeypatch):
     config = settings(root, DEVICE)
     train(config, tmp_path / "whole")
@@ -168,6 +175,7 @@ def test_a_run_on_the_device_resumes_bit_for_bit(root, tmp_path, monkeypatch):
     assert_equal_runs(config, tmp_path / "stopped", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_named_with_the_step_of_the_host(root, tmp_path):
     texts = []
     for sampler in ("host", "device"):

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from polyvore_u import read_lines, write_features, write_lmdb, write_polyvore_u
-from runs import act, choose, compiled_once, load, metrics, settings, train
+from runs import act, choose, load, metrics, settings, train
 
 from fhn_jax.codes import Codes
 from fhn_jax.data.images import LmdbImages
@@ -20,12 +20,6 @@ from fhn_jax.training.step import GROUPS
 THREE = ("top", "bottom", "shoe")
 TWO_TOPS = ("top", "top", "bottom", "shoe")
 ARG = "smoke,features=resnet34"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture
@@ -252,6 +246,7 @@ LEARN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [THREE, TWO_TOPS])
 def test_tuples_and_features_are_all_that_the_main_job_needs(
     tmp_path, no_images, slots
@@ -275,6 +270,7 @@ def test_tuples_and_features_are_all_that_the_main_job_needs(
     assert 'src="item' not in page
 
 
+@pytest.mark.slow
 def test_features_are_resident_beside_text_that_is_streamed(tmp_path):
     root = write_polyvore_u(tmp_path / "both", image_size=None, text_dim=10)
     write_features(root, width=7)
@@ -290,6 +286,7 @@ def test_features_are_resident_beside_text_that_is_streamed(tmp_path):
     assert kernels["text"][0].hidden.kernel.shape[0] == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("slots", "options"),
     [
@@ -308,6 +305,7 @@ def test_every_kind_of_negatives_trains(tmp_path, slots, options):
     assert_learned(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_features_of_another_width(root, tmp_path):
     write_features(root, width=48)
     config = settings(root, config="t3", arg=ARG)

@@ -293,6 +293,7 @@ def small(variant):
     return golden, Net(inputs, batch, segments, slots, weights, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 2.5])
 @pytest.mark.parametrize("variant", SMALL)
 def test_small_text_networks_agree(variant, scale):
@@ -310,6 +311,7 @@ def test_small_text_networks_agree(variant, scale):
         assert_close(run.gradients[path], gradient, GRADIENT)
 
 
+@pytest.mark.slow
 def test_hash_type_2_is_not_that_of_the_reference():
     golden, net = small("ht3")
     reference = load("pairwise_small_ht2")
@@ -318,6 +320,7 @@ def test_hash_type_2_is_not_that_of_the_reference():
     assert not np.allclose(run.relaxed[:, 0], reference["s1.0.score.pos"][:, 0])
 
 
+@pytest.mark.slow
 def test_text_network_of_full_size_agrees():
     golden = load("pairwise_full")
     weights = recipe_weights("pairwise_full", golden["seed_weights"])

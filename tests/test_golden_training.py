@@ -58,6 +58,7 @@ def reference_optimizer(name, golden):
     return optax.chain(extra, optimizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decay", ["", "_wd"])
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamax"])
 def test_five_steps_agree(name, decay):

@@ -173,6 +173,7 @@ def test_lmdb_built_anew_at_the_same_path_is_opened_anew(database):
     assert LmdbImages(database).read(["new.jpg"]) == [b"new"]
 
 
+@pytest.mark.slow
 def test_forked_child_reads_with_an_lmdb_of_its_own(database):
     # In a process of its own: jax, which other tests load here, warns of every fork.
     program = f"""

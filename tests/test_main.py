@@ -10,7 +10,7 @@ from fhn_jax.configs import vse_t3
 from fhn_jax.data_tools import make_demo
 from polyvore_u import small_demo, write_polyvore_u
 from random_codes import codes_of
-from runs import act, choose, compiled_once, flags, run, settings
+from runs import act, choose, flags, run, settings
 
 from fhn_jax import main
 from fhn_jax.data.items import ItemInputs
@@ -23,12 +23,6 @@ SCORES = {
     which: {*RANK, "pair_accuracy", "fitb", "fitb_parity"}
     for which in ("binary", "relaxed", "asymmetric")
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from fhn_jax.configs import cold_start
 from fhn_jax.data_tools.split_users import split_users
 from polyvore_u import write_lines, write_polyvore_u
 from random_codes import codes_of, random_codes
-from runs import REPOSITORY, act, compiled_once, quiet, run, settings
+from runs import REPOSITORY, act, quiet, run, settings
 
 from fhn_jax.cli.answers import parse_items, read_outfits
 from fhn_jax.cli.new_users import fit_one, parse_clicks
@@ -25,12 +25,6 @@ from fhn_jax.evaluation.evaluators import evaluate as evaluate_codes
 from fhn_jax.new_users import BprFit, Similarity
 from fhn_jax.training import build
 from fhn_jax.training.checkpoint import flatten
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    with compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
 
 
 @pytest.fixture(scope="module")
