@@ -215,8 +215,8 @@ def _name(host: str) -> str:
 def _same_origin(headers) -> bool:
     """Whether a change comes from our own page, or from no page at all.
 
-    Browsers say where a request comes from. One that says nothing is a program, which
-    has to show its token itself: a cookie would be there without its doing.
+    Browsers tell where a request comes from. A client that does not is a program, which
+    must send its token itself: a cookie could be sent without its intent.
     """
     origin = headers.get("origin")
     if origin is not None:
