@@ -115,6 +115,17 @@ def test_fields_agree_with_slow_loops(catalogue, which, kind):
         assert block[which][field] == pytest.approx(value), field
 
 
+def test_rows_of_users_need_not_be_sorted():
+    items = np.zeros((4, 3), np.int32)
+    liked = Outfits(np.array([1, 0, 1, 0], np.int32), items)
+    others = Outfits(np.array([0, 1, 0, 1], np.int32), items)
+    scores = np.arange(4, dtype=np.float32)
+    part = Split("test", liked, {"random": others})
+    (p0, n0), (p1, n1) = evaluators.scores_by_user(part, "random", scores, scores)
+    assert (p0.tolist(), n0.tolist()) == ([1, 3], [0, 2])
+    assert (p1.tolist(), n1.tolist()) == ([0, 2], [1, 3])
+
+
 def test_codes_that_tie_everything_are_at_chance(catalogue):
     counts = [len(names) for names in catalogue.names]
     items = {
