@@ -9,11 +9,14 @@ WORKDIR /app
 
 # The requirements first: they change less often than the program.
 COPY requirements.txt .
-RUN python -m pip install --no-cache-dir -r requirements.txt
+RUN sed '/^-e /d' requirements.txt \
+    | python -m pip install --no-cache-dir -r /dev/stdin
 
+COPY pyproject.toml README.md LICENSE ./
 COPY configs configs
 COPY data_tools data_tools
 COPY fhn_jax fhn_jax
+RUN python -m pip install --no-cache-dir --no-deps -e .
 
 # Only what a run writes belongs to the user that runs it.
 RUN useradd --create-home --uid 1000 fhn \
@@ -21,5 +24,5 @@ RUN useradd --create-home --uid 1000 fhn \
     && chown fhn:fhn data runs
 USER fhn
 
-ENTRYPOINT ["python", "-m", "fhn_jax.main"]
-CMD ["--config", "configs/vse_t3.py"]
+ENTRYPOINT ["fhn-jax"]
+CMD ["--config", "vse_t3"]

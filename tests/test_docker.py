@@ -43,7 +43,7 @@ def test_the_program_runs_as_a_user_that_owns_no_code(name):
 def test_what_is_copied_is_there_and_not_ignored(name):
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignored
-    copied = [text.split()[0] for text in arguments(name, "COPY")]
+    copied = [s for text in arguments(name, "COPY") for s in text.split()[:-1]]
     assert {f"!{source}" for source in copied} == {
         line for line in ignored if line.startswith("!")
     }
@@ -54,7 +54,15 @@ def test_what_is_copied_is_there_and_not_ignored(name):
 def test_the_command_is_that_of_the_readme(name):
     command = [*strings(name, "ENTRYPOINT"), *strings(name, "CMD")]
     assert " ".join(command) in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert (ROOT / command[-1]).is_file()
+    assert (ROOT / "configs" / f"{command[-1]}.py").is_file()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_project_is_installed_after_all_that_it_is_made_of_is_there(name):
+    found = instructions(name)
+    (number,) = [n for n, (_, rest) in enumerate(found) if rest.endswith("-e .")]
+    assert all(n < number for n, (word, _) in enumerate(found) if word == "COPY")
+    assert "--no-deps" in found[number][1]
 
 
 def strings(name, instruction):
@@ -68,5 +76,5 @@ def test_the_two_recipes_differ_in_packages_and_variables_alone():
     differing = [pair for pair in zip(cpu, cuda, strict=True) if pair[0] != pair[1]]
     assert [a[0] for a, _ in differing] == ["ENV", "RUN"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    (extra,) = project["optional-dependencies"]["cuda"]
+    extra = project["optional-dependencies"]["cuda"][-1]
     assert f'"{extra.partition(">")[0]}"' in differing[1][1][1]
