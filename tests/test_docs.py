@@ -121,8 +121,13 @@ def all_commands():
             # Those that are whole: neither a bare name nor a pattern.
             if re.match(r"(fhn-jax|python|pip|pytest) ", code) and "…" not in code:
                 for words in simple_commands(code):
-                    if words not in (["fhn-jax", "COMMAND", "--help"],):
-                        yield pytest.param(words, id=f"{about(page)}:{code}")
+                    if "COMMAND" in words:
+                        continue
+                    # Only named, without what it needs.
+                    is_name = words[0] == "fhn-jax" and len(words) == 2
+                    if is_name or words[-1] == "fhn_jax.main":
+                        words = [*words, "--help"]
+                    yield pytest.param(words, id=f"{about(page)}:{code}")
 
 
 COMMANDS = list(all_commands())
@@ -174,8 +179,9 @@ def parsing_alone(monkeypatch):
 def check_fhn_jax(arguments, monkeypatch):
     if not hasattr(main, "COMMANDS"):
         pytest.skip("the commands are not there yet")
-    if arguments in (["--help"], ["--version"]) or arguments[1:] == ["--help"]:
-        assert len(arguments) == 1 or arguments[0] in main.COMMANDS
+    if arguments[-1] in ("--help", "--version"):
+        named = {word for word in arguments if word not in ("--help", "--version")}
+        assert named <= main.COMMANDS.keys()
         return
     from fhn_jax.cli.config import read_config_arguments, split_config
 
@@ -275,6 +281,27 @@ def check(words, monkeypatch):
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_command_of_a_page_is_taken(words, monkeypatch):
     check(words, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent.name != "benchmarks"], ids=about
+)
+def test_flags_and_settings_that_a_page_names_exist(page):
+    if not hasattr(main, "COMMANDS"):
+        pytest.skip("the commands are not there yet")
+    from fhn_jax.configs import vse_t3
+
+    flags = {"--config", "--debug", "--help", "--version", "--table"}
+    for command in main.COMMANDS.values():
+        if hasattr(command, "flags"):
+            flags |= command.arguments()._option_string_actions.keys()
+    for code in INLINE.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if found := re.fullmatch(r"--config\.([\w.]+)(=.*)?", code):
+            value = vse_t3.get_config()
+            for key in found.group(1).split("."):
+                value = value[key]
+        elif found := re.match(r"(--[a-z-]+)", code):
+            assert found.group(1) in flags, code
 
 
 @pytest.mark.parametrize(
