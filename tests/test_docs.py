@@ -177,8 +177,6 @@ def parsing_alone(monkeypatch):
 
 
 def check_fhn_jax(arguments, monkeypatch):
-    if not hasattr(main, "COMMANDS"):
-        pytest.skip("the commands are not there yet")
     if arguments[-1] in ("--help", "--version"):
         named = {word for word in arguments if word not in ("--help", "--version")}
         assert named <= main.COMMANDS.keys()
@@ -287,8 +285,6 @@ def test_a_command_of_a_page_is_taken(words, monkeypatch):
     "page", [page for page in PAGES if page.parent.name != "benchmarks"], ids=about
 )
 def test_flags_and_settings_that_a_page_names_exist(page):
-    if not hasattr(main, "COMMANDS"):
-        pytest.skip("the commands are not there yet")
     from fhn_jax.configs import vse_t3
 
     flags = {"--config", "--debug", "--help", "--version", "--table"}
@@ -321,8 +317,6 @@ def test_flags_and_settings_that_a_page_names_exist(page):
     ],
 )
 def test_a_wrong_command_would_be_noticed(text, monkeypatch):
-    if not hasattr(main, "COMMANDS") and text.startswith("fhn-jax"):
-        pytest.skip("the commands are not there yet")
     (words,) = simple_commands(text)
     with pytest.raises((Exception, pytest.fail.Exception)):
         check(words, monkeypatch)
