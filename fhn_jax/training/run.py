@@ -3,13 +3,12 @@
 import os
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from fhn_jax.codes import Codes
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.training import build, compile_cache, loop, sharding
 from fhn_jax.training.build import Progress
 from fhn_jax.training.export import make_codes
+from fhn_jax.training.settings import Settings
 from fhn_jax.training.workdir import check_workdir
 
 
@@ -18,7 +17,7 @@ def _silent(title: str):
 
 
 def train_and_export(
-    config: ConfigDict, workdir: str | os.PathLike, progress: Progress = _silent
+    config: Settings, workdir: str | os.PathLike, progress: Progress = _silent
 ) -> Codes:
     """Trains, or goes on where a stopped run left off, and writes codes and latents.
 
