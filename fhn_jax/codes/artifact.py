@@ -216,36 +216,38 @@ class Codes:
             of - mean.astype(np.float32)
             for of, mean in zip(vectors.values(), means, strict=True)
         ]
-        users = np.zeros((0, bits)) if users is None else users - np.mean(means, axis=0)
+        latents = np.zeros((0, bits))
+        if users is not None:
+            latents = users - np.mean(means, axis=0)
         # Columns of zeros, appended to fill bytes, change nothing.
-        filled = np.maximum(np.count_nonzero(users, axis=1, keepdims=True), 1)
-        size = np.abs(users).sum(axis=1, keepdims=True) / filled
-        users = users / np.where(size > 0, size, 1)
+        filled = np.maximum(np.count_nonzero(latents, axis=1, keepdims=True), 1)
+        size = np.abs(latents).sum(axis=1, keepdims=True) / filled
+        latents = latents / np.where(size > 0, size, 1)
         scales = None
         if scaled:
             sizes = [np.abs(of).mean(axis=1) for of in centred]
             unit = np.concatenate(sizes).mean() or 1.0
             scales = {"visual": tuple((s / unit).astype(np.float16) for s in sizes)}
-        learned = {}
-        if weights is not None:
-            learned = {
-                key: np.broadcast_to(weight, bits).astype(np.float32)
-                for key, weight in zip(
-                    ("lambda_user", "lambda_item"), weights, strict=True
-                )
-            }
+        lambda_user, lambda_item = (
+            np.broadcast_to(weight, bits).astype(np.float32)
+            for weight in ((1, 1) if weights is None else weights)
+        )
+        of_items = None
+        if names is not None:
+            of_items = tuple(tuple(names[category]) for category in items)
         return cls(
             bits=bits,
             modalities=("visual",),
             categories=tuple(items),
             items={"visual": tuple(_signs(of) for of in centred)},
-            users=_signs(users),
-            user_latents=users.astype(np.float32),
+            users=_signs(latents),
+            user_latents=latents.astype(np.float32),
             item_scales=scales,
-            hash_types=3 if learned else 0,
-            names=names and tuple(tuple(names[category]) for category in items),
+            hash_types=0 if weights is None else 3,
+            lambda_user=lambda_user,
+            lambda_item=lambda_item,
+            names=of_items,
             dataset="embeddings",
-            **learned,
         )
 
     def sha256(self) -> str:
