@@ -55,10 +55,11 @@ def fit_users(
     >>> users.into(codes)
     Codes(64 bits, visual, 100 items in top/shoe, 2 users)
     """
-    clicks = [
-        _per_user(codes, *named) for named in (("likes", likes), ("dislikes", dislikes))
-    ]
-    return BprFit(codes, **options).fit(*clicks, max(len(likes), len(dislikes)))
+    return BprFit(codes, **options).fit(
+        _per_user(codes, "likes", likes),
+        _per_user(codes, "dislikes", dislikes),
+        max(len(likes), len(dislikes)),
+    )
 
 
 def _per_user(codes: Codes, name: str, outfits: Sequence[Any]) -> Outfits:

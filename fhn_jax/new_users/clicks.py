@@ -28,6 +28,14 @@ def have_clicks(clicks: Outfits, num_users: int) -> Bool[np.ndarray, " u"]:
     return np.bincount(clicks.users, minlength=num_users) > 0
 
 
+def joined(first: Outfits, second: Outfits) -> Outfits:
+    """The clicks of both tables."""
+    return Outfits(
+        np.concatenate([first.users, second.users]),
+        np.concatenate([first.items, second.items]),
+    )
+
+
 def of_users(clicks: Outfits, users: Int[np.ndarray, " u"]) -> Outfits:
     """The clicks of some users, renumbered from 0."""
     mine = np.isin(clicks.users, users)

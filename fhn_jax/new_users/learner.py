@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int8
@@ -9,7 +10,7 @@ from jaxtyping import Float, Float32, Int8
 from fhn_jax.codes import Codes, pack
 from fhn_jax.data.catalogue import Catalogue, Outfits
 from fhn_jax.errors import InputError
-from fhn_jax.new_users.clicks import check_both, check_clicks, of_users
+from fhn_jax.new_users.clicks import check_both, check_clicks, joined, of_users
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,7 +47,10 @@ class NewUsers:
         Raises:
           ValueError: the items of `catalogue` are not those of `codes`.
         """
-        changes = {"users": pack(self.bits), "user_latents": self.latents}
+        changes: dict[str, Any] = {
+            "users": pack(self.bits),
+            "user_latents": self.latents,
+        }
         if catalogue is not None:
             check_same_items(codes, catalogue)
             changes["dataset"] = catalogue.dataset
@@ -126,20 +130,17 @@ class Learner(abc.ABC):
         Raises:
           ValueError: as `fit`.
         """
-        both = [
-            Outfits(
-                np.concatenate([old.users, new.users]),
-                np.concatenate([old.items, new.items]),
-            )
-            for old, new in ((users.likes, likes), (users.dislikes, dislikes))
-        ]
         for name, clicks in (("likes", likes), ("dislikes", dislikes)):
             check_clicks(self.codes, name, clicks, len(users))
         changed = np.unique(np.concatenate([likes.users, dislikes.users]))
-        learned = self.fit(*(of_users(clicks, changed) for clicks in both))
+        all_likes = joined(users.likes, likes)
+        all_dislikes = joined(users.dislikes, dislikes)
+        learned = self.fit(
+            of_users(all_likes, changed), of_users(all_dislikes, changed)
+        )
         latents, bits = users.latents.copy(), users.bits.copy()
         latents[changed], bits[changed] = learned.latents, learned.bits
-        return NewUsers(latents, bits, *both)
+        return NewUsers(latents, bits, all_likes, all_dislikes)
 
     @abc.abstractmethod
     def _learn(

@@ -42,7 +42,6 @@ class Similarity(Learner):
         super().__init__(codes)
         _check_weights(beta, epsilon)
         self.beta, self.epsilon, self.page = beta, epsilon, page
-        self.known = []
         known = codes if known is None else known
         for name, clicks in (("likes", likes), ("dislikes", dislikes)):
             check_clicks(known, f"known {name}", clicks, codes.num_users)
@@ -52,7 +51,8 @@ class Similarity(Learner):
                     f"known user {np.argmin(counts)} has no {name}; similarity needs "
                     "likes and dislikes of every user of the codes"
                 )
-            self.known.append(_mean_features(known, clicks, codes.num_users))
+        self._known_likes = _mean_features(known, likes, codes.num_users)
+        self._known_dislikes = _mean_features(known, dislikes, codes.num_users)
 
     def weighted(self, beta: float, epsilon: float) -> "Similarity":
         """The same with other weights.
@@ -74,7 +74,8 @@ class Similarity(Learner):
             for features, clicks in ((liked, likes), (disliked, dislikes)):
                 features[~have_clicks(clicks, num_users)] = 1
         signs = similarity(
-            *self.known,
+            self._known_likes,
+            self._known_dislikes,
             liked,
             disliked,
             user_codes,

@@ -168,7 +168,7 @@ class Recommender:
         used = judgements[:_MOST_CLICKS]
         if not used:
             return self.start(user)
-        clicks = [
+        likes, dislikes = (
             Outfits(
                 np.zeros(len(some), np.int32),
                 np.array(some, np.int32).reshape(-1, len(self.slots)),
@@ -177,9 +177,9 @@ class Recommender:
                 [judged.items for judged in used if judged.liked],
                 [judged.items for judged in used if not judged.liked],
             )
-        ]
+        )
         around = None if user is None else self.start(user)[None]
-        return self._learner.latents(*clicks, 1, around)[0]
+        return self._learner.latents(likes, dislikes, 1, around)[0]
 
     def bits(self, latents: Float32[np.ndarray, " d"]) -> list[int]:
         """The binary code of a visitor, as 0 and 1."""
