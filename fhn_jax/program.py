@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
@@ -31,6 +32,11 @@ def run_program(
     try:
         with _refusals():
             main([argument for argument in given if argument != "--debug"])
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has stopped, as `head` does; nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except UserError as error:
         if "--debug" in given:
             raise
@@ -46,7 +52,7 @@ def _refusals() -> Iterator[None]:
     """Makes a `RefusedError` of a full disk, a missing permission and the like."""
     try:
         yield
-    except UserError:
+    except (UserError, BrokenPipeError):
         raise
     except OSError as error:
         if error.errno not in _REFUSALS:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -176,6 +177,16 @@ def test_a_missing_package_is_named_with_its_pip_line(monkeypatch):
     with pytest.raises(ModuleNotFoundError, match="no") as caught:
         main.run(["fitb"])
     assert not isinstance(caught.value, UserError)
+
+
+def test_a_reader_that_stops_is_no_traceback():
+    program = "from fhn_jax.main import main; main(['--help'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, capsys):

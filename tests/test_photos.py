@@ -199,7 +199,7 @@ def test_encoders_of_other_runs_and_other_files_are_refused(run, tmp_path):
     with pytest.raises(ValueError, match="belongs to the run cccccccccccc, the codes"):
         PhotoEncoder(path, other)
     (tmp_path / "broken").write_bytes(b"x" * 100)
-    with pytest.raises(ValueError, match="is no encoder"):
+    with pytest.raises(ValueError, match="is not an encoder"):
         PhotoEncoder(tmp_path / "broken", codes)
     with pytest.raises(ValueError, match="has the format 'fhn_jax.codes'"):
         PhotoEncoder(Path(site.workdir) / "codes.safetensors", codes)

@@ -162,11 +162,11 @@ def fit_one(
         raise InputError(f"--k={k}: expected at least 1")
     check_same_data(codes, catalogue)
     stored = stored_outfits(catalogue)
-    clicks = [
-        parse_clicks(text, codes, stored, name)
-        for name, text in (("--likes", likes), ("--dislikes", dislikes))
-    ]
-    users = BprFit(codes).fit(*clicks, 1)
+    users = BprFit(codes).fit(
+        parse_clicks(likes, codes, stored, "--likes"),
+        parse_clicks(dislikes, codes, stored, "--dislikes"),
+        1,
+    )
     about = {
         "user": "new",
         "code": pack(users.bits)[0].tobytes().hex(),

@@ -123,7 +123,10 @@ def with_data(given: GivenConfig) -> Any:
             with config.unlocked():
                 del config.demo
         return config
-    from fhn_jax.data_tools.make_demo import make_demo
+    # In a checkout it lies beside the package, where pyright does not look.
+    from fhn_jax.data_tools.make_demo import (  # pyright: ignore[reportMissingImports]
+        make_demo,
+    )
 
     print(
         "=" * 72,

@@ -105,12 +105,10 @@ def draw_clicks(
         # Sorted by user, so that numbers within a user count up.
         negatives = negatives[np.argsort(users, kind="stable")]
         negatives = negatives[_number_within(np.sort(users)) < most_dislikes]
-    return tuple(
-        Outfits(table.users[chosen], table.items[chosen])
-        for table, chosen in (
-            (train.positives, rows),
-            (train.negatives["random"], negatives),
-        )
+    disliked = train.negatives["random"]
+    return (
+        Outfits(train.positives.users[rows], train.positives.items[rows]),
+        Outfits(disliked.users[negatives], disliked.items[negatives]),
     )
 
 

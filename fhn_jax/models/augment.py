@@ -69,5 +69,5 @@ def normalise(
       mean, std: of pixels in [0, 1].
     """
     x = images.astype(jnp.float32) / 255.0
-    mean, std = (jnp.asarray(v).reshape(1, 1, 1, -1) for v in (mean, std))
-    return (x - mean) / std
+    centre, spread = (jnp.asarray(v).reshape(1, 1, 1, -1) for v in (mean, std))
+    return (x - centre) / spread

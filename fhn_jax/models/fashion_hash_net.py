@@ -111,6 +111,8 @@ class FashionHashNet(nnx.Module):
 
     def features(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n f"]:
         """Backbone features of normalised images of any category."""
+        if self.backbone is None:
+            raise ValueError("a network of text or of features takes no images")
         x = self.backbone(images)
         return jax.lax.stop_gradient(x) if self.frozen_backbone else x
 
@@ -193,7 +195,7 @@ class FashionHashNet(nnx.Module):
           slots: the category index of each slot.
           code: from latents of items to their codes.
         """
-        total = 0.0
+        total: Any = 0.0
         for by_category in latents.values():
             codes = [code(part) for part in by_category]
             items = jnp.stack(
@@ -240,7 +242,7 @@ def check_features(modalities: tuple[str, ...], backbone: str, shape: Shape) -> 
         )
 
 
-def check_image_size(image_size: int, backbone: nnx.Module, name: str) -> None:
+def check_image_size(image_size: int, backbone: Any, name: str) -> None:
     """Raises ValueError unless images are large enough for the backbone."""
     if image_size < backbone.min_size:
         raise InputError(

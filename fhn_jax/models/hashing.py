@@ -108,7 +108,9 @@ class Hash:
         """Whether the binary score has a gradient."""
         return self.kind == "ste"
 
-    def relaxed(self, z: Float[Array, "*n"], beta=1.0) -> Float[Array, "*n"]:
+    def relaxed(
+        self, z: Float[Array, "*n"], beta: float | Float[Array, ""] = 1.0
+    ) -> Float[Array, "*n"]:
         """The real-valued code; `beta` is the slope of tanh."""
         match self.kind:
             case "ste":

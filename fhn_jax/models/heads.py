@@ -125,6 +125,6 @@ class UserEncoder(nnx.Module):
     def __call__(self, users: Int[Array, " b"]) -> Float[Array, "b d"]:
         """Latents of users by id."""
         z = self.embedding[users]
-        if self.out is None:
+        if self.out is None or self.bias is None:
             return z
         return self.out(jax.nn.softmax(z + self.bias[None, :], axis=-1))

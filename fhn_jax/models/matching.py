@@ -1,5 +1,7 @@
 """What a user thinks of an outfit, from their codes."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -94,14 +96,15 @@ class Matching(nnx.Module):
           items: the codes of each outfit's items, by slot.
         """
         slots = items.shape[-2]
-        user_term = item_term = 0.0
+        user_term: Any = 0.0
+        item_term: Any = 0.0
         if not self.zero_user_term:
             weighted = _weigh(users, self.lambda_user)
             user_term = (weighted * items.sum(-2)).mean(-1) / slots
             if self.alpha is not None:
                 user_term = user_term * self.alpha
         if not self.zero_item_term:
-            products = sum(
+            products: Any = sum(
                 items[..., j, :] * items[..., k, :] for j, k in self.pairs
             ) / len(self.pairs)
             item_term = _weigh(products, self.lambda_item).mean(-1)

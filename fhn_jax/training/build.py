@@ -15,7 +15,6 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.catalogue import Catalogue
@@ -42,6 +41,7 @@ from fhn_jax.training.epochs import DeviceEpochs, HostEpochs
 from fhn_jax.training.export import ItemEncoder
 from fhn_jax.training.objective import Objective
 from fhn_jax.training.schedule import Schedule
+from fhn_jax.training.settings import Settings
 from fhn_jax.training.step import Trainer, make_optimizer
 from fhn_jax.training.validation import SCORES
 
@@ -49,12 +49,12 @@ WEIGHTS = Path("data/weights")
 Progress = Callable[[str], Callable[[int, int], None]]
 
 
-def config_values(config: ConfigDict) -> dict[str, Any]:
+def config_values(config: Settings) -> dict[str, Any]:
     """A config as JSON values."""
     return json.loads(config.to_json_best_effort())
 
 
-def config_hash(config: ConfigDict) -> str:
+def config_hash(config: Settings) -> str:
     """Checksum of what decides a run's result; not where it is logged."""
     values = config_values(config)
     for key in ("wandb", "demo"):
@@ -67,7 +67,7 @@ def config_hash(config: ConfigDict) -> str:
 
 
 def load_inputs(
-    config: ConfigDict, catalogue: Catalogue, progress: Progress
+    config: Settings, catalogue: Catalogue, progress: Progress
 ) -> ItemInputs:
     """Images or features and text of all items, checked before anything is trained.
 
@@ -124,7 +124,7 @@ def load_inputs(
     return ItemInputs(tables, text, images, names, size, pixels)
 
 
-def _resident(config: ConfigDict, table: np.ndarray) -> jax.Array:
+def _resident(config: Settings, table: np.ndarray) -> jax.Array:
     """A table on the device, or on every device of this process's part of the mesh."""
     mesh = make_mesh(config)
     if mesh is None:
@@ -162,7 +162,7 @@ def _available_memory() -> int:
 
 
 def make_model(
-    config: ConfigDict, catalogue: Catalogue, text_dim: int, feature_dim: int = 0
+    config: Settings, catalogue: Catalogue, text_dim: int, feature_dim: int = 0
 ) -> FashionHashNet:
     """The network at its start; a function of the config and its seed.
 
@@ -194,7 +194,7 @@ def make_model(
     )
 
 
-def _network(backbone: ConfigDict) -> dict[str, Any]:
+def _network(backbone: Settings) -> dict[str, Any]:
     """Name and options of the image network, without how it starts and is trained."""
     other = ("trainable", "weights", "weights_sha256")
     return {key: value for key, value in backbone.items() if key not in other}
@@ -205,7 +205,7 @@ def weights_path(name: str) -> Path:
     return WEIGHTS / f"{name}.safetensors" if name in PRETRAINED else Path(name)
 
 
-def note_weights(config: ConfigDict) -> None:
+def note_weights(config: Settings) -> None:
     """Notes the checksum of the pretrained weights in `model.backbone.weights_sha256`.
 
     Raises:
@@ -250,7 +250,7 @@ def note_weights(config: ConfigDict) -> None:
     backbone.weights_sha256 = found
 
 
-def load_weights(config: ConfigDict, model: FashionHashNet) -> None:
+def load_weights(config: Settings, model: FashionHashNet) -> None:
     """Sets the image network to the pretrained weights, where there are any.
 
     Raises:
@@ -270,13 +270,13 @@ def load_weights(config: ConfigDict, model: FashionHashNet) -> None:
         )
 
 
-def make_hash(config: ConfigDict) -> Hash:
+def make_hash(config: Settings) -> Hash:
     """The hash layer."""
     model = config.model
     return Hash(model.hash, model.ste_gradient, model.item_scale)
 
 
-def make_objective(config: ConfigDict) -> Objective:
+def make_objective(config: Settings) -> Objective:
     """What training minimises.
 
     Raises:
@@ -291,7 +291,7 @@ def make_objective(config: ConfigDict) -> Objective:
     return objective
 
 
-def make_batches(config: ConfigDict, catalogue: Catalogue) -> TrainBatches:
+def make_batches(config: Settings, catalogue: Catalogue) -> TrainBatches:
     """The training batches."""
     sampler = NegativeSampler(
         catalogue,
@@ -311,7 +311,7 @@ def make_batches(config: ConfigDict, catalogue: Catalogue) -> TrainBatches:
     )
 
 
-def make_schedule(config: ConfigDict, steps_per_epoch: int) -> Schedule:
+def make_schedule(config: Settings, steps_per_epoch: int) -> Schedule:
     """The learning-rate schedule."""
     return Schedule(
         total_steps=config.train.epochs * steps_per_epoch,
@@ -320,7 +320,7 @@ def make_schedule(config: ConfigDict, steps_per_epoch: int) -> Schedule:
     )
 
 
-def make_update_rule(config: ConfigDict) -> optax.GradientTransformation:
+def make_update_rule(config: Settings) -> optax.GradientTransformation:
     """The optimiser, with its rates."""
     settings = config.optimizer.to_dict()
     if not config.model.backbone.trainable:
@@ -329,7 +329,7 @@ def make_update_rule(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def make_trainer(
-    config: ConfigDict, model: FashionHashNet, batches: TrainBatches
+    config: Settings, model: FashionHashNet, batches: TrainBatches
 ) -> Trainer:
     """The training step of a network."""
     return Trainer(
@@ -347,7 +347,7 @@ def make_trainer(
     )
 
 
-def compute_dtype(config: ConfigDict) -> str:
+def compute_dtype(config: Settings) -> str:
     """The type of the encoders' arithmetic in training; "auto" is the device's."""
     dtype = config.train.compute_dtype
     if dtype != "auto":
@@ -355,7 +355,7 @@ def compute_dtype(config: ConfigDict) -> str:
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
-def make_mesh(config: ConfigDict) -> Mesh | None:
+def make_mesh(config: Settings) -> Mesh | None:
     """The mesh of devices; None for one.
 
     Raises:
@@ -370,7 +370,7 @@ def make_mesh(config: ConfigDict) -> Mesh | None:
 
 
 def make_epochs(
-    config: ConfigDict, trainer: Trainer, batches: TrainBatches, inputs: ItemInputs
+    config: Settings, trainer: Trainer, batches: TrainBatches, inputs: ItemInputs
 ) -> HostEpochs | DeviceEpochs:
     """What runs the steps, led by the host or by the device."""
     key = jax.random.key(config.seed)
@@ -380,7 +380,7 @@ def make_epochs(
 
 
 def make_encoder(
-    config: ConfigDict, model: FashionHashNet, inputs: ItemInputs
+    config: Settings, model: FashionHashNet, inputs: ItemInputs
 ) -> ItemEncoder:
     """The encoder for validation and export."""
     return ItemEncoder(
@@ -392,7 +392,7 @@ def make_encoder(
     )
 
 
-def check_config(config: ConfigDict) -> None:
+def check_config(config: Settings) -> None:
     """Finds mistakes in a config that need no data to be seen.
 
     Raises:

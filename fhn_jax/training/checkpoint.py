@@ -81,7 +81,7 @@ class Checkpoints:
         """Step of the checkpoint of the highest score; the latest if none has one."""
         self._wait()
         scored = [
-            (checkpoint.metrics["score"], checkpoint.step)
+            (dict(checkpoint.metrics)["score"], checkpoint.step)
             for checkpoint in self._checkpointer.checkpoints
             if checkpoint.metrics
         ]
@@ -126,7 +126,8 @@ class Checkpoints:
     def host(self, step: int) -> dict[str, Any]:
         """The host values of a checkpoint."""
         self._wait()
-        return dict(self._checkpointer.metadata(step).custom_metadata or {})
+        host: Any = self._checkpointer.metadata(step).custom_metadata
+        return dict(host or {})
 
     def restore(
         self, state: TrainState, step: int

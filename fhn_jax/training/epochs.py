@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from fhn_jax.data.batches import Batch, TrainBatches
@@ -211,7 +212,7 @@ class HostEpochs:
     ):
         self.trainer, self.batches, self.stream = trainer, batches, stream
         self.tables, self.key, self.mesh = tables, key, None
-        if jax.process_count() > 1:
+        if trainer.mesh is not None and jax.process_count() > 1:
             self.mesh = trainer.mesh
             copies = sharding.everywhere(self.mesh)
             self.tables, self.key = sharding.place(self.mesh, (tables, key), copies)
@@ -243,26 +244,27 @@ class HostEpochs:
     def _advance(self, beta, rate, batch, streamed, state) -> tuple[TrainState, int]:
         items = int((batch.items >= 0).sum())
         if self.mesh is not None:
-            batch, streamed = self._joined(batch, streamed)
+            batch, streamed = _joined(self.mesh, batch, streamed)
         state = self.trainer.step(
             state, self.key, np.float32(beta), rate, batch, streamed,
             self.tables,
         )  # fmt: skip
         return state, items
 
-    def _joined(self, batch, streamed):
-        """The arrays of all processes, of which this one gives its rows."""
-        length = len(batch.items)
-        streamed = {
-            modality: sharding.join_rows(self.mesh, rows, length)
-            for modality, rows in streamed.items()
-        }
 
-        def join(whole):
-            rows = whole[sharding.own_rows(self.mesh, len(whole))]
-            return sharding.join_rows(self.mesh, rows, len(whole))
+def _joined(mesh: Mesh, batch: Batch, streamed: dict[str, Any]):
+    """The arrays of all processes, each of which contributes its own rows."""
+    length = len(batch.items)
+    streamed = {
+        modality: sharding.join_rows(mesh, rows, length)
+        for modality, rows in streamed.items()
+    }
 
-        return jax.tree.map(join, batch), streamed
+    def join(whole):
+        rows = whole[sharding.own_rows(mesh, len(whole))]
+        return sharding.join_rows(mesh, rows, len(whole))
+
+    return jax.tree.map(join, batch), streamed
 
 
 class DeviceEpochs:

@@ -140,10 +140,10 @@ def make_codes(
     """
     hash_ = model.hash
     users = model.user(jnp.arange(catalogue.num_users))
-    latents = {m: tuple(map(jnp.asarray, zs)) for m, zs in latents.items()}
+    on_device = {m: tuple(map(jnp.asarray, zs)) for m, zs in latents.items()}
     for name, z in [
         ("user", users),
-        *((m, z) for m, zs in latents.items() for z in zs),
+        *((m, z) for m, zs in on_device.items() for z in zs),
     ]:
         if not jnp.isfinite(z).all():
             raise NotFiniteError(
@@ -164,11 +164,11 @@ def make_codes(
         dataset=catalogue.dataset,
         dataset_checksum=catalogue.checksum,
         config_hash=config_hash,
-        items={m: tuple(_packed(hash_, z) for z in zs) for m, zs in latents.items()},
+        items={m: tuple(_packed(hash_, z) for z in zs) for m, zs in on_device.items()},
         item_scales=(
             {
                 m: tuple(np.asarray(hash_.scale(z), np.float16) for z in zs)
-                for m, zs in latents.items()
+                for m, zs in on_device.items()
             }
             if hash_.item_scale
             else None
@@ -182,7 +182,7 @@ def make_codes(
     )
     relaxed = {
         m: tuple(np.asarray(hash_.relaxed(z, beta)) for z in zs)
-        for m, zs in latents.items()
+        for m, zs in on_device.items()
     }
     return codes, Latents(relaxed, codes.sha256())
 

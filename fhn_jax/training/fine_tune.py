@@ -14,15 +14,14 @@ from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.training import build
 from fhn_jax.training.loop import Trained, restore_best
+from fhn_jax.training.settings import Settings
 from fhn_jax.training.workdir import differences, read_config
 
 # Settings of the data that item codes depend on.
 _DATA = ("features", "image_size", "mean", "std")
 
 
-def restore_base(
-    config: ConfigDict, catalogue: Catalogue, inputs: ItemInputs
-) -> Trained:
+def restore_base(config: Settings, catalogue: Catalogue, inputs: ItemInputs) -> Trained:
     """The network of the base run, with freshly drawn users of `catalogue`.
 
     Args:
@@ -46,7 +45,7 @@ def restore_base(
     return trained._replace(model=model)
 
 
-def check_same_network(config: ConfigDict, theirs: ConfigDict) -> None:
+def check_same_network(config: Settings, theirs: Settings) -> None:
     """Raises ValueError unless both configs make the same item codes.
 
     Args:

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.items import ItemInputs
-from fhn_jax.errors import InputError, NotFiniteError
+from fhn_jax.errors import InputError, MissingFileError, NotFiniteError
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.models.hashing import tanh_scale
 from fhn_jax.training import build, sharding
 from fhn_jax.training.checkpoint import Checkpoints
 from fhn_jax.training.schedule import Schedule
+from fhn_jax.training.settings import Settings
 from fhn_jax.training.step import Trainer, TrainState, pop_metrics
 from fhn_jax.training.stopping import Interrupted, StopSignal
 from fhn_jax.training.validation import Validation
@@ -46,7 +46,7 @@ class Trained(NamedTuple):
 
 
 def train(
-    config: ConfigDict,
+    config: Settings,
     workdir: Path,
     catalogue: Catalogue,
     inputs: ItemInputs,
@@ -120,7 +120,7 @@ def train(
 
 
 def restore_best(
-    config: ConfigDict, workdir: Path, catalogue: Catalogue, inputs: ItemInputs
+    config: Settings, workdir: Path, catalogue: Catalogue, inputs: ItemInputs
 ) -> Trained:
     """The best network of a run.
 
@@ -134,14 +134,15 @@ def restore_best(
     batches = build.make_batches(config, catalogue)
     trainer = build.make_trainer(config, model, batches)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state, _ = _restore(
-            checkpoints, trainer.init(take=True), checkpoints.best, catalogue
-        )
+        best = checkpoints.best
+        if best is None:
+            raise MissingFileError(f"{checkpoints.folder} holds no whole checkpoint")
+        state, _ = _restore(checkpoints, trainer.init(take=True), best, catalogue)
     step = int(state.step)
     return Trained(trainer.model(state), _beta(config, step, batches.steps), step)
 
 
-def _claim(config: ConfigDict, workdir: Path) -> None:
+def _claim(config: Settings, workdir: Path) -> None:
     claim_workdir(build.config_values(config), workdir, writes=sharding.is_first())
 
 
@@ -161,7 +162,7 @@ def _restore(
 class _Loop:
     def __init__(
         self,
-        config: ConfigDict,
+        config: Settings,
         checksum: str,
         trainer: Trainer,
         batches: TrainBatches,
@@ -253,7 +254,7 @@ class _Loop:
         self.checkpoints.save(state, host, score)
 
 
-def _beta(config: ConfigDict, step: int, steps_per_epoch: int) -> float:
+def _beta(config: Settings, step: int, steps_per_epoch: int) -> float:
     """Slope of the relaxation after a step: of the epoch that the step was in."""
     return tanh_scale(max(step - 1, 0) // steps_per_epoch, config.model.tanh_gamma)
 

@@ -9,3 +9,10 @@ class Settings(Protocol):
 
     def __getattr__(self, name: str) -> Any:
         """A section, or a value of it."""
+
+    def __getitem__(self, name: str) -> Any:
+        """The same, by a name that is computed."""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a section or value."""
+        ...

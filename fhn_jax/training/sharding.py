@@ -242,9 +242,15 @@ def _seen_from(mesh: Mesh, array: jax.Array) -> jax.Array:
     """An array whose shards are the same in every process, on another mesh."""
     return jax.make_array_from_single_device_arrays(
         array.shape,
-        NamedSharding(mesh, array.sharding.spec),
+        NamedSharding(mesh, _spec(array)),
         [shard.data for shard in array.addressable_shards],
     )
+
+
+def _spec(array: jax.Array) -> PartitionSpec:
+    """Where an array that lies on a mesh has its axes."""
+    sharding: Any = array.sharding
+    return sharding.spec
 
 
 def own_rows(mesh: Mesh | None, length: int) -> np.ndarray:
@@ -261,7 +267,7 @@ def join_rows(mesh: Mesh, rows: np.ndarray, length: int) -> jax.Array:
     return jax.make_array_from_process_local_data(by_rows(mesh), rows, shape)
 
 
-def of_state(mesh: Mesh | AbstractMesh, state: Any) -> Any:
+def of_state(mesh: Any, state: Any) -> Any:
     """The sharding of each array of a training state, or of its shapes.
 
     The user table is cut along the bits: they are a multiple of 8 whatever the number

@@ -107,7 +107,7 @@ class Block(nnx.Module):
 
     def __call__(self, x: Float[Array, "n h w f"]) -> Float[Array, "n h2 w2 f2"]:
         residual = x
-        if self.shortcut is not None:
+        if self.shortcut is not None and self.shortcut_norm is not None:
             residual = self.shortcut_norm(self.shortcut(x))
         pairs = list(zip(self.convolutions, self.norms, strict=True))
         for layer, norm in pairs[:-1]:
