@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from catalogues import outfits
 from clicks import (
+    COUNTS,
     KINDS,
     codes_for,
     empty,
@@ -111,6 +112,21 @@ def test_a_known_user_is_learned_from_the_own_code_on(kind):
             assert abs(up - down) < 0.2 * (up + down)
 
 
+def test_dislikes_and_sampled_outfits_count_one_half_each():
+    codes = codes_for()
+    likes, dislikes = random_clicks(1, 4, 0), random_clicks(1, 6, 1)
+    learner = BprFit(codes, rank=codes.bits, strength=0.5, shrinkage=0.3)
+    latent = learner.fit(likes, dislikes).latents[0].astype(np.float64)
+    loss = loss_of(codes, learner, likes, dislikes, 0.5, 0.3)
+    lowest = loss(latent)
+    # Steps towards and away from the dislikes: a wrong weight would tilt just these.
+    step = codes.item_codes("visual")[0][dislikes.items[:, 0]].sum(axis=0)
+    step = 0.02 * step / np.linalg.norm(step)
+    up, down = loss(latent + step) - lowest, loss(latent - step) - lowest
+    assert up > 0 and down > 0
+    assert abs(up - down) < 0.2 * (up + down)
+
+
 def test_the_real_code_alone_is_that_of_the_fit():
     codes = codes_for()
     clicks = random_clicks(3, 4, 0), random_clicks(3, 5, 1)
@@ -184,6 +200,28 @@ def test_a_new_user_is_found_again_and_bits_lose_little():
     assert auc["fit", "asymmetric"] > 0.9
     assert auc["fit", "binary"] > auc["fit", "asymmetric"] - 0.03
     assert auc["nobody", "binary"] < 0.8
+
+
+@pytest.mark.parametrize("alphabet", ["pm1", "01"])
+def test_a_real_code_too_large_for_bits_is_shrunk_first(alphabet):
+    rng = np.random.default_rng(2)
+    codes = codes_for(alphabet=alphabet, item_scales=None)
+    mix = rng.normal(size=(16, 16)).astype(np.float32)
+    middle, half = (0.5, 0.5) if alphabet == "01" else (0.0, 1.0)
+    away = rng.normal(size=(50, 16)).astype(np.float32)
+    away *= 0.7 * half / np.abs(away).mean(axis=1, keepdims=True)
+    fitting, large = (
+        _nearest_bits(codes, np.float32(middle + size * away), mix.T @ mix)
+        for size in (1, 10)
+    )
+    np.testing.assert_array_equal(large, fitting)
+
+
+@pytest.mark.parametrize(("alphabet", "middle"), [("pm1", 0.0), ("01", 0.5)])
+def test_without_known_users_nobody_is_in_the_middle(alphabet, middle):
+    codes = random_codes(counts=COUNTS, num_users=0, alphabet=alphabet)
+    nobody = BprFit(codes).fit(empty(), empty(), 1)
+    np.testing.assert_array_equal(nobody.latents, np.full((1, 16), middle))
 
 
 @pytest.mark.parametrize("alphabet", ["pm1", "01"])

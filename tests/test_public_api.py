@@ -113,6 +113,11 @@ def test_uncentred_embeddings_are_taken_as_they_are():
     np.testing.assert_allclose(codes.user_latents, users / size, rtol=1e-5)
 
 
+def test_the_sign_of_an_entry_at_the_mean_is_1():
+    codes = Codes.from_embeddings({"top": np.ones((3, 8)), "shoe": np.ones((1, 8))})
+    assert (codes.to_numpy()["visual"][0] == 1).all()
+
+
 def test_scales_of_embeddings_are_mean_magnitudes_of_mean_1():
     items, _ = embeddings()
     codes = Codes.from_embeddings(items, scaled=True)

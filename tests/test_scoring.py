@@ -124,6 +124,14 @@ def test_one_category_has_no_item_term():
     assert outfit_scores(ScoreForm((0,), bits=8), user, item, ones, ones) == [10.0]
 
 
+def test_two_categories_make_one_pair():
+    ones = np.ones(8)
+    user, top, shoe = np.ones((3, 1, 8))
+    form = ScoreForm((0, 1), bits=8)
+    assert form.num_pairs == 1
+    assert outfit_scores(form, user, [[top, -shoe]], ones, ones) == [-10.0]
+
+
 @pytest.mark.parametrize("slots", [(0, 1, 2), (0, 0, 1, 2)])
 @pytest.mark.parametrize("alphabet", ["pm1", "01"])
 def test_scores_equal_on_paper_tie_exactly(slots, alphabet):
