@@ -296,7 +296,7 @@ def test_an_unknown_optimizer_is_an_error():
         ("model.ste_gradient", "cilp", "'cilp'.* expected one of clip, tanh"),
         ("model.modalities", (), r"model.modalities=\(\): expected one or both of"),
         ("model.modalities", ("txt",), "expected one or both of .*visual.*text"),
-        ("loss.rank", "bprr", "loss.rank='bprr': expected 'bpr' or 'softmax'"),
+        ("loss.rank", "bprr", "loss.rank='bprr': expected one of bpr, softmax"),
         ("loss.binary_share", 1.5, "loss.binary_share=1.5: expected 0 to 1"),
         ("loss.vse_weight", -1.0, "loss.vse_weight=-1.0: expected at least 0"),
         ("optimizer.name", "sdg", "optimizer.name='sdg': expected one of sgd, adam"),

@@ -26,7 +26,7 @@ data, model, sampler = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
 from tests.test_train_state import Setting, RATES
-from fhn_jax import sharding
+from fhn_jax.training import sharding
 from fhn_jax.training.epochs import DeviceEpochs, HostEpochs
 from fhn_jax.training.schedule import Schedule
 from fhn_jax.training.objective import Objective

@@ -7,6 +7,7 @@ only moves numbers, so gradients go the same way as weights.
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ from flax import nnx
 from fhn_jax.errors import InputError, MissingKeyError
 from fhn_jax.models.backbones.alexnet import TORCH_NAMES
 
-Path = tuple[str | int, ...]
+Path = tuple[Any, ...]  # of names and indices
 NAMED = 20
 
 _LEAF = {"weight": "kernel", "bias": "bias"}
@@ -161,9 +162,10 @@ def _backbone_path(rest: str, blocks: list[tuple[int, int]]) -> Path | None:
         return ("backbone", "stem_norm", _NORM_LEAF[match[1]])
     match = re.fullmatch(r"layer\d+\.\d+\.(.+)", rest)
     part = _block_path(match[1]) if match else None
-    if part is None:
+    block = _block(f"features.{rest}")
+    if part is None or block is None:
         return None
-    return ("backbone", "blocks", blocks.index(_block(f"features.{rest}")), *part)
+    return ("backbone", "blocks", blocks.index(block), *part)
 
 
 def _block_path(rest: str) -> Path | None:

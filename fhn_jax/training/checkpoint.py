@@ -36,7 +36,9 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder).absolute()
         self._pending = None
-        self._checkpointer = ocp.training.Checkpointer(
+        # The types of orbax do not fit each other.
+        checkpointer: Any = ocp.training.Checkpointer
+        self._checkpointer = checkpointer(
             self.folder,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(
                 1
@@ -81,7 +83,7 @@ class Checkpoints:
         """Step of the checkpoint of the highest score; the latest if none has one."""
         self._wait()
         scored = [
-            (dict(checkpoint.metrics)["score"], checkpoint.step)
+            (checkpoint.metrics["score"], checkpoint.step)
             for checkpoint in self._checkpointer.checkpoints
             if checkpoint.metrics
         ]
@@ -126,8 +128,7 @@ class Checkpoints:
     def host(self, step: int) -> dict[str, Any]:
         """The host values of a checkpoint."""
         self._wait()
-        host: Any = self._checkpointer.metadata(step).custom_metadata
-        return dict(host or {})
+        return dict(self._checkpointer.metadata(step).custom_metadata or {})
 
     def restore(
         self, state: TrainState, step: int

@@ -5,6 +5,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -21,7 +22,8 @@ def enable(folder: Path | None = None) -> Path | None:
       the folder, or None where there is no cache of ours: compiled code is executed, so
       one that others may write to, or that cannot be made, is not used, with a notice.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    config: Any = jax.config  # its options are attributes that no type names
+    if config.jax_compilation_cache_dir is not None:
         return None
     folder = folder or default_folder()
     fault = _make_private(folder)

@@ -188,7 +188,8 @@ def make_batch(
         items.append(jnp.where(there, ids + offsets[category], -1))
         in_last = jnp.zeros(size, bool).at[local[..., mine[-1]]].set(True)
         paired.append(there & in_last)
-    return Batch(users, local, weights, jnp.concatenate(items), jnp.concatenate(paired))
+    arrays: Any = (users, local, weights, *map(jnp.concatenate, (items, paired)))
+    return Batch(*arrays)
 
 
 class HostEpochs:

@@ -4,6 +4,7 @@ The way of the reference; `fhn_jax.new_users` does without training.
 """
 
 from pathlib import Path
+from typing import Any
 
 from flax import nnx
 from ml_collections import ConfigDict
@@ -34,7 +35,7 @@ def restore_base(config: Settings, catalogue: Catalogue, inputs: ItemInputs) -> 
         not 0 for what is to be frozen.
     """
     base = Path(config.cold_start.base)
-    theirs = ConfigDict(read_config(base))
+    theirs: Any = ConfigDict(read_config(base))
     check_same_network(config, theirs)
     known = read_catalogue(theirs.data.root, theirs.data.variant)
     trained = restore_best(theirs, base, known, inputs)

@@ -145,9 +145,7 @@ def gather(values: np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(as_bytes)).view(values.dtype)
 
 
-def make_mesh(
-    data: int, model: int = 1, devices: Sequence[jax.Device] | None = None
-) -> Mesh:
+def make_mesh(data: int, model: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of the first data x model devices.
 
     Args:

@@ -96,7 +96,7 @@ def make_optimizer(
         "adamax": optax.scale_by_adamax(b1, b2, eps),
     }[name]
     order = (direction, decay) if name == "adamw" else (decay, direction)
-    by_group = {
+    by_group: dict[Any, optax.GradientTransformation] = {
         group: optax.chain(*order, optax.scale(-rate)) if rate else optax.set_to_zero()
         for group, rate in rates.items()
     }
@@ -235,7 +235,7 @@ class Trainer:
         grads, sums = jax.grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         updates = jax.tree.map(lambda u: rate * u, updates)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         average = state.average
         if average is not None:
             # Early on the average is over all steps so far, not mostly the start.

@@ -1,6 +1,7 @@
 """Residual networks, from ImageNet size down to tiny."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -169,7 +170,8 @@ class ResNet(nnx.Module):
     def stem_map(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h2 w2 64"]:
         """The map after the first pooling."""
         x = jax.nn.relu(self.stem_norm(self.stem(images)))
-        return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        edges: Any = ((1, 1), (1, 1))  # flax says that it is a string
+        return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=edges)
 
 
 def torch_name(network: str, path: tuple) -> str:
