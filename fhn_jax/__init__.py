@@ -10,6 +10,7 @@ name needs (numpy, numba, jax) has to be installed only where it is used.
 | `Scorer` | scores of given outfits |
 | `OutfitIndex` | exact search of stored outfits |
 | `Composer` | the best of all possible outfits |
+| `MustContain`, `Only`, `Wardrobe`, `ExcludeOutfits` | what outfits must be, to be found or composed |
 | `fit_users` | codes of new users, from likes and dislikes |
 | `Recommender` | all of this for a visitor who judges outfits |
 | `train`, `evaluate` | the main job, and what its codes are worth |
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from fhn_jax.new_users import fit_users
     from fhn_jax.recommender import Recommender
     from fhn_jax.retrieval.composer import Composer
+    from fhn_jax.retrieval.filters import (
+        ExcludeOutfits,
+        MustContain,
+        Only,
+        Wardrobe,
+    )
     from fhn_jax.retrieval.outfit_index import OutfitIndex
 
 __version__ = "0.2.0"
@@ -31,20 +38,28 @@ __version__ = "0.2.0"
 _MODULES = {
     "Codes": "fhn_jax.codes",
     "Composer": "fhn_jax.retrieval.composer",
+    "ExcludeOutfits": "fhn_jax.retrieval.filters",
     "Latents": "fhn_jax.codes",
+    "MustContain": "fhn_jax.retrieval.filters",
+    "Only": "fhn_jax.retrieval.filters",
     "OutfitIndex": "fhn_jax.retrieval.outfit_index",
     "Recommender": "fhn_jax.recommender",
     "Scorer": "fhn_jax.codes",
+    "Wardrobe": "fhn_jax.retrieval.filters",
     "fit_users": "fhn_jax.new_users",
     "load": "fhn_jax.codes",
 }
 __all__ = [
     "Codes",
     "Composer",
+    "ExcludeOutfits",
     "Latents",
+    "MustContain",
+    "Only",
     "OutfitIndex",
     "Recommender",
     "Scorer",
+    "Wardrobe",
     "__version__",
     "evaluate",
     "fit_users",

@@ -193,7 +193,7 @@ def test_most_pairs_of_clustered_codes_are_pruned(monkeypatch, slots, fixed, sha
     styles, count = 16, 160
     monkeypatch.setattr("fhn_jax.retrieval.pair_bounds._NUM_CLUSTERS", styles)
     codes = clustered_codes(counts=(count,) * 3, styles=styles, slots=slots)
-    composer = Composer(ItemTables.from_codes(codes))
+    composer = Composer(codes)
     found, compose = [], compose_edges.compose
     monkeypatch.setattr(
         compose_edges, "compose", lambda *args: found.append(compose(*args))
@@ -308,8 +308,8 @@ def test_an_external_item_is_as_good_as_an_item_of_the_catalogue(scaled, slots):
         codes = np.stack([whole.items[m][category][item] for m in whole.modalities])
         return ExternalItem(codes, np.array(scales, np.float32))
 
-    composer = Composer(ItemTables.from_codes(cut))
-    everything = Composer(ItemTables.from_codes(whole))
+    composer = Composer(cut)
+    everything = Composer(whole)
     free = {
         name: range(n) for name, n in zip(("top", "bottom", "shoe"), kept, strict=True)
     }

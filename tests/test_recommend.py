@@ -15,7 +15,6 @@ from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import UserError
 from fhn_jax.retrieval.composer import Composer
-from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 
 
@@ -145,7 +144,7 @@ def test_compose_writes_a_table_json_and_pictures(workdir, codes):
     code, out, err = run([*command, "--fixed", "shoe:1"])
     assert code == 0, err
     found = json.loads((workdir / "compose.json").read_text(encoding="utf-8"))
-    composer = Composer(ItemTables.from_codes(codes))
+    composer = Composer(codes)
     expected = composer.compose(3, 4, fixed={"shoe": 1})
     assert [row["items"] for row in found["outfits"]] == expected.items.tolist()
     assert [row["score"] for row in found["outfits"]] == expected.scores.tolist()

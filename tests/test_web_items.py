@@ -18,7 +18,6 @@ from web_site import (
 
 from fhn_jax.codes import Codes
 from fhn_jax.retrieval.composer import Composer
-from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.web.app import create_app
 
 EVIL = '<script>alert(1)</script>"&'
@@ -54,7 +53,7 @@ def visitor(app):
 def test_outfits_around_an_item_are_the_best_of_all(app, codes, visitor):
     found = compose(visitor, k=5, fixed={"shoe": 4})
     latents = app.state.service.recommender.start(None)
-    best = Composer(ItemTables.from_codes(codes)).compose(latents, 5, fixed={"shoe": 4})
+    best = Composer(codes).compose(latents, 5, fixed={"shoe": 4})
     assert [list(items_of(o).values()) for o in found["outfits"]] == best.items.tolist()
     assert [o["score"] for o in found["outfits"]] == best.scores.tolist()
     assert found["greedy"] is False

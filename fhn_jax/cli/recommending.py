@@ -93,12 +93,11 @@ def compose(choice: RunChoice, *, user: int, k: int, fixed: str) -> None:
       fixed: items that each outfit has, see `answers.parse_items`.
     """
     from fhn_jax.retrieval.composer import Composer
-    from fhn_jax.retrieval.items import ItemTables
 
     run = choice.open()
     codes = run.codes()
     items = answers.parse_items(fixed, codes, "--fixed")
-    found = Composer(ItemTables.from_codes(codes)).compose(user, k, fixed=items)
+    found = Composer(codes).compose(user, k, fixed=items)
     about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
     answers.write_outfits(
         run.workdir,

@@ -5,5 +5,6 @@ The command line, the page and tasks of a cluster all recommend through this.
 
 from fhn_jax.recommender.recommender import Recommender
 from fhn_jax.recommender.suggestions import Judgement, Reasons, Suggestion
+from fhn_jax.retrieval.composer import ExternalItem
 
-__all__ = ["Judgement", "Reasons", "Recommender", "Suggestion"]
+__all__ = ["ExternalItem", "Judgement", "Reasons", "Recommender", "Suggestion"]

@@ -6,6 +6,7 @@ is a run of that order: a cluster of alike items (fine), or up to 65,536 neighbo
 the best affinities of these ranges bounds the scores of all of them.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,16 +86,20 @@ class Layout:
             ]
         )
 
+    @functools.cached_property
+    def places(self) -> Int32[np.ndarray, " n"]:
+        """The position of each item, by the start of its category plus its id."""
+        places = np.empty(len(self.order), np.int32)
+        starts = self.category_starts
+        for first, last in zip(starts, starts[1:], strict=False):
+            places[first + self.order[first:last]] = np.arange(first, last)
+        return places
+
     def positions(
         self, slots: tuple[int, ...], items: Int[np.ndarray, "n s"]
     ) -> Int32[np.ndarray, "n s"]:
         """Positions of items given by their ids within the category of the slot."""
-        inverse = np.empty(len(self.order), np.int32)
-        for first, last in zip(
-            self.category_starts, self.category_starts[1:], strict=False
-        ):
-            inverse[first + self.order[first:last]] = np.arange(first, last)
-        return inverse[items + self.category_starts[list(slots)].astype(np.int32)]
+        return self.places[items + self.category_starts[list(slots)].astype(np.int32)]
 
     def range_maxima(self, values: Int32[np.ndarray, " n"]) -> Int32[np.ndarray, " r"]:
         """The largest of the values, given by position, of each range."""

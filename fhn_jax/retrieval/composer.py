@@ -94,11 +94,9 @@ class Composer:
         self._scales = None
         if tables.scales is not None:
             self._scales = layout.by_position(tables.scales)
-        self._place = np.empty_like(layout.order)
-        for first, last in zip(
-            layout.category_starts, layout.category_starts[1:], strict=False
-        ):
-            self._place[first + layout.order[first:last]] = np.arange(first, last)
+
+    def __repr__(self) -> str:
+        return f"Composer({self._tables.codes!r})"
 
     @classmethod
     def kept(cls, folder: str | os.PathLike, tables: ItemTables) -> "Composer":
@@ -289,7 +287,8 @@ class Composer:
             if self._scales is None:
                 return codes, None
             return codes, own.scales[None] / np.float32(tables.largest_scale)
-        place = self._place[self._bounds.layout.category_starts[category] + item]
+        layout = self._bounds.layout
+        place = layout.places[layout.category_starts[category] + item]
         scales = None if self._scales is None else self._scales[place : place + 1]
         return self._codes[place : place + 1], scales
 
@@ -367,7 +366,7 @@ class _Search:
     def diverse(self, k, excluded, limit):
         """Outfits one after the other, leaving out items once they are in `limit`."""
         starts = self._composer._bounds.layout.category_starts
-        place = self._composer._place
+        place = self._composer._bounds.layout.places
         uses = np.zeros(len(self._affinities), np.int64)
         chosen, scores = [], []
         while len(chosen) < k:

@@ -68,6 +68,10 @@ class OutfitSearch(abc.ABC):
     """Finds the best of stored outfits: here, on a cluster or in a database."""
 
     @abc.abstractmethod
+    def __len__(self) -> int:
+        """How many outfits can be found."""
+
+    @abc.abstractmethod
     def search_batch(
         self,
         users: Shaped[np.ndarray, "u ..."],
@@ -177,6 +181,16 @@ class Searcher(OutfitSearch):
         ids = np.arange(len(items))
         segments = [arrange(tables, layout, items, ids)] if len(items) else []
         return cls(tables, layout, segments, np.empty(0, np.int64), len(items))
+
+    def __len__(self) -> int:
+        """How many outfits can be found."""
+        if not self._removed.size:
+            return self._num_stored
+        stored = (np.isin(each.outfits, self._removed) for each in self._segments)
+        return sum(int((~gone).sum()) for gone in stored)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} outfits of {self._tables.codes!r})"
 
     def part(self, number: int, count: int) -> "Searcher":
         """One of `count` parts that share out the outfits; ids stay as they are.

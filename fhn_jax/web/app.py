@@ -5,7 +5,6 @@ import dataclasses
 import json
 import logging
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Sequence
@@ -18,15 +17,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from fhn_jax.codes import Codes
-from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.images import open_images
-from fhn_jax.data.layout import read_catalogue
-from fhn_jax.data.titles import read_titles
 from fhn_jax.errors import InputError
-from fhn_jax.evaluation.evaluators import check_same_data
 from fhn_jax.recommender import Recommender
-from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.web import page, photos, routes
 from fhn_jax.web.cards import API, Refused
 from fhn_jax.web.guard import Guard
@@ -120,12 +113,11 @@ def create_app(settings: Settings) -> FastAPI:
 def make_service(settings: Settings) -> Service:
     """The service of a run, without a server; raises as `create_app`."""
     workdir, root = Path(settings.workdir), Path(settings.root)
-    codes = Codes.load(workdir / "codes.safetensors")
-    index = _open_index(settings, codes)
-    images = open_images(root) if (root / "images").is_dir() else None
-    keep = workdir / "composing"
-    recommender = Recommender(codes, index, read_titles(root), keep)
+    recommender = Recommender.open(
+        workdir, root, settings.variant, index=settings.index or None
+    )
     recommender.warm_up()
+    codes = recommender.codes
     url = settings.database_url
     url = url or f"sqlite:///{(workdir / 'visitors.sqlite').absolute()}"
     encoder = None
@@ -134,31 +126,11 @@ def make_service(settings: Settings) -> Service:
     return Service(
         recommender,
         State(url, codes.sha256()),
-        images,
+        open_images(root) if (root / "images").is_dir() else None,
         encoder,
-        outfits=len(index),
+        outfits=len(recommender.index),
         known_users=settings.known_users,
     )
-
-
-def _open_index(settings: Settings, codes: Codes) -> OutfitIndex:
-    if settings.index:
-        return OutfitIndex.open(settings.index, codes)
-    folder = Path(settings.workdir) / "outfits"
-    try:
-        return OutfitIndex.open(folder, codes)
-    except (FileNotFoundError, ValueError):
-        # None yet, or a damaged one, or one of the codes before the last training.
-        shutil.rmtree(folder, ignore_errors=True)
-    catalogue = read_catalogue(Path(settings.root), settings.variant)
-    check_same_data(codes, catalogue)
-    try:
-        return OutfitIndex.build(folder, codes, stored_outfits(catalogue))
-    except OSError:
-        # Another process that started at the same time was faster.
-        if not folder.exists():
-            raise
-        return OutfitIndex.open(folder, codes)
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None:

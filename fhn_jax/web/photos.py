@@ -24,7 +24,7 @@ from fhn_jax import files
 from fhn_jax.codes import Codes, pack
 from fhn_jax.data.images import garment_photo
 from fhn_jax.errors import InputError, UserTimeoutError
-from fhn_jax.retrieval.composer import ExternalItem
+from fhn_jax.recommender import ExternalItem
 
 FORMAT = "fhn_jax.encoder"
 FILE = "encoder.safetensors"
