@@ -9,10 +9,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from polyvore_u import write_polyvore_u
 from runs import flags, run, settings
 from runs import steps as steps_of
 
+from fhn_jax.models.heads import UserEncoder
 from fhn_jax.training import build, sharding
 
 REPOSITORY = Path(__file__).parents[1]
@@ -25,6 +27,7 @@ import jax
 data, model, sampler = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
+from flax import nnx
 from tests.test_train_state import Setting, RATES
 from fhn_jax.training import sharding
 from fhn_jax.training.epochs import DeviceEpochs, HostEpochs
@@ -57,9 +60,13 @@ else:
 for advance, _ in epochs.advances(schedule, 0, 0, 1.0):
     state, _ = advance(state)
 shards = {}
-for path, x in jax.tree_util.tree_flatten_with_path(state)[0]:
-    if sharding._is_user_table(path):
-        shards[jax.tree_util.keystr(path)] = x.addressable_shards[0].data.shape
+variables = jax.tree_util.tree_flatten_with_path(
+    state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
+)[0]
+for path, variable in variables:
+    if isinstance(variable, nnx.Variable) and "mesh_axes" in variable.get_metadata():
+        for x in jax.tree.leaves(variable):
+            shards[jax.tree_util.keystr(path)] = x.addressable_shards[0].data.shape
 _, means = pop_metrics(state)
 params = [np.asarray(x).ravel()[:4096].tolist() for x in jax.tree.leaves(state.params)]
 print(json.dumps({"means": means, "params": params, "shards": shards}))
@@ -126,7 +133,7 @@ def test_a_mesh_that_processes_cannot_share_is_refused(monkeypatch, data, model,
 
 def test_a_model_axis_that_does_not_divide_the_bits_is_refused():
     mesh = jax.sharding.AbstractMesh((1, 3), (sharding.DATA, sharding.MODEL))
-    table = {"user": {"embedding": np.zeros((5, 8))}}
+    table = nnx.state(UserEncoder(5, 8, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match="mesh.model=3 does not divide the 8 columns"):
         sharding.of_state(mesh, table)
 

@@ -114,7 +114,9 @@ class UserEncoder(nnx.Module):
     ):
         width = self.archetypes if share_user else bits
         table = nnx.initializers.normal(stddev)(rngs.params(), (num_users, width))
-        self.embedding = nnx.Param(table)
+        # Cut along the bits, which are a multiple of 8 whatever the number of users:
+        # looking up a user then needs no traffic.
+        self.embedding = nnx.Param(table, mesh_axes=(None, "model"))
         self.bias = nnx.Param(jnp.zeros(width)) if share_user else None
         self.out = (
             normal_linear(width, bits, use_bias=False, stddev=stddev, rngs=rngs)

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -268,28 +269,31 @@ def join_rows(mesh: Mesh, rows: np.ndarray, length: int) -> jax.Array:
 def of_state(mesh: Any, state: Any) -> Any:
     """The sharding of each array of a training state, or of its shapes.
 
-    The user table is cut along the bits: they are a multiple of 8 whatever the number
-    of users, and looking up a user needs no traffic.
+    Variables are annotated where they are made: `mesh_axes` names the mesh axis that
+    each axis of the array is spread over. Moments and averages are variables with the
+    annotation of what they belong to. All other arrays are on every device.
 
+    Args:
+      mesh: a `Mesh`, or an `AbstractMesh`.
+      state: a pytree of arrays, some of them in `nnx.Variable`s.
     Raises:
-      ValueError: the model axis does not divide the bits.
+      InputError: a mesh axis does not divide the axis that is spread over it.
     """
-    cut = NamedSharding(mesh, PartitionSpec(None, MODEL))
 
-    def place(path, array):
-        if not _is_user_table(path):
-            return everywhere(mesh)
-        if array.shape[1] % mesh.shape[MODEL]:
-            raise InputError(
-                f"mesh.model={mesh.shape[MODEL]} does not divide the {array.shape[1]} "
-                "columns of the user table; use a divisor of model.bits"
-            )
-        return cut
+    def place(leaf):
+        axes = leaf.get_metadata().get("mesh_axes", ()) if _is_variable(leaf) else ()
+        for array in jax.tree.leaves(leaf) if axes else ():
+            for length, axis in zip(array.shape, axes, strict=True):
+                if axis is not None and length % mesh.shape[axis]:
+                    raise InputError(
+                        f"mesh.{axis}={mesh.shape[axis]} does not divide the {length} "
+                        "columns of the user table; use a divisor of model.bits"
+                    )
+        sharding = NamedSharding(mesh, PartitionSpec(*axes))
+        return jax.tree.map(lambda _: sharding, leaf)
 
-    return jax.tree_util.tree_map_with_path(place, state)
+    return jax.tree.map(place, state, is_leaf=_is_variable)
 
 
-def _is_user_table(path: tuple) -> bool:
-    """Whether a path leads to the table, one of its moments, or its average."""
-    keys = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
-    return ("user", "embedding") in zip(keys, keys[1:], strict=False)
+def _is_variable(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Variable)
