@@ -199,7 +199,7 @@ def backbone_settings(name):
     settings = dict(
         name=name,
         trainable=True,  # else frozen: no gradient, no moments
-        weights="",  # a name of models/weights.py, or a .safetensors file
+        weights="",  # a name of models/backbones/weights.py, or a .safetensors file
         weights_sha256="",  # filled in when the run starts
     )
     if name.startswith("resnet"):
