@@ -159,7 +159,7 @@ def test_items_encoded_by_two_processes_are_those_of_one(by_two, root, tmp_path)
 @pytest.mark.slow
 def test_the_first_process_alone_speaks_and_writes(by_two, by_one):
     workdir, ((_, out, err), (_, other_out, other_err)) = by_two
-    assert "report: " in out and "epoch 3/3" in err
+    assert "report/index.html" in out and "epoch 3/3" in err
     assert err.startswith("waiting for all 2 processes, 300 seconds at most")
     assert "encoding items: 48 of 48" in err  # Of 96: the other one has the rest.
     assert [x for x in other_out.splitlines() if not x.startswith("[Gloo]")] == []

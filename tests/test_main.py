@@ -15,7 +15,7 @@ from runs import act, choose, flags, run, settings
 from fhn_jax import main
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.data.layout import read_catalogue
-from fhn_jax.reporting import report
+from fhn_jax.reporting import training
 from fhn_jax.training import build
 
 RANK = ("auc", "auc_ci95", "ndcg", "ndcg_parity", "ndcg_at_10", "recall_at_10")
@@ -114,7 +114,7 @@ def test_metrics_have_the_promised_names(main_job):
 def test_the_report_has_a_chart_of_everything_it_means_to_draw(main_job):
     workdir, _, _ = main_job
     logged = (workdir / "metrics.jsonl").read_text()
-    for chart, _, _, lines in report.CURVES:
+    for chart, _, _, lines in training.CURVES:
         assert (workdir / "report" / f"train-{chart}-light.png").is_file()
         assert all(f'"{metric}": ' in logged for metric, _, _ in lines)
 

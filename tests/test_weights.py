@@ -418,7 +418,7 @@ def test_a_file_that_is_not_the_published_one_is_refused(file, resnet18):
 def test_a_run_starts_from_the_weights_of_a_pytorch_file(tmp_path, trainable):
     tensors = draw(resnet_shapes("resnet34"))
     write_torch(tmp_path / "net.pth", tensors)
-    assert convert_weights.main([str(tmp_path / "net.pth")]) == 0
+    convert_weights.main([str(tmp_path / "net.pth")])
     root = write_polyvore_u(tmp_path / "data", users=2, positives=(2, 1, 1))
     values = {
         "data.image_size": 32,

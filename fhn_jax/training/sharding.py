@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ DATA, MODEL = "data", "model"
 # Of the shutdown barrier: a process that does not reach it in time has failed.
 _SHUTDOWN_SECONDS = 10
 _START_SECONDS = 300
+# In which the others can fail by themselves after process 0 has.
+_GRACE_SECONDS = 5
 
 
 @contextlib.contextmanager
@@ -103,6 +106,9 @@ def _exit(code: int) -> None:
     """Ends the process without the shutdown barrier, which waits for all others."""
     sys.stdout.flush()
     sys.stderr.flush()
+    if is_first() and jax.process_count() > 1:
+        # Without it jax aborts the others, who may be about to say what is wrong.
+        time.sleep(_GRACE_SECONDS)
     os._exit(code)
 
 
