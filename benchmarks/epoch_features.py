@@ -29,7 +29,7 @@ from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.catalogue import Catalogue, Outfits, Split
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.data.vectors import read_features
-from fhn_jax.training.loop import train
+from fhn_jax.training.experiment import Experiment
 
 Seconds = tuple[float, float]
 
@@ -112,7 +112,7 @@ def measure_epochs(catalogue: Catalogue, features: np.ndarray, epochs: int):
         tempfile.TemporaryDirectory() as workdir,
         mock.patch.object(TrainBatches, "epoch", epoch),
     ):
-        train(config, Path(workdir), catalogue, inputs)
+        Experiment(config, Path(workdir), catalogue=catalogue, inputs=inputs).train()
     begun.append(now())
     return [since(a, b) for a, b in itertools.pairwise(begun[1:])]
 

@@ -27,6 +27,7 @@ from fhn_jax.models.reference_names import load_reference
 from fhn_jax.program import Arguments, run_program
 from fhn_jax.training import build, configs
 from fhn_jax.training.checkpoint import Checkpoints
+from fhn_jax.training.settings import config_values
 from fhn_jax.training.workdir import claim_workdir, is_trained
 
 _SCALE = ".scale"
@@ -160,7 +161,7 @@ def convert(
     state = state._replace(step=jnp.int32(step))
     schedule = build.make_schedule(config, batches.steps)
     host = {"schedule": schedule.memory(), "data": catalogue.checksum}
-    claim_workdir(build.config_values(config), workdir)
+    claim_workdir(config_values(config), workdir)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         checkpoints.save(state, host)
     return step

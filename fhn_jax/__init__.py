@@ -100,9 +100,12 @@ def train(config: Any, workdir: str | os.PathLike) -> Any:
     Traceback (most recent call last):
     fhn_jax.errors.MissingFileError: there is no data at no_such_folder ...
     """
-    from fhn_jax.training.run import train_and_export
+    from pathlib import Path
 
-    return train_and_export(config, workdir)
+    from fhn_jax.training.experiment import Experiment
+
+    experiment = Experiment(config, Path(workdir))
+    return experiment.export(experiment.train())
 
 
 def evaluate(codes: Any, catalogue: Any = None, split: str = "test") -> dict[str, Any]:

@@ -108,17 +108,24 @@ def exit_code(main, arguments):
 def load(config):
     """Catalogue and item inputs of a config."""
     from fhn_jax.data.layout import read_catalogue
-    from fhn_jax.training import build
+    from fhn_jax.training.inputs import load_inputs
 
     catalogue = read_catalogue(config.data.root, config.data.variant)
-    return catalogue, build.load_inputs(config, catalogue, quiet)
+    return catalogue, load_inputs(config, catalogue, quiet)
 
 
 def train(config, workdir):
     """Trains in this process."""
-    from fhn_jax.training import loop
+    from fhn_jax.training.experiment import Experiment
 
-    return loop.train(config, workdir, *load(config))
+    return Experiment(config, workdir).train()
+
+
+def best(config, workdir):
+    """The best network of a run."""
+    from fhn_jax.training.experiment import Experiment
+
+    return Experiment(config, workdir).best()
 
 
 def metrics(workdir):
@@ -142,7 +149,7 @@ def latest(config, workdir):
     from fhn_jax.training.checkpoint import Checkpoints, flatten
 
     catalogue, inputs = load(config)
-    model = build.make_model(config, catalogue, **build.input_dims(inputs))
+    model = build.make_model(config, catalogue, **inputs.dims)
     trainer = build.make_trainer(config, model, build.make_batches(config, catalogue))
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state, host = checkpoints.restore(trainer.init(), checkpoints.latest)

@@ -14,7 +14,7 @@ from random_codes import codes_of
 from runs import act, settings
 
 from fhn_jax.data.layout import read_catalogue
-from fhn_jax.training import build
+from fhn_jax.training.settings import config_values
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +31,12 @@ def own_root(tmp_path):
 @pytest.fixture
 def no_training(monkeypatch):
     """Fails a test that trains."""
-    from fhn_jax.training import loop
+    from fhn_jax.training.loop import Loop
 
     def fail(*_):
         pytest.fail("training has begun")
 
-    monkeypatch.setattr(loop._Loop, "run", fail)
+    monkeypatch.setattr(Loop, "run", fail)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def evaluated(tmp_path_factory, root):
     """A workdir with random codes, as if it were trained."""
     workdir = tmp_path_factory.mktemp("evaluated")
     config = settings(root)
-    values = build.config_values(config)
+    values = config_values(config)
     (workdir / "config.json").write_text(json.dumps(values), encoding="utf-8")
     codes_of(read_catalogue(root, "8")).save(workdir / "codes.safetensors")
     return workdir
@@ -96,7 +96,7 @@ def test_a_run_that_never_trained_leaves_the_workdir_free(root, tmp_path, no_tra
 def test_the_workdir_of_another_config_is_refused(root, tmp_path, no_training):
     workdir = tmp_path / "run"
     (workdir / "checkpoints" / "6").mkdir(parents=True)
-    values = build.config_values(settings(root, {"model.bits": 32, "seed": 1}))
+    values = config_values(settings(root, {"model.bits": 32, "seed": 1}))
     (workdir / "config.json").write_text(json.dumps(values))
     for action in ("all", "train", "extract-features"):
         with pytest.raises(

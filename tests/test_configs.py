@@ -15,6 +15,7 @@ from fhn_jax.models.backbones import BACKBONES
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.models.hashing import HASHES
 from fhn_jax.training import build
+from fhn_jax.training.settings import config_hash, config_values
 from fhn_jax.training.step import GROUPS, OPTIMIZERS
 
 FOLDER = Path(common.__file__).parent
@@ -202,9 +203,9 @@ def test_the_commands_of_the_header_are_right(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_read_from_json_is_the_same(name, arg):
     config = load(name, arg)
-    again = ConfigDict(json.loads(json.dumps(build.config_values(config))))
-    assert build.config_values(again) == build.config_values(config)
-    assert build.config_hash(again) == build.config_hash(config)
+    again = ConfigDict(json.loads(json.dumps(config_values(config))))
+    assert config_values(again) == config_values(config)
+    assert config_hash(again) == config_hash(config)
 
 
 @pytest.mark.parametrize(
@@ -227,12 +228,12 @@ def test_text_alone_has_settings_of_its_own_on_small_data(name, arg, bits, singl
 
 def test_the_hash_is_of_what_decides_the_result():
     config = load("vse_t3")
-    before = build.config_hash(config)
+    before = config_hash(config)
     config.wandb.mode = "disabled"
     config.data.root = "elsewhere"
-    assert build.config_hash(config) == before
+    assert config_hash(config) == before
     config.seed = 1
-    assert build.config_hash(config) != before
+    assert config_hash(config) != before
 
 
 @pytest.mark.parametrize(

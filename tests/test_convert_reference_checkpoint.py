@@ -13,11 +13,10 @@ from fhn_jax.data_tools.convert_reference_checkpoint import (
 from polyvore_u import write_lines, write_table
 from runs import act, exit_code
 
-from fhn_jax.cli.training import encode
 from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.data.layout import read_catalogue
-from fhn_jax.training.loop import restore_best
+from fhn_jax.training.experiment import Experiment
 from tests.golden_weights import (
     SLOTS,
     assert_close,
@@ -181,8 +180,8 @@ def test_scores_of_a_network_of_images_and_text_are_those_of_the_reference(tmp_p
         "text": by_category(*texts),
     }
     inputs = ItemInputs(tables, None, None, catalogue.item_names(), 224)
-    trained = restore_best(config, tmp_path / "run", catalogue, inputs)
-    scorer = Scorer(*encode(config, catalogue, inputs, trained))
+    run = Experiment(config, tmp_path / "run", catalogue=catalogue, inputs=inputs)
+    scorer = Scorer(*run.encode(run.best()))
     assert_scores(scorer, outfits, golden["uidx"], part(golden, "s1.0."))
 
 

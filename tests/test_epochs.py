@@ -13,7 +13,7 @@ from runs import assert_equal_runs, metrics, settings, train
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.negatives import NegativeSampler
 from fhn_jax.training.epochs import DeviceSampler, contains, make_batch, sorted_rows
-from fhn_jax.training.loop import _Loop
+from fhn_jax.training.loop import Loop
 from fhn_jax.training.stopping import Interrupted, StopSignal
 from tests.catalogues import catalogue, random_positives
 
@@ -156,7 +156,7 @@ def test_fixed_negatives_train_alike_on_host_and_device(root, tmp_path):
 def test_a_run_on_the_device_resumes_bit_for_bit(root, tmp_path, monkeypatch):
     config = settings(root, DEVICE)
     train(config, tmp_path / "whole")
-    log = _Loop._log
+    log = Loop._log
 
     def stop_at(self, state, step):
         if step == 9:
@@ -167,7 +167,7 @@ def test_a_run_on_the_device_resumes_bit_for_bit(root, tmp_path, monkeypatch):
     monkeypatch.setattr(
         StopSignal, "__enter__", lambda self: (stops.append(self), enter(self))[1]
     )
-    monkeypatch.setattr(_Loop, "_log", stop_at)
+    monkeypatch.setattr(Loop, "_log", stop_at)
     with pytest.raises(Interrupted, match="stopped after step 9"):
         train(config, tmp_path / "stopped")
     monkeypatch.undo()

@@ -10,7 +10,7 @@ from fhn_jax.codes import Codes, Latents, unpack
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.models.hashing import Hash
 from fhn_jax.training import build
-from fhn_jax.training.export import ItemEncoder, make_codes
+from fhn_jax.training.export import ItemEncoder, all_items, make_codes
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ class Case:
             mean=(0.5, 0.5, 0.5),
             std=(0.2, 0.2, 0.2),
         )
-        items = items or build.all_items(self.catalogue)
+        items = items or all_items(self.catalogue)
         return encoder(self.model, items, self.catalogue.offsets, progress)
 
     def codes(self, latents, beta=1.0):
@@ -51,7 +51,7 @@ def make_case(root):
             root, {key.replace("__", "."): value for key, value in overrides.items()}
         )
         catalogue, inputs = load(config)
-        model = build.make_model(config, catalogue, **build.input_dims(inputs))
+        model = build.make_model(config, catalogue, **inputs.dims)
         return Case(config, catalogue, inputs, model)
 
     return make

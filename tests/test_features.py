@@ -7,14 +7,13 @@ import shutil
 import numpy as np
 import pytest
 from polyvore_u import read_lines, write_features, write_lmdb, write_polyvore_u
-from runs import act, choose, load, metrics, settings, train
+from runs import act, best, choose, load, metrics, settings, train
 
 from fhn_jax.codes import Codes
 from fhn_jax.data.images import LmdbImages
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.vectors import read_features
-from fhn_jax.training import build
-from fhn_jax.training.loop import restore_best
+from fhn_jax.training import build, inputs
 from fhn_jax.training.step import GROUPS
 
 THREE = ("top", "bottom", "shoe")
@@ -230,7 +229,7 @@ def no_images(monkeypatch):
         pytest.fail("images are read")
 
     monkeypatch.setattr(LmdbImages, "__init__", fail)
-    monkeypatch.setattr(build, "open_images", fail)
+    monkeypatch.setattr(inputs, "open_images", fail)
 
 
 # The positives are random outfits, and a small network learns them by heart.
@@ -276,7 +275,7 @@ def test_features_are_resident_beside_text_that_is_streamed(tmp_path):
     write_features(root, width=7)
     config = settings(root, LEARN | {"data.cache": "none"}, config="vse_t3", arg=ARG)
     _, inputs = load(config)
-    assert build.input_dims(inputs) == {"text_dim": 10, "feature_dim": 7}
+    assert inputs.dims == {"text_dim": 10, "feature_dim": 7}
     assert inputs.tables.keys() == {"visual"}
     trained = train(config, tmp_path / "run")
     assert_learned(tmp_path / "run")
@@ -317,4 +316,4 @@ def test_a_run_does_not_go_on_with_features_of_another_width(root, tmp_path):
         match=r"heads/visual/0/hidden/kernel/value has shape \(48, 16\), expected \(64, 16\)"
         ".* vectors of another width",
     ):
-        restore_best(config, tmp_path / "run", *load(config))
+        best(config, tmp_path / "run")

@@ -31,20 +31,21 @@ VALUES = {
     "optimizer.rates.text": 0.01,
 }
 ONE_PROCESS = "import jax; jax.config.update('jax_num_cpu_devices', 2)"
-# Before a batch of an epoch (both from 0), process 1 does something.
-AT_BATCH = """
+# Before a step of an epoch (both from 0), process 1 does something.
+BEFORE_STEP = """
 import os, signal, sys
-from fhn_jax.data.batches import TrainBatches
+from fhn_jax.training.epochs import HostEpochs
 
-whole_epoch = TrainBatches.epoch
+whole_epoch = HostEpochs.advances
 
-def epoch(self, number, skip=0):
-    for step, batch in enumerate(whole_epoch(self, number, skip), skip):
-        if "--process-id=1" in sys.argv and (number, step) == {when}:
+def advances(self, schedule, epoch, skip, beta):
+    whole = whole_epoch(self, schedule, epoch, skip, beta)
+    for step, advance in enumerate(whole, skip):
+        if "--process-id=1" in sys.argv and (epoch, step) == {when}:
             os.kill(os.getpid(), signal.{signal})
-        yield batch
+        yield advance
 
-TrainBatches.epoch = epoch
+HostEpochs.advances = advances
 """
 
 
@@ -174,12 +175,12 @@ def test_stopped_then_killed_two_processes_go_on_bit_for_bit(
     by_two, root, tmp_path, config
 ):
     arguments = ["train", *flags(root, VALUES), f"--workdir={tmp_path}"]
-    stop = AT_BATCH.format(when=(0, 2), signal="SIGTERM")
+    stop = BEFORE_STEP.format(when=(0, 2), signal="SIGTERM")
     stopped = run_two(arguments, patch=stop)
     assert [code for code, _, _ in stopped] == [130, 130], stopped
     texts = [re.findall("stopped after step [0-9]+", err) for _, _, err in stopped]
     assert texts[0] == texts[1] and len(texts[0]) == 1
-    kill = AT_BATCH.format(when=(2, 3), signal="SIGKILL")
+    kill = BEFORE_STEP.format(when=(2, 3), signal="SIGKILL")
     (survivor, _, _), (killed, _, _) = run_two(arguments, patch=kill)
     assert killed == -9 and survivor == 1
     assert [code for code, _, _ in run_two(arguments)] == [0, 0]

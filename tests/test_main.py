@@ -16,7 +16,7 @@ from fhn_jax import main
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.reporting import training
-from fhn_jax.training import build
+from fhn_jax.training.settings import config_hash, config_values
 
 RANK = ("auc", "auc_ci95", "ndcg", "ndcg_parity", "ndcg_at_10", "recall_at_10")
 SCORES = {
@@ -85,7 +85,7 @@ def test_results_have_exactly_the_promised_fields(main_job, root):
         "negatives": "random",
         "users": 8,
         "positives": 16,
-        "config_hash": build.config_hash(settings(root, config="vse_t3")),
+        "config_hash": config_hash(settings(root, config="vse_t3")),
     }
 
 
@@ -178,7 +178,7 @@ def evaluated(tmp_path_factory, root):
     """A workdir with config.json and random codes, as if it were trained."""
     workdir = tmp_path_factory.mktemp("evaluated")
     config = settings(root)
-    values = build.config_values(config)
+    values = config_values(config)
     (workdir / "config.json").write_text(json.dumps(values), encoding="utf-8")
     codes_of(read_catalogue(root, "8")).save(workdir / "codes.safetensors")
     return workdir
@@ -213,12 +213,12 @@ def test_a_damaged_config_of_a_workdir_is_named(tmp_path, text):
 @pytest.fixture
 def no_training(monkeypatch):
     """Fails a test that trains."""
-    from fhn_jax.training import loop
+    from fhn_jax.training.loop import Loop
 
     def fail(*_):
         pytest.fail("training has begun")
 
-    monkeypatch.setattr(loop._Loop, "run", fail)
+    monkeypatch.setattr(Loop, "run", fail)
 
 
 # --- which data -------------------------------------------------------------------

@@ -10,12 +10,10 @@ from fhn_jax.configs import cold_start
 from fhn_jax.data_tools.split_users import split_users
 from polyvore_u import write_lines, write_polyvore_u
 from random_codes import codes_of, random_codes
-from runs import REPOSITORY, act, quiet, run, settings
+from runs import REPOSITORY, act, run, settings
 
 from fhn_jax.cli.answers import parse_items, read_outfits
 from fhn_jax.cli.new_users import fit_one, parse_clicks
-from fhn_jax.cli.run import Run
-from fhn_jax.cli.training import export
 from fhn_jax.codes import Codes, Scorer
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
@@ -23,8 +21,9 @@ from fhn_jax.evaluation import cold_start as studies
 from fhn_jax.evaluation.cold_start import SIZES, format_study, learners, study
 from fhn_jax.evaluation.evaluators import evaluate as evaluate_codes
 from fhn_jax.new_users import BprFit, Similarity
-from fhn_jax.training import build
 from fhn_jax.training.checkpoint import flatten
+from fhn_jax.training.experiment import Experiment
+from fhn_jax.training.fine_tune import restore_base
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +38,9 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory, root):
     """The workdir of a run on the known users, by text."""
-    from fhn_jax.training import loop
-
     workdir = tmp_path_factory.mktemp("base")
-    config = settings(root, variant="5")
-    catalogue = read_catalogue(root, "5")
-    inputs = build.load_inputs(config, catalogue, quiet)
-    trained = loop.train(config, workdir, catalogue, inputs)
-    export(Run(workdir, config), catalogue, inputs, trained)
+    run = Experiment(settings(root, variant="5"), workdir)
+    run.export(run.train())
     return workdir
 
 
@@ -75,11 +69,7 @@ def test_retraining_learns_the_users_and_nothing_else(root, base, tmp_path):
         np.testing.assert_array_equal(before, after)
     np.testing.assert_array_equal(ours.lambda_user, theirs.lambda_user)
     np.testing.assert_array_equal(ours.lambda_item, theirs.lambda_item)
-    catalogue = read_catalogue(root, "3")
-    inputs = build.load_inputs(config, catalogue, quiet)
-    from fhn_jax.training.fine_tune import restore_base
-
-    start = flatten(restore_base(config, catalogue, inputs).model.user)
+    start = flatten(restore_base(Experiment(config, tmp_path)).model.user)
     (embedding,) = (array for array in start.values() if array.shape == (3, 16))
     relaxed = np.clip(np.asarray(embedding), -1, 1)
     assert ours.num_users == 3

@@ -18,7 +18,7 @@ from web_site import program
 from fhn_jax.codes import pack
 from fhn_jax.data.images import garment_photo
 from fhn_jax.training import build
-from fhn_jax.training.export import export_encoder, make_codes
+from fhn_jax.training.export import all_items, export_encoder, make_codes
 from fhn_jax.web import photos, wardrobe
 from fhn_jax.web.app import Settings, create_app
 from fhn_jax.web.photos import PhotoEncoder, save_encoder
@@ -33,9 +33,9 @@ def run(tmp_path_factory):
     root = write_polyvore_u(folder / "data", image_size=291, items=(6, 4, 4))
     config = settings(root, {"model.item_scale": True}, config="vse_t3")
     catalogue, inputs = load(config)
-    model = build.make_model(config, catalogue, **build.input_dims(inputs))
+    model = build.make_model(config, catalogue, **inputs.dims)
     latents = build.make_encoder(config, model, inputs)(
-        model, build.all_items(catalogue), catalogue.offsets
+        model, all_items(catalogue), catalogue.offsets
     )
     codes, _ = make_codes(model, latents, catalogue, beta=1.0, config_hash="c" * 12)
     size = config.data.image_size
@@ -209,7 +209,7 @@ def test_a_network_without_images_has_no_encoder(tmp_path):
     root = write_polyvore_u(tmp_path / "data", image_size=None)
     config = settings(root)
     catalogue, inputs = load(config)
-    model = build.make_model(config, catalogue, **build.input_dims(inputs))
+    model = build.make_model(config, catalogue, **inputs.dims)
     with pytest.raises(ValueError, match="encodes no images"):
         export_encoder(model, 32, mean=(0.5,) * 3, std=(0.2,) * 3)
 

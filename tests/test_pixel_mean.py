@@ -7,6 +7,7 @@ from polyvore_u import write_polyvore_u
 from runs import load, settings
 
 from fhn_jax.training import build
+from fhn_jax.training.export import all_items
 from fhn_jax.training.step import pop_metrics
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -26,7 +27,7 @@ def make(root):
             config.data.mean, config.data.std = mean, std
             config.data.cache = "device"
         catalogue, inputs = load(config)
-        model = build.make_model(config, catalogue, **build.input_dims(inputs))
+        model = build.make_model(config, catalogue, **inputs.dims)
         return config, catalogue, inputs, model
 
     return make
@@ -35,7 +36,7 @@ def make(root):
 def test_items_are_encoded_from_normalised_pixels(make):
     config, catalogue, inputs, model = make(MEAN)
     encoder = build.make_encoder(config, model, inputs)
-    found = encoder(model, build.all_items(catalogue), catalogue.offsets)["visual"]
+    found = encoder(model, all_items(catalogue), catalogue.offsets)["visual"]
     pixels = np.asarray(inputs.tables["visual"], np.float64) / 255
     normalised = ((pixels - MEAN) / STD).astype(np.float32)
     for category, latents in enumerate(found):

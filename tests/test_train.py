@@ -11,9 +11,9 @@ from flax import nnx
 from polyvore_u import write_polyvore_u
 from runs import (
     assert_equal_runs,
+    best,
     flags,
     latest,
-    load,
     metrics,
     settings,
     start,
@@ -23,10 +23,14 @@ from runs import (
 
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.models import fashion_hash_net
-from fhn_jax.training import loop as train_module
-from fhn_jax.training.loop import Interrupted, due, restore_best
+from fhn_jax.training import experiment, loop
+from fhn_jax.training.epochs import HostEpochs
+from fhn_jax.training.loop import due
+from fhn_jax.training.schedule import Schedule
 from fhn_jax.training.step import Trainer
+from fhn_jax.training.stopping import Interrupted
 from fhn_jax.training.validation import Validation
+from fhn_jax.training.writers import Writer
 
 # 48 outfits in batches of 10: 5 steps an epoch, the last one padded. Lines are written
 # in the middle of epochs, the rate falls, and there are moments and averages to lose.
@@ -49,19 +53,20 @@ SHORT = LONG | {"train.epochs": 2}
 # Stops a process just before batch 3 of epoch 2 (both from 0), with {wait}.
 STOP = """
 import os, time
-from fhn_jax.data.batches import TrainBatches
 from fhn_jax.models import fashion_hash_net
+from fhn_jax.training.epochs import HostEpochs
 
-whole_epoch = TrainBatches.epoch
+whole_epoch = HostEpochs.advances
 
-def epoch(self, number, skip=0):
-    for step, batch in enumerate(whole_epoch(self, number, skip), skip):
-        if (number, step) == (2, 3):
+def advances(self, schedule, epoch, skip, beta):
+    whole = whole_epoch(self, schedule, epoch, skip, beta)
+    for step, advance in enumerate(whole, skip):
+        if (epoch, step) == (2, 3):
             print("in the middle", flush=True)
             {wait}
-        yield batch
+        yield advance
 
-TrainBatches.epoch = epoch
+HostEpochs.advances = advances
 """
 
 
@@ -89,9 +94,22 @@ def at_batch(monkeypatch, when, change):
     monkeypatch.setattr(TrainBatches, "epoch", epoch)
 
 
-def interrupt(batch, number=signal.SIGINT):
+def before_step(monkeypatch, when, act):
+    """Calls `act` before the step `when` = (epoch, step), from 0, is trained."""
+    advances_of = HostEpochs.advances
+
+    def advances(self, schedule, epoch, skip, beta):
+        whole = advances_of(self, schedule, epoch, skip, beta)
+        for step, advance in enumerate(whole, skip):
+            if (epoch, step) == when:
+                act()
+            yield advance
+
+    monkeypatch.setattr(HostEpochs, "advances", advances)
+
+
+def interrupt(number=signal.SIGINT):
     os.kill(os.getpid(), number)
-    return batch
 
 
 def validate_as(monkeypatch, *scores):
@@ -177,7 +195,7 @@ def test_a_run_stopped_anywhere_goes_on_bit_for_bit(
 ):
     config = settings(root, LONG)
     with monkeypatch.context() as patch:
-        at_batch(patch, when, lambda batch: interrupt(batch, number))
+        before_step(patch, when, lambda: interrupt(number))
         with pytest.raises(Interrupted, match="run again to go on"):
             train(config, tmp_path)
     assert steps(tmp_path)[-1] == when[0] * STEPS + when[1] + 1
@@ -189,14 +207,14 @@ def test_a_run_stopped_after_an_epoch_without_validation_is_saved(
     root, tmp_path, monkeypatch
 ):
     config = settings(root, LONG | {"train.val_epochs": 4})
-    at_batch(monkeypatch, (1, STEPS - 1), interrupt)
+    before_step(monkeypatch, (1, STEPS - 1), interrupt)
     with pytest.raises(Interrupted, match="stopped after epoch 2"):
         train(config, tmp_path)
     assert steps(tmp_path) == [2 * STEPS]
 
 
 def test_a_second_ctrl_c_stops_at_once(root, tmp_path, monkeypatch):
-    at_batch(monkeypatch, (0, 1), lambda batch: interrupt(interrupt(batch)))
+    before_step(monkeypatch, (0, 1), lambda: (interrupt(), interrupt()))
     with pytest.raises(KeyboardInterrupt) as caught:
         train(settings(root, SHORT), tmp_path)
     assert not isinstance(caught.value, Interrupted)
@@ -213,7 +231,7 @@ def test_a_finished_run_is_not_trained_again(root, tmp_path, monkeypatch, capsys
     config = settings(root, SHORT)
     first = train(config, tmp_path)
     written = (tmp_path / "metrics.jsonl").read_bytes()
-    monkeypatch.setattr(train_module, "Writer", None)
+    monkeypatch.setattr(experiment, "Writer", None)
     again = train(config, tmp_path)
     assert "is trained to the end already" in capsys.readouterr().err
     assert (again.step, again.beta) == (first.step, first.beta)
@@ -256,7 +274,7 @@ def test_the_best_epoch_is_still_known_after_a_resume(root, tmp_path, monkeypatc
     config = settings(root, LONG)
     validate_as(monkeypatch, 0.9, 0.6, 0.5, 0.7)
     with monkeypatch.context() as patch:
-        at_batch(patch, (2, 1), interrupt)
+        before_step(patch, (2, 1), interrupt)
         with pytest.raises(Interrupted):
             train(config, tmp_path)
     assert train(config, tmp_path).step == STEPS
@@ -280,7 +298,7 @@ def test_without_a_val_split_the_last_epoch_is_taken(tmp_path, capsys):
     assert trained.step == 2 * STEPS
     assert not any("val/loss" in line for line in metrics(tmp_path / "run"))
     assert "epoch 2/2  (there is no val split)" in capsys.readouterr().err
-    assert restore_best(config, tmp_path / "run", *load(config)).step == trained.step
+    assert best(config, tmp_path / "run").step == trained.step
 
 
 def test_nan_stops_the_run_and_names_metric_and_step(
@@ -311,9 +329,9 @@ def test_a_rate_far_too_high_is_an_error(root, tmp_path):
 def test_variables_that_blow_up_in_the_last_step_are_not_saved(tmp_path, monkeypatch):
     # The metrics of a step are taken before it changes the variables.
     root = write_polyvore_u(tmp_path / "data", image_size=None, positives=(6, 0, 2))
-    rate = train_module.Schedule.rate
+    rate = Schedule.rate
     monkeypatch.setattr(
-        train_module.Schedule,
+        Schedule,
         "rate",
         lambda self, step: rate(self, step) if step < 9 else 3e38,
     )
@@ -339,7 +357,7 @@ def test_a_workdir_of_other_data_is_refused(root, tmp_path):
     other = write_polyvore_u(tmp_path / "data", image_size=None, seed=1)
     moved = settings(other, SHORT)
     with pytest.raises(ValueError, match="trained on other data .* another --workdir"):
-        restore_best(moved, tmp_path / "run", *load(moved))
+        best(moved, tmp_path / "run")
     with pytest.raises(ValueError, match="trained on other data"):
         train(moved, tmp_path / "run")
 
@@ -348,7 +366,7 @@ def test_a_workdir_stays_valid_when_its_data_moves(root, tmp_path):
     config = settings(root, SHORT)
     first = train(config, tmp_path / "run")
     moved = settings(write_polyvore_u(tmp_path / "data", image_size=None), SHORT)
-    assert restore_best(moved, tmp_path / "run", *load(moved)).step == first.step
+    assert best(moved, tmp_path / "run").step == first.step
 
 
 def test_lines_of_training_do_not_count_the_time_of_validation(
@@ -359,22 +377,21 @@ def test_lines_of_training_do_not_count_the_time_of_validation(
     def spend(seconds):
         clock[0] += seconds
 
-    monkeypatch.setattr(train_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    advances = HostEpochs.advances
     monkeypatch.setattr(
-        TrainBatches,
-        "epoch",
-        lambda self, *arguments, epoch=TrainBatches.epoch: (
-            spend(2) or batch for batch in epoch(self, *arguments)
-        ),
+        HostEpochs,
+        "advances",
+        lambda *arguments: (spend(2) or step for step in advances(*arguments)),
     )
     validate = Validation.__call__
     monkeypatch.setattr(
         Validation, "__call__", lambda *arguments: spend(1000) or validate(*arguments)
     )
     written = []
-    write = train_module.Writer.write
+    write = Writer.write
     monkeypatch.setattr(
-        train_module.Writer,
+        Writer,
         "write",
         lambda self, step, line: (
             written.append((step, line)) or write(self, step, line)

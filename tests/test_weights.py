@@ -25,7 +25,8 @@ from fhn_jax.models.backbones.weights import (
     read_weights,
     set_pretrained,
 )
-from fhn_jax.training import build
+from fhn_jax.training import build, pretrained
+from fhn_jax.training.settings import config_hash
 from tests.catalogues import catalogue
 from tests.polyvore_u import write_polyvore_u
 from tests.runs import settings, train
@@ -347,7 +348,7 @@ def resnet18_config(weights):
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     """The file of the registered ResNet-18, empty, in a folder of its own."""
-    monkeypatch.setattr(build, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
     path = tmp_path / "resnet18.tv_in1k.safetensors"
     save_file({"a": np.zeros(1, np.float32)}, path)
     return path
@@ -356,24 +357,24 @@ def file(tmp_path, monkeypatch):
 def test_a_missing_file_says_where_to_get_it_and_where_to_put_it(file):
     file.unlink()
     with pytest.raises(FileNotFoundError) as caught:
-        build.note_weights(resnet18_config("resnet18.tv_in1k"))
+        pretrained.note_weights(resnet18_config("resnet18.tv_in1k"))
     for part in (PRETRAINED["resnet18.tv_in1k"].source, str(file), "convert_weights"):
         assert part in str(caught.value)
     with pytest.raises(FileNotFoundError, match="there is no no.safetensors; expected"):
-        build.note_weights(resnet18_config("no.safetensors"))
+        pretrained.note_weights(resnet18_config("no.safetensors"))
 
 
 def test_the_checksum_is_noted_and_decides_the_hash_not_the_path(file):
     config = resnet18_config("resnet18.tv_in1k")
-    before = build.config_hash(config)
-    build.note_weights(config)
-    assert build.config_hash(config) != before
+    before = config_hash(config)
+    pretrained.note_weights(config)
+    assert config_hash(config) != before
     other = resnet18_config(str(file))
-    build.note_weights(other)
-    assert build.config_hash(other) == build.config_hash(config)
+    pretrained.note_weights(other)
+    assert config_hash(other) == config_hash(config)
     save_file({"a": np.ones(1, np.float32)}, file)
     with pytest.raises(ValueError, match="has the checksum .* give the file of the fi"):
-        build.note_weights(config)
+        pretrained.note_weights(config)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +389,7 @@ def test_weights_that_do_not_suit_the_settings_are_refused(file, change, text):
     config = resnet18_config("resnet18.tv_in1k")
     config.update_from_flattened_dict(change)
     with pytest.raises(ValueError, match=text):
-        build.note_weights(config)
+        pretrained.note_weights(config)
 
 
 def test_frozen_statistics_need_weights():
@@ -405,9 +406,9 @@ def test_a_file_that_is_not_the_published_one_is_refused(file, resnet18):
     data = catalogue([(0, 0, 0, 0)], (1, 1, 1))
     model = nnx.eval_shape(lambda: build.make_model(config, data, text_dim=0))
     with pytest.raises(ValueError, match="checksum 000000000000, expected f37072fd…"):
-        build.load_weights(config, model)
+        pretrained.load_weights(config, model)
     save_file(resnet18, file, {"source_sha256": "f37072fd" + "0" * 56})
-    build.load_weights(config, model)
+    pretrained.load_weights(config, model)
     np.testing.assert_array_equal(
         model.backbone.stem.kernel[...], resnet18["conv1.weight"].transpose(2, 3, 1, 0)
     )

@@ -12,10 +12,10 @@ from jaxtyping import Float32, Int
 from fhn_jax.cli.answers import ItemNumbers, read_csv, write_outfits
 from fhn_jax.cli.command import SPLIT, Command, Flag
 from fhn_jax.cli.evaluating import evaluate
-from fhn_jax.cli.progress import progress, say_written
+from fhn_jax.cli.progress import say_written
 from fhn_jax.cli.recommending import K
 from fhn_jax.cli.run import Run, RunChoice
-from fhn_jax.cli.training import encode, export, train_network
+from fhn_jax.cli.training import export, open_experiment, train_network
 from fhn_jax.codes import Codes, Scorer, pack
 from fhn_jax.data.catalogue import Catalogue, Outfits, stored_outfits
 from fhn_jax.errors import InputError
@@ -68,9 +68,9 @@ def learn_data_set(run: Run, split: str) -> None:
     if method == "retrain":
         from fhn_jax.training.fine_tune import restore_base
 
-        catalogue, inputs, trained = train_network(run, restore_base)
-        export(run, catalogue, inputs, trained)
-        evaluate(run, "all", split, catalogue)
+        experiment, trained = train_network(run, restore_base)
+        export(experiment, trained)
+        evaluate(run, "all", split, experiment.catalogue)
         return
     base = RunChoice(workdir=Path(config.cold_start.base)).open()
     codes = base.codes()
@@ -79,7 +79,7 @@ def learn_data_set(run: Run, split: str) -> None:
     check_same_data(codes, known)
     items = codes
     if catalogue.names != known.names:
-        items = _encode_by_base(config, catalogue, codes)
+        items = _encode_by_base(run, catalogue, codes)
     options = {name: config.cold_start[name] for name in _OPTIONS}
     compared = learners(codes, known, items, **options)
     if method == "study":
@@ -108,15 +108,12 @@ def _check_same_network(codes: Codes, model: Any, base: Path) -> None:
             )
 
 
-def _encode_by_base(config: Any, catalogue: Catalogue, codes: Codes) -> Codes:
+def _encode_by_base(run: Run, catalogue: Catalogue, codes: Codes) -> Codes:
     """Codes of other items by the base run's network, with the base run's users."""
-    from fhn_jax.training import build
     from fhn_jax.training.fine_tune import restore_base
 
-    build.check_config(config)
-    inputs = build.load_inputs(config, catalogue, progress)
-    trained = restore_base(config, catalogue, inputs)
-    items, _ = encode(config, catalogue, inputs, trained)
+    experiment = open_experiment(run, catalogue)
+    items, _ = experiment.encode(restore_base(experiment))
     return dataclasses.replace(
         items, users=codes.users, user_latents=codes.user_latents
     )

@@ -104,12 +104,8 @@ class RunChoice:
                     "give --config, such as --config vse_t3, or the --workdir of a run"
                 )
             return Run(self.workdir, read_config(self.workdir))
-        config = with_data(self.given)
-        if config.model.backbone.weights:
-            from fhn_jax.training import build
-
-            build.note_weights(config)
-        return Run(self.workdir or Path("runs") / self.given.name, config)
+        workdir = self.workdir or Path("runs") / self.given.name
+        return Run(workdir, with_data(self.given))
 
 
 def with_data(given: GivenConfig) -> Any:

@@ -8,9 +8,8 @@ from fhn_jax.cli.command import SPLIT, Command, Flag
 from fhn_jax.cli.evaluating import evaluate, report
 from fhn_jax.cli.progress import progress, say_written
 from fhn_jax.cli.run import Run, RunChoice
-from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.catalogue import Catalogue
-from fhn_jax.training.workdir import check_trained, check_workdir
+from fhn_jax.training.workdir import check_trained
 
 # Which process of a multi-host run this is.
 _PROCESS_FLAGS = (
@@ -52,10 +51,10 @@ def main_job(choice: RunChoice, *, split: str, **process: Any) -> None:
     """Trains, exports, evaluates and reports."""
     with _multi_host(**process):
         run = choice.open()
-        catalogue, inputs, trained = train_network(run)
-        if export(run, catalogue, inputs, trained):
-            evaluate(run, "all", split, catalogue)
-            report(run, catalogue)
+        experiment, trained = train_network(run)
+        if export(experiment, trained):
+            evaluate(run, "all", split, experiment.catalogue)
+            report(run, experiment.catalogue)
 
 
 def train(choice: RunChoice, **process: Any) -> None:
@@ -66,28 +65,22 @@ def train(choice: RunChoice, **process: Any) -> None:
 
 def extract_features(choice: RunChoice, **process: Any) -> None:
     """Encodes every item once: codes.safetensors and latents.safetensors."""
-    from fhn_jax.training.loop import restore_best
-
     with _multi_host(**process):
         run = choice.open()
         check_trained(run.workdir)
-        catalogue, inputs = load_inputs(run)
-        trained = restore_best(run.config, run.workdir, catalogue, inputs)
-        export(run, catalogue, inputs, trained)
+        experiment = open_experiment(run)
+        export(experiment, experiment.best())
 
 
 def export_encoder(choice: RunChoice) -> None:
     """Writes the encoder of photos, with which the page takes visitors' own."""
     from fhn_jax.training.export import export_encoder as export_program
-    from fhn_jax.training.loop import restore_best
     from fhn_jax.web import photos
 
     run = choice.open()
     check_trained(run.workdir)
-    codes = run.codes()
-    catalogue, inputs = load_inputs(run)
-    trained = restore_best(run.config, run.workdir, catalogue, inputs)
-    data = run.config.data
+    codes, data = run.codes(), run.config.data
+    trained = open_experiment(run).best()
     program = export_program(
         trained.model, data.image_size, mean=tuple(data.mean), std=tuple(data.std)
     )
@@ -96,74 +89,48 @@ def export_encoder(choice: RunChoice) -> None:
     say_written(path)
 
 
-def load_inputs(run: Run) -> tuple[Catalogue, Any]:
-    """Catalogue and item inputs, after all that can be checked without them."""
-    from fhn_jax.training import build, compile_cache
+def open_experiment(run: Run, catalogue: Catalogue | None = None) -> Any:
+    """The `Experiment` of a run: its data, after all that can be checked without them.
 
-    compile_cache.enable()
-    build.check_config(run.config)
-    check_workdir(build.config_values(run.config), run.workdir)
-    catalogue = run.catalogue()
-    build.make_batches(run.config, catalogue)
-    return catalogue, build.load_inputs(run.config, catalogue, progress_of_first())
+    Args:
+      catalogue: of the run, where it is read already.
+    """
+    from fhn_jax.training.experiment import Experiment
+
+    return Experiment(
+        run.config, run.workdir, catalogue=catalogue, progress=progress_of_first()
+    )
 
 
 def train_network(run: Run, start: Callable | None = None) -> tuple:
-    """Trains from a random start, or from that of `start(config, catalogue, inputs)`.
+    """Trains from a random start, or from that of `start(experiment)`.
 
     Returns:
-      catalogue, item inputs, and the trained network.
+      the experiment, and the trained network.
     """
     from fhn_jax.training import sharding
-    from fhn_jax.training.loop import train as fit
     from fhn_jax.training.writers import check_wandb
 
     if sharding.is_first():
         check_wandb(run.config.wandb.mode)
-    catalogue, inputs = load_inputs(run)
-    model = None if start is None else start(run.config, catalogue, inputs).model
-    trained = fit(run.config, run.workdir, catalogue, inputs, model)
+    experiment = open_experiment(run)
+    trained = experiment.train(None if start is None else start(experiment).model)
     if sharding.is_first():
         files = ("config.json", "metrics.jsonl", "checkpoints")
         say_written(*(run.workdir / name for name in files))
-    return catalogue, inputs, trained
+    return experiment, trained
 
 
-def export(run: Run, catalogue: Catalogue, inputs: Any, trained: Any) -> bool:
+def export(experiment: Any, trained: Any) -> bool:
     """Encodes all items and writes the codes; whether this process is the first."""
     from fhn_jax.training import sharding
 
-    codes, latents = encode(run.config, catalogue, inputs, trained)
+    experiment.export(trained)
     if not sharding.is_first():
         return False
-    paths = [run.workdir / f"{name}.safetensors" for name in ("codes", "latents")]
-    codes.save(paths[0])
-    latents.save(paths[1], codes)
-    say_written(*paths)
+    names = ("codes", "latents")
+    say_written(*(experiment.workdir / f"{name}.safetensors" for name in names))
     return True
-
-
-def encode(
-    config: Any, catalogue: Catalogue, inputs: Any, trained: Any
-) -> tuple[Codes, Latents]:
-    """The codes of a trained network, and its real-valued latents."""
-    from fhn_jax.training import build
-    from fhn_jax.training.export import make_codes
-
-    encoder = build.make_encoder(config, trained.model, inputs)
-    latents = encoder(
-        trained.model,
-        build.all_items(catalogue),
-        catalogue.offsets,
-        progress_of_first()("encoding items"),
-    )
-    return make_codes(
-        trained.model,
-        latents,
-        catalogue,
-        beta=trained.beta,
-        config_hash=build.config_hash(config),
-    )
 
 
 COMMANDS = (

@@ -41,6 +41,16 @@ class ItemInputs:
     image_size: int
     pixels: UInt8[np.ndarray, "n h w 3"] | None = None
 
+    @property
+    def dims(self) -> dict[str, int]:
+        """Lengths of text vectors and of precomputed features, each 0 without them."""
+        text = self.tables.get("text", self.text)
+        visual = self.tables.get("visual")
+        return {
+            "text_dim": 0 if text is None else text.shape[1],
+            "feature_dim": 0 if visual is None or visual.ndim > 2 else visual.shape[1],
+        }
+
     def stream(
         self, batches: Iterable[tuple[Int32[np.ndarray, " n"], T]]
     ) -> Iterator[tuple[T, dict[str, np.ndarray]]]:

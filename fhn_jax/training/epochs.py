@@ -6,14 +6,15 @@ logged or saved. A step's negatives are a function of the run's key and the step
 number, so a resumed run sees the same ones.
 """
 
+import collections
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from fhn_jax.data.batches import Batch, TrainBatches
@@ -25,6 +26,9 @@ from fhn_jax.training.step import Trainer, TrainState
 
 Advance = tuple[Callable[[TrainState], tuple[TrainState, int]], int]
 
+T = TypeVar("T")
+# Batches of which the copy to the device has begun before they are due.
+_AHEAD = 2
 # Apart from the numbers of steps, from which a step's own key is folded.
 _DRAWS = 0x6E656761
 
@@ -212,9 +216,8 @@ class HostEpochs:
         key: Array,
     ):
         self.trainer, self.batches, self.stream = trainer, batches, stream
-        self.tables, self.key, self.mesh = tables, key, None
-        if trainer.mesh is not None and jax.process_count() > 1:
-            self.mesh = trainer.mesh
+        self.tables, self.key, self.mesh = tables, key, trainer.mesh
+        if self.mesh is not None:
             copies = sharding.everywhere(self.mesh)
             self.tables, self.key = sharding.place(self.mesh, (tables, key), copies)
         self.own = sharding.own_rows(self.mesh, sum(batches.segments))
@@ -234,18 +237,34 @@ class HostEpochs:
           that were encoded; and the number of steps that are done then.
         """
         batches = ((b.items[self.own], b) for b in self.batches.epoch(epoch, skip))
+        placed = ahead(itertools.starmap(self._place, self.stream(batches)), _AHEAD)
         first = epoch * self.batches.steps + skip
-        for step, (batch, streamed) in enumerate(self.stream(batches), first):
+        for step, (batch, streamed, items) in enumerate(placed, first):
             rate = np.float32(schedule.rate(step))
             yield (
-                functools.partial(self._advance, beta, rate, batch, streamed),
+                functools.partial(self._advance, beta, rate, batch, streamed, items),
                 step + 1,
             )
 
-    def _advance(self, beta, rate, batch, streamed, state) -> tuple[TrainState, int]:
+    def _place(self, batch: Batch, streamed: dict[str, Any]):
+        """A batch and its streamed inputs on the device; the number of its items."""
         items = int((batch.items >= 0).sum())
-        if self.mesh is not None:
-            batch, streamed = _joined(self.mesh, batch, streamed)
+        if self.mesh is None:
+            return *jax.device_put((batch, streamed)), items
+        # Each process contributes its own rows.
+        join = functools.partial(sharding.join_rows, self.mesh)
+        batch = jax.tree.map(
+            lambda whole: join(
+                whole[sharding.own_rows(self.mesh, len(whole))], len(whole)
+            ),
+            batch,
+        )
+        length = sum(self.batches.segments)
+        return batch, {m: join(rows, length) for m, rows in streamed.items()}, items
+
+    def _advance(
+        self, beta, rate, batch, streamed, items, state
+    ) -> tuple[TrainState, int]:
         state = self.trainer.step(
             state, self.key, np.float32(beta), rate, batch, streamed,
             self.tables,
@@ -253,19 +272,22 @@ class HostEpochs:
         return state, items
 
 
-def _joined(mesh: Mesh, batch: Batch, streamed: dict[str, Any]):
-    """The arrays of all processes, each of which contributes its own rows."""
-    length = len(batch.items)
-    streamed = {
-        modality: sharding.join_rows(mesh, rows, length)
-        for modality, rows in streamed.items()
-    }
+def ahead(values: Iterable[T], count: int) -> Iterator[T]:
+    """The values, made `count` ahead of their use.
 
-    def join(whole):
-        rows = whole[sharding.own_rows(mesh, len(whole))]
-        return sharding.join_rows(mesh, rows, len(whole))
-
-    return jax.tree.map(join, batch), streamed
+    >>> made = []
+    >>> values = ahead((made.append(i) or i for i in range(5)), 2)
+    >>> next(values), made
+    (0, [0, 1, 2])
+    >>> list(values)
+    [1, 2, 3, 4]
+    """
+    rest = iter(values)
+    queue = collections.deque(itertools.islice(rest, count))
+    for value in rest:
+        queue.append(value)
+        yield queue.popleft()
+    yield from queue
 
 
 class DeviceEpochs:

@@ -114,6 +114,11 @@ class ItemEncoder:
         return latents
 
 
+def all_items(catalogue: Catalogue) -> tuple[Int32[np.ndarray, "_n"], ...]:
+    """Ids of all items, per category."""
+    return tuple(np.arange(len(names), dtype=np.int32) for names in catalogue.names)
+
+
 def _real(ids: Int32[np.ndarray, " n"]) -> int:
     """How many of the ids of a chunk are no padding."""
     return int((ids >= 0).sum())

@@ -9,37 +9,30 @@ from typing import Any
 from flax import nnx
 from ml_collections import ConfigDict
 
-from fhn_jax.data.catalogue import Catalogue
-from fhn_jax.data.items import ItemInputs
-from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
-from fhn_jax.training import build
-from fhn_jax.training.loop import Trained, restore_best
-from fhn_jax.training.settings import Settings
+from fhn_jax.training.experiment import Experiment, Trained
+from fhn_jax.training.settings import Settings, config_values
 from fhn_jax.training.workdir import differences, read_config
 
 # Settings of the data that item codes depend on.
 _DATA = ("features", "image_size", "mean", "std")
 
 
-def restore_base(config: Settings, catalogue: Catalogue, inputs: ItemInputs) -> Trained:
-    """The network of the base run, with freshly drawn users of `catalogue`.
+def restore_base(experiment: Experiment) -> Trained:
+    """The network of the base run, with freshly drawn users of the experiment.
 
     Args:
-      config: of the cold start; `cold_start.base` is the workdir of the base run.
-      catalogue: of the new users.
-      inputs: of their items.
+      experiment: a cold start; `cold_start.base` is the workdir of the base run.
     Raises:
       FileNotFoundError: no trained run, or its data is gone.
       ValueError: another network than that of the base run, or learning rates that are
         not 0 for what is to be frozen.
     """
-    base = Path(config.cold_start.base)
+    base = Path(experiment.config.cold_start.base)
     theirs: Any = ConfigDict(read_config(base))
-    check_same_network(config, theirs)
-    known = read_catalogue(theirs.data.root, theirs.data.variant)
-    trained = restore_best(theirs, base, known, inputs)
-    model = build.make_model(config, catalogue, **build.input_dims(inputs))
+    check_same_network(experiment.config, theirs)
+    trained = Experiment(theirs, base, inputs=experiment.inputs).best()
+    model = experiment.new_model()
     variables = nnx.state(trained.model)
     del variables["user"]
     nnx.update(model, variables)
@@ -54,7 +47,7 @@ def check_same_network(config: Settings, theirs: Settings) -> None:
       theirs: of the base run.
     """
     base = config.cold_start.base
-    ours, others = build.config_values(config), build.config_values(theirs)
+    ours, others = config_values(config), config_values(theirs)
     differing = [
         f"{key} is {there!r} there and {here!r} here"
         for key, there, here in differences(_of_items(others), _of_items(ours))

@@ -1,0 +1,225 @@
+"""A run from Python: its data, and what trains, restores and exports its network."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fhn_jax.codes import Codes, Latents
+from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.items import ItemInputs
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.errors import InputError, MissingFileError
+from fhn_jax.models.fashion_hash_net import FashionHashNet
+from fhn_jax.models.hashing import tanh_scale
+from fhn_jax.training import build, compile_cache, pretrained, sharding
+from fhn_jax.training.checkpoint import Checkpoints
+from fhn_jax.training.export import all_items, make_codes
+from fhn_jax.training.inputs import Progress, load_inputs
+from fhn_jax.training.loop import Loop
+from fhn_jax.training.settings import Settings, config_hash, config_values
+from fhn_jax.training.step import TrainState
+from fhn_jax.training.validation import Validation
+from fhn_jax.training.workdir import (
+    check_trained,
+    check_workdir,
+    claim_workdir,
+    is_trained,
+)
+from fhn_jax.training.writers import Writer
+
+
+def _silent(title: str) -> Callable[[int, int], None]:
+    return lambda done, total: None
+
+
+class Trained(NamedTuple):
+    """A network to validate, export and score with.
+
+    Attributes:
+      model: the network.
+      beta: slope of the relaxation in its epoch.
+      step: after which it was saved.
+    """
+
+    model: FashionHashNet
+    beta: float
+    step: int
+
+
+class Experiment:
+    """A run whose data are read.
+
+    Attributes:
+      config: all settings, with `data.root` and `data.variant`.
+      workdir: gets config.json, metrics.jsonl, checkpoints and codes.
+      catalogue: the data.
+      inputs: images, features and text of its items.
+      batches: of the training split.
+    """
+
+    def __init__(
+        self,
+        config: Settings,
+        workdir: Path,
+        *,
+        catalogue: Catalogue | None = None,
+        inputs: ItemInputs | None = None,
+        progress: Progress = _silent,
+    ):
+        """Checks all that can be checked without the items, then reads them.
+
+        Args:
+          config, workdir: see above; `model.backbone.weights_sha256` is noted in the
+            config.
+          catalogue, inputs: where they are read already.
+          progress: from a title to a function of the number done, and of all.
+        Raises:
+          FileNotFoundError: data or weights are not there.
+          ValueError: settings or data of no use, or a workdir of another config.
+        """
+        compile_cache.enable()
+        build.check_config(config)
+        if not (config.model.backbone.weights_sha256 and is_trained(workdir)):
+            pretrained.note_weights(config)
+        check_workdir(config_values(config), workdir)
+        self.config, self.workdir, self.progress = config, workdir, progress
+        if catalogue is None:
+            catalogue = read_catalogue(Path(config.data.root), config.data.variant)
+        self.catalogue = catalogue
+        self.batches = build.make_batches(config, catalogue)
+        self.inputs = (
+            load_inputs(config, catalogue, progress) if inputs is None else inputs
+        )
+
+    def new_model(self) -> FashionHashNet:
+        """The network at its start, before pretrained weights."""
+        return build.make_model(self.config, self.catalogue, **self.inputs.dims)
+
+    def train(self, model: FashionHashNet | None = None) -> Trained:
+        """Trains a network, or goes on where a killed run of this workdir left off.
+
+        A resumed run ends bit for bit as one that was never stopped (same machine). Of
+        several processes, see `sharding.multi_host`, each calls this, and the first
+        writes.
+
+        Args:
+          model: the network to start from; by default a new one.
+        Returns:
+          the network of the best validation score (`train.select`), or of the last
+          epoch where the data has no validation split.
+        Raises:
+          FloatingPointError: a metric is not finite.
+          Interrupted: stopped by a signal; the state is saved.
+          ValueError: the workdir holds a run of another config or of other data.
+        """
+        config, starts = self.config, not is_trained(self.workdir)
+        claim_workdir(config_values(config), self.workdir, writes=sharding.is_first())
+        if model is None:
+            model = self.new_model()
+            if starts:
+                pretrained.load_weights(config, model)
+        trainer = build.make_trainer(config, model, self.batches)
+        schedule = build.make_schedule(config, self.batches.steps)
+        validation = None
+        if "val" in self.catalogue.splits:
+            encoder = build.make_encoder(config, model, self.inputs)
+            objective = build.make_objective(config)
+            validation = Validation(self.catalogue, encoder, objective)
+        state = trainer.init(take=True)
+        with Checkpoints(self.workdir / "checkpoints") as checkpoints:
+            if checkpoints.latest is not None:
+                state, host = self._restore(checkpoints, state, checkpoints.latest)
+                schedule.recall(host["schedule"])
+            done = int(state.step)
+            if done == config.train.epochs * self.batches.steps:
+                print(f"{self.workdir} is trained to the end already", file=sys.stderr)
+            else:
+                with Writer(
+                    self.workdir,
+                    config_values(config),
+                    mode=config.wandb.mode,
+                    project=config.wandb.project,
+                    after_step=done,
+                    writes=sharding.is_first(),
+                ) as writer:
+                    Loop(
+                        config.train,
+                        build.make_epochs(config, trainer, self.batches, self.inputs),
+                        schedule,
+                        self._beta,
+                        validation,
+                        writer,
+                        checkpoints,
+                        self.catalogue.checksum,
+                    ).run(state)
+        return self.best()
+
+    def best(self) -> Trained:
+        """The best network of the run.
+
+        Raises:
+          FileNotFoundError: the workdir holds no checkpoint.
+          ValueError: it holds a run of another config or of other data.
+        """
+        check_trained(self.workdir)
+        trainer = build.make_trainer(self.config, self.new_model(), self.batches)
+        with Checkpoints(self.workdir / "checkpoints") as checkpoints:
+            best = checkpoints.best
+            if best is None:
+                raise MissingFileError(
+                    f"{checkpoints.folder} holds no whole checkpoint; train again, with "
+                    "another --workdir"
+                )
+            state, _ = self._restore(checkpoints, trainer.init(take=True), best)
+        step = int(state.step)
+        epoch = max(step - 1, 0) // self.batches.steps
+        return Trained(trainer.model(state), self._beta(epoch), step)
+
+    def encode(self, trained: Trained) -> tuple[Codes, Latents]:
+        """The codes of a network, and its real-valued latents; every item once.
+
+        Raises:
+          FloatingPointError: a latent is not finite.
+        """
+        encoder = build.make_encoder(self.config, trained.model, self.inputs)
+        latents = encoder(
+            trained.model,
+            all_items(self.catalogue),
+            self.catalogue.offsets,
+            self.progress("encoding items"),
+        )
+        return make_codes(
+            trained.model,
+            latents,
+            self.catalogue,
+            beta=trained.beta,
+            config_hash=config_hash(self.config),
+        )
+
+    def export(self, trained: Trained) -> Codes:
+        """Writes codes.safetensors and latents.safetensors, in the first process.
+
+        Raises:
+          FloatingPointError: a latent is not finite.
+        """
+        codes, latents = self.encode(trained)
+        if sharding.is_first():
+            codes.save(self.workdir / "codes.safetensors")
+            latents.save(self.workdir / "latents.safetensors", codes)
+        return codes
+
+    def _beta(self, epoch: int) -> float:
+        return tanh_scale(epoch, self.config.model.tanh_gamma)
+
+    def _restore(
+        self, checkpoints: Checkpoints, state: TrainState, step: int
+    ) -> tuple[TrainState, dict[str, Any]]:
+        checksum, ours = checkpoints.host(step)["data"], self.catalogue
+        if checksum != ours.checksum:
+            raise InputError(
+                f"{checkpoints.folder} was trained on other data (checksum "
+                f"{checksum[:12]}) than tuples_{ours.variant} in {ours.root} "
+                f"({ours.checksum[:12]}); give that data, or another --workdir"
+            )
+        return checkpoints.restore(state, step)

@@ -1,0 +1,117 @@
+"""Reads what the encoders see of all items, to where the settings want it."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.images import load_table, open_images, verify_images
+from fhn_jax.data.items import Free, ItemInputs, choose_cache
+from fhn_jax.data.pixels import host_table
+from fhn_jax.data.vectors import read_features, read_text_vectors
+from fhn_jax.training import sharding
+from fhn_jax.training.build import make_mesh
+from fhn_jax.training.settings import Settings
+
+Progress = Callable[[str], Callable[[int, int], None]]
+
+
+def load_inputs(
+    config: Settings, catalogue: Catalogue, progress: Progress
+) -> ItemInputs:
+    """Images or features and text of all items, checked before anything is trained.
+
+    Args:
+      config: `data` and `model.modalities` are used.
+      catalogue: the items.
+      progress: from a title to a function of the number done, and of all.
+    Raises:
+      FileNotFoundError, KeyError, ValueError: an image, feature or text vector is
+        missing or of no use; names it.
+    """
+    names = catalogue.item_names()
+    modalities, size = config.model.modalities, config.data.image_size
+    tables, text, images = {}, None, None
+    if "text" in modalities:
+        text = read_text_vectors(Path(config.data.root), catalogue)
+    features = config.data.features
+    visual = "visual" in modalities and not features
+    image_bytes = len(names) * 3 * size**2 if visual else 0
+    text_bytes = 0 if text is None else text.nbytes
+    free = free_bytes(Path(config.data.root))
+    cache, choice = choose_cache(config.data.cache, image_bytes, text_bytes, free)
+    if config.data.cache == "auto" and sharding.is_first():
+        print(choice, file=sys.stderr)
+    pixels = None
+    if features:
+        reading = progress("reading features")
+        found = read_features(config.data.root, features, catalogue, progress=reading)
+        tables["visual"] = _resident(config, found)
+    elif visual:
+        images = open_images(Path(config.data.root))
+        if cache == "device":
+            decoded = load_table(
+                images, names, size, progress=progress("decoding images")
+            )
+            tables["visual"], images = _resident(config, decoded), None
+        elif cache == "host":
+            # The others find its file, unless each host has a disk of its own.
+            with sharding.first_alone():
+                pixels = host_table(
+                    Path(config.data.root) / "images" / f"decoded_{size}.npy",
+                    images,
+                    names,
+                    size,
+                    progress=progress("decoding images"),
+                    notice=lambda text: print(text, file=sys.stderr),
+                )
+            images = None
+        else:
+            own = names[jax.process_index() :: jax.process_count()]
+            verify_images(images, own, progress=progress("checking images"))
+    if text is not None and cache == "device":
+        tables["text"], text = _resident(config, text), None
+    return ItemInputs(tables, text, images, names, size, pixels)
+
+
+def _resident(config: Settings, table: np.ndarray) -> jax.Array:
+    """A table on the device, or on every device of this process's part of the mesh."""
+    mesh = make_mesh(config)
+    if mesh is None:
+        return jnp.asarray(table)
+    return jax.device_put(table, sharding.everywhere(mesh.local_mesh))
+
+
+def free_bytes(root: Path) -> Free:
+    """Memory of the first device and disk of the data root that are free now.
+
+    Of several processes the least of each, so that all choose alike.
+    """
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    # Data that may not be written to have no room for a file of decoded images.
+    writable = os.access(root / "images", os.W_OK)
+    disk = shutil.disk_usage(root).free if writable else 0
+    is_cpu = device.platform == "cpu"
+    if "bytes_limit" in stats:
+        memory, is_cpu = stats["bytes_limit"] - stats["bytes_in_use"], False
+    else:
+        memory = _available_memory()
+    memory, disk = sharding.gather(np.array([memory, disk])).min(axis=0).tolist()
+    return Free(memory, disk, is_cpu)
+
+
+def _available_memory() -> int:
+    """Memory of the host that programs could still get, caches of files included."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
