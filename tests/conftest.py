@@ -9,6 +9,13 @@ import tempfile
 # that it holds in child processes too, and tests without jax do not import it.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
+# Nearly all of the time is that of compilers: fast code would not pay for itself here.
+# The README's commands, which are run apart, are compiled as a user's are.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+)
+
 
 def _share_compiled_steps():
     """One cache of compiled steps for this run of the tests, and none of the user's.

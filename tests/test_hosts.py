@@ -181,8 +181,8 @@ def test_stopped_then_killed_two_processes_go_on_bit_for_bit(
     texts = [re.findall("stopped after step [0-9]+", err) for _, _, err in stopped]
     assert texts[0] == texts[1] and len(texts[0]) == 1
     kill = BEFORE_STEP.format(when=(2, 3), signal="SIGKILL")
-    (survivor, _, _), (killed, _, _) = run_two(arguments, patch=kill)
-    assert killed == -9 and survivor == 1
+    (survivor, _, err), (killed, _, _) = run_two(arguments, patch=kill)
+    assert (survivor, killed) == (1, -9), err
     assert [code for code, _, _ in run_two(arguments)] == [0, 0]
     assert_equal_runs(config, tmp_path, by_two[0])
 

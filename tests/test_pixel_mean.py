@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from polyvore_u import write_polyvore_u
 from runs import load, settings
 
@@ -33,6 +34,11 @@ def make(root):
     return make
 
 
+@nnx.jit(static_argnums=2)
+def encode(model, images, category):
+    return model.head("visual", category)(model.features(images))
+
+
 def test_items_are_encoded_from_normalised_pixels(make):
     config, catalogue, inputs, model = make(MEAN)
     encoder = build.make_encoder(config, model, inputs)
@@ -41,8 +47,7 @@ def test_items_are_encoded_from_normalised_pixels(make):
     normalised = ((pixels - MEAN) / STD).astype(np.float32)
     for category, latents in enumerate(found):
         first, last = catalogue.offsets[category : category + 2]
-        features = model.features(jnp.asarray(normalised[first:last]))
-        expected = model.head("visual", category)(features)
+        expected = encode(model, jnp.asarray(normalised[first:last]), category)
         np.testing.assert_allclose(latents, expected, rtol=1e-4, atol=1e-6)
 
 

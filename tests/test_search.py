@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from random_codes import clustered_codes, random_codes
+from scale import SCALE
 
 from fhn_jax.codes import Scorer
 from fhn_jax.retrieval import blocks, kernels
@@ -129,7 +130,7 @@ def random_case(rng, number):
 
 @pytest.mark.slow
 def test_search_equals_brute_force_on_many_small_catalogues(tiny_blocks):
-    cases = 2000
+    cases = 500 * SCALE
     rng = np.random.default_rng(0)
     ties = 0
     for number in range(cases):

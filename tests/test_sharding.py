@@ -75,7 +75,6 @@ print(json.dumps({"means": means, "params": params, "shards": shards}))
 
 def steps(data, model, sampler):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    environment.pop("XLA_FLAGS", None)
     done = subprocess.run(
         [sys.executable, "-c", STEPS, str(data), str(model), sampler],
         env=environment,

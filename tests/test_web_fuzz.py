@@ -5,6 +5,7 @@ import contextlib
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
+from scale import SCALE
 from web_site import ORIGIN, make_site, program
 
 from fhn_jax.web.app import create_app
@@ -15,7 +16,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: 
 
 API = "/api/v1"
 SETTINGS = settings(
-    max_examples=50,
+    max_examples=10 * SCALE,
     deadline=None,
     derandomize=True,
     database=None,

@@ -95,9 +95,9 @@ class Checkpoints:
         """Saves a state; one of the same step is replaced.
 
         Returns when the arrays are copied, and writes them in the background; the next
-        call, and the end of the context, wait for that. A process that is killed
-        meanwhile leaves the earlier checkpoint: a new one appears under its name when
-        it is whole, and only then the earlier one goes.
+        call, and the end of the context, wait for that; several processes wait at once.
+        A process that is killed meanwhile leaves the earlier checkpoint: a new one
+        appears under its name when it is whole, and only then the earlier one goes.
 
         Args:
           state: arrays.
@@ -124,6 +124,10 @@ class Checkpoints:
             metrics=None if score is None else {"score": float(score)},
             custom_metadata=dict(host),
         )
+        if jax.process_count() > 1:
+            # Processes meet when a write is done: one that dies before that would keep
+            # the others in the background until the runtime aborts them.
+            self._wait()
 
     def host(self, step: int) -> dict[str, Any]:
         """The host values of a checkpoint."""
