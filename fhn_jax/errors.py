@@ -46,6 +46,18 @@ class UnreachableError(UserError, ConnectionError):
     """A server or cluster that cannot be reached."""
 
 
+class UnavailableError(UserError, ConnectionError):
+    """Something that does not work now, and probably does in a few seconds.
+
+    Attributes:
+      retry_s: in how many.
+    """
+
+    def __init__(self, text: str, retry_s: int = 5):
+        super().__init__(text)
+        self.retry_s = retry_s
+
+
 class UserTimeoutError(UserError, TimeoutError):
     """Something that takes longer than it may."""
 

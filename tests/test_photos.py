@@ -4,6 +4,10 @@ import dataclasses
 import io
 import os
 import signal
+import subprocess
+import sys
+import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from polyvore_u import write_polyvore_u
-from runs import load, settings
+from runs import REPOSITORY, load, settings
 from web_site import program
 
 from fhn_jax.codes import pack
 from fhn_jax.data.images import garment_photo
+from fhn_jax.errors import UnavailableError
 from fhn_jax.training import build
 from fhn_jax.training.export import all_items, export_encoder, make_codes
 from fhn_jax.web import photos, wardrobe
@@ -52,6 +57,7 @@ def run(tmp_path_factory):
 def encoder(run):
     site, codes, _ = run
     encoder = PhotoEncoder(Path(site.workdir) / photos.FILE, codes)
+    wait_for(encoder)
     yield encoder
     encoder.close()
 
@@ -59,13 +65,28 @@ def encoder(run):
 @pytest.fixture(scope="module")
 def app(run):
     app = create_app(run[0])
+    app.state.service.prepare()
+    wait_for(app.state.service.wardrobe._encoder)
     yield app
     app.state.service.close()
 
 
 @pytest.fixture
+def encoder_of_app(app):
+    return app.state.service.wardrobe._encoder
+
+
+@pytest.fixture
 def visitor(app):
     return program(app, program(app).post(f"{API}/visitors", json={}).json()["token"])
+
+
+def wait_for(encoder):
+    """Until the process is up."""
+    deadline = time.monotonic() + 120
+    while not encoder.is_up():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def encoded(kind, size=(60, 40), mode="RGB", **options):
@@ -160,25 +181,72 @@ def test_what_is_no_photo_is_refused_and_changes_nothing(visitor, data, text):
     assert len(visitor.get(f"{API}/wardrobe").json()["items"]) == 1
 
 
-def test_a_process_that_dies_is_replaced(encoder):
-    encoder.encode(encoded("PNG"), 0)
-    (process,) = encoder._pool._processes.values()
-    os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(ValueError, match="its decoder failed"):
-        encoder.encode(encoded("PNG"), 0)
+def scans(count, side=40):
+    """A small JPEG of so many scans."""
+    data = encoded("JPEG", (side, side), progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * (count - data.count(b"\xff\xda")) + data[-2:]
+
+
+def test_a_progressive_photo_of_many_scans_is_refused_before_it_is_decoded(visitor):
+    assert upload(visitor, scans(200)).status_code == 201
+    text = problem(upload(visitor, scans(200, 2000)), 422)
+    assert "2000x2000 JPEG of 200 scans; expected at most 75" in text
+
+
+def test_a_process_that_was_killed_is_replaced(app, visitor, encoder_of_app):
+    client = program(app)
+    for _ in range(2):
+        process = encoder_of_app._process
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        answer = upload(visitor, encoded("PNG"))
+        assert "encoder of photos is starting" in problem(answer, 503)
+        assert int(answer.headers["retry-after"]) > 0
+        assert "encoder of photos" in problem(client.get("/ready"), 503)
+        wait_for(encoder_of_app)
+        assert upload(visitor, encoded("PNG")).status_code == 201
+    assert client.get("/ready").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("death", "error", "text"),
+    [
+        (signal.SIGSEGV, ValueError, "its decoder failed"),
+        (signal.SIGXCPU, ValueError, "takes too long"),
+        (signal.SIGKILL, UnavailableError, "stopped; try again"),
+    ],
+)
+def test_a_photo_is_blamed_for_what_it_did_alone(encoder, death, error, text):
+    with ThreadPoolExecutor(1) as visitors:
+        os.kill(encoder._process.pid, signal.SIGSTOP)
+        task = visitors.submit(encoder.encode, encoded("PNG"), 0)
+        while encoder._places._value == photos._MOST_WAITING:
+            pass
+        os.kill(encoder._process.pid, death)
+        os.kill(encoder._process.pid, signal.SIGCONT)
+        with pytest.raises(error, match=text):
+            task.result()
+    wait_for(encoder)
     assert encoder.encode(encoded("PNG"), 0).scale > 0
+
+
+def test_a_photo_has_a_limit_of_processor_time():
+    program = "from fhn_jax.web import photos\nphotos._limit_cpu(0)\nwhile True: pass"
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY)
+    assert done.returncode == -signal.SIGXCPU
 
 
 def test_a_photo_that_takes_too_long_is_given_up(encoder, monkeypatch):
     monkeypatch.setattr(photos, "_SECONDS", 0)
-    with pytest.raises(TimeoutError, match="takes too long"):
+    with pytest.raises(ValueError, match="takes too long"):
         encoder.encode(encoded("PNG", (4500, 4500)), 0)
     monkeypatch.undo()
+    wait_for(encoder)
     assert encoder.encode(encoded("PNG"), 0).scale > 0
 
 
-def test_photos_that_come_at_once_take_turns(encoder, monkeypatch):
-    encoder.close()  # so that the first of them starts the process
+def test_photos_that_come_at_once_take_turns_and_a_few_wait(encoder, monkeypatch):
     good, bad = encoded("PNG"), b"no photo"
     with ThreadPoolExecutor(6) as visitors:
         tasks = [visitors.submit(encoder.encode, d, 0) for d in (good, bad) * 3]
@@ -188,7 +256,10 @@ def test_photos_that_come_at_once_take_turns(encoder, monkeypatch):
     assert all(isinstance(error, ValueError) for error in refused)
     assert all("decoder failed" not in str(error) for error in refused)
     monkeypatch.setattr(photos, "_SECONDS", 0)
-    with encoder._turn, pytest.raises(TimeoutError, match="too many photos"):
+    with encoder._turn, pytest.raises(UnavailableError, match="photos take long"):
+        encoder.encode(good, 0)
+    monkeypatch.setattr(encoder, "_places", threading.BoundedSemaphore(1))
+    with encoder._places, pytest.raises(UnavailableError, match="too many photos"):
         encoder.encode(good, 0)
 
 

@@ -148,8 +148,34 @@ def test_an_error_of_ours_is_said_without_its_inside(app, visitor, monkeypatch, 
     assert "secret of the machine" in caplog.text
 
 
+def test_a_server_is_ready_when_searching_and_composing_were_tried(
+    settings, monkeypatch, caplog
+):
+    # Without its lifespan nothing is tried unless the test does.
+    app = create_app(settings)
+    client, service = program(app), app.state.service
+    text = problem(client.get("/ready"), 503)
+    assert "search and composition are being tried" in text
+    tried = []
+    composing = service.recommender.prepare_composing
+
+    def fail():
+        tried.append(problem(client.get("/ready"), 503))
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(service.recommender, "prepare_composing", fail)
+    service.prepare()
+    assert tried == [text] and "no compiler" in caplog.text
+    assert "recommending fails" in problem(client.get("/ready"), 503)
+    monkeypatch.setattr(service.recommender, "prepare_composing", composing)
+    service.prepare()
+    assert ok(client.get("/ready")) == {"status": "ok"}
+    service.close()
+
+
 def test_a_database_that_is_gone_is_not_ready(app, monkeypatch):
     client = program(app)
+    app.state.service.prepare()
     assert (
         ok(client.get("/ready")) == ok(client.get(f"{API}/ready")) == {"status": "ok"}
     )

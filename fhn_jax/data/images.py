@@ -22,6 +22,9 @@ from fhn_jax.data.records import LmdbRecords, Progress
 from fhn_jax.errors import InputError, MissingFileError, MissingKeyError
 
 MAX_PIXELS = 25_000_000
+# Each scan of a progressive JPEG is decoded over all of its pixels, so a small file of
+# many scans costs seconds. The usual ten scans of the largest image are below this.
+MAX_SCANNED_PIXELS = 12 * MAX_PIXELS
 # No image can have this key: a name has no control character. Its value is the number
 # of images that were decoded when the LMDB was built, in decimal.
 VERIFIED_KEY = b"\0fhn_jax.verified"
@@ -226,7 +229,7 @@ def decode(
         pixels = _jpeg_pixels(data, into)
         if pixels is None:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                _check_header(image, name)
+                _check_header(image, name, data)
                 pixels = np.array(image)
         if size is not None and pixels.shape[:2] != (size, size):
             image = Image.fromarray(pixels)
@@ -256,7 +259,10 @@ def _jpeg_pixels(
     try:
         tall, wide, colours, _ = simplejpeg.decode_jpeg_header(data)
         height, width = int(tall), int(wide)
-        if colours not in ("YCbCr", "RGB") or height * width > MAX_PIXELS:
+        pixels = height * width
+        if colours not in ("YCbCr", "RGB") or pixels > MAX_PIXELS:
+            return None
+        if _scans(data) * pixels > MAX_SCANNED_PIXELS:
             return None
         exact = {"fastdct": False, "fastupsample": False}
         if into is not None and into.shape == (height, width, 3):
@@ -281,7 +287,7 @@ def garment_photo(data: bytes, size: int) -> Image.Image:
     name = "photo"
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _check_still(image, name)
+            _check_still(image, name, data)
             # What lies behind transparent pixels is nobody's business.
             image = ImageOps.exif_transpose(image).convert("RGBA")
             image.thumbnail((size, size), Image.Resampling.LANCZOS)
@@ -420,9 +426,17 @@ def _undecodable(data: bytes, name: str, error: Exception) -> str:
     )
 
 
-def _check_header(image: Image.Image, name: str) -> None:
+def _scans(data: bytes) -> int:
+    """How many scans a JPEG has, and a few more if it holds previews of itself.
+
+    Within a scan 0xFF is followed by 0, so the marker of a start occurs nowhere else.
+    """
+    return data.count(b"\xff\xda")
+
+
+def _check_header(image: Image.Image, name: str, data: bytes) -> None:
     """Checks what a file says of itself, before any pixel is decoded."""
-    _check_still(image, name)
+    _check_still(image, name, data)
     if image.mode != "RGB":
         raise _UnsuitableImage(
             f"image {name!r} has mode {image.mode}; expected RGB; convert it, for "
@@ -430,12 +444,19 @@ def _check_header(image: Image.Image, name: str) -> None:
         )
 
 
-def _check_still(image: Image.Image, name: str) -> None:
+def _check_still(image: Image.Image, name: str, data: bytes) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _UnsuitableImage(
             f"image {name!r} is {width}x{height}; expected at most "
             f"{MAX_PIXELS // 10**6} megapixels; make it smaller"
+        )
+    scans = _scans(data) if image.format in ("JPEG", "MPO") else 1
+    if scans * width * height > MAX_SCANNED_PIXELS:
+        raise _UnsuitableImage(
+            f"image {name!r} is a {width}x{height} JPEG of {scans} scans; expected at "
+            f"most {MAX_SCANNED_PIXELS // (width * height)} of that size; save it again "
+            "as a baseline JPEG"
         )
     # MPO: a JPEG with a second, smaller JPEG behind it, from some cameras.
     if image.format != "MPO" and getattr(image, "is_animated", False):

@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from fhn_jax.data.images import open_images
-from fhn_jax.errors import InputError
+from fhn_jax.errors import InputError, UnavailableError
 from fhn_jax.recommender import Recommender
 from fhn_jax.web import page, photos, routes
 from fhn_jax.web.cards import API, Refused
@@ -68,11 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
-        # Composition is compiled in the background if it was not yet; requests wait.
-        warming = threading.Thread(
-            target=service.recommender.prepare_composing, daemon=True
-        )
-        warming.start()
+        threading.Thread(target=service.prepare, daemon=True).start()
         yield
         service.close()
 
@@ -97,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(Gone, _gone)
+    app.add_exception_handler(UnavailableError, _unavailable)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _failed)
@@ -116,7 +113,6 @@ def make_service(settings: Settings) -> Service:
     recommender = Recommender.open(
         workdir, root, settings.variant, index=settings.index or None
     )
-    recommender.warm_up()
     codes = recommender.codes
     url = settings.database_url
     url = url or f"sqlite:///{(workdir / 'visitors.sqlite').absolute()}"
@@ -193,6 +189,15 @@ def _refused(request: Request, error: Any) -> Response:
 
 def _gone(request: Request, error: Any) -> Response:
     return routes.problem(401, HTTPStatus(401).phrase, str(error))
+
+
+def _unavailable(request: Request, error: Any) -> Response:
+    return routes.problem(
+        503,
+        HTTPStatus(503).phrase,
+        str(error),
+        headers={"Retry-After": str(error.retry_s)},
+    )
 
 
 def _invalid(request: Request, error: Any) -> Response:

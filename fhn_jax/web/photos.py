@@ -5,12 +5,16 @@ no text: where codes have a text part, its visual code stands in for it, which t
 brought near to it.
 """
 
-import concurrent.futures
 import dataclasses
 import io
+import logging
 import multiprocessing
 import os
+import resource
+import signal
 import threading
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +27,23 @@ from safetensors.numpy import save_file
 from fhn_jax import files
 from fhn_jax.codes import Codes, pack
 from fhn_jax.data.images import garment_photo
-from fhn_jax.errors import InputError, UserTimeoutError
+from fhn_jax.errors import InputError, UnavailableError
 from fhn_jax.recommender import ExternalItem
 
 FORMAT = "fhn_jax.encoder"
 FILE = "encoder.safetensors"
 # Of the picture that is kept, in pixels.
 PICTURE_PX = 291
+# A photo waits no longer for its turn, and takes no longer then.
 _SECONDS = 30
+# Processor time for one photo; the largest that is admitted takes a third of it.
+_CPU_SECONDS = 10
+# Photos that are encoded or wait for it.
+_MOST_WAITING = 8
+_DYING_SECONDS = 5
+# How much the server's own threads come before the encoder's.
+_NICE = 10
+_log = logging.getLogger("fhn_jax.web")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,10 +90,11 @@ def save_encoder(
 
 
 class PhotoEncoder:
-    """Encodes photos in a process of its own, which is started when it is needed.
+    """Encodes photos in a process of its own.
 
-    Hostile bytes are decoded there, too; if the process dies, the next photo starts
-    another one.
+    Hostile bytes are decoded there, too. The process has a lower priority than the
+    server, encodes one photo at a time and has a limit on the processor time of each.
+    If it dies, `is_up` or the next photo starts another one.
 
     Args:
       path: of the encoder.
@@ -96,10 +110,22 @@ class PhotoEncoder:
                 f"{path} belongs to the run {metadata.get('config_hash')}, the codes to "
                 f"{codes.config_hash}; run `export-encoder` for this workdir again"
             )
-        self._path, self._codes = path, codes
-        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
-        # One photo at a time, so that only the photo that kills the process fails.
+        self._path = path
+        self._places = threading.BoundedSemaphore(_MOST_WAITING)
+        # Whose turn it is to use the process.
         self._turn = threading.Lock()
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self._loaded = self._closed = False
+
+    def is_up(self) -> bool:
+        """Whether a photo could be encoded now; starts the process if it is not there."""
+        if not self._turn.acquire(blocking=False):
+            return self._loaded  # It is encoding a photo, or another caller asks.
+        try:
+            return self._started()
+        finally:
+            self._turn.release()
 
     def encode(self, data: bytes, category: int) -> Photo:
         """The code of a photo.
@@ -108,47 +134,97 @@ class PhotoEncoder:
           data: an encoded JPEG, PNG or WebP.
           category: number of the category it is of.
         Raises:
-          ValueError: another format, or too large.
-          TimeoutError: it takes too long.
+          ValueError: another format, too large, or it takes too long.
+          UnavailableError: too many photos are waiting, or the process is not up.
         """
-        if not self._turn.acquire(timeout=_SECONDS):
-            raise UserTimeoutError("too many photos are being read; try again later")
+        if not self._places.acquire(blocking=False):
+            raise UnavailableError("too many photos are being read; try again later")
         try:
-            return self._encode_apart(data, category)
+            if not self._turn.acquire(timeout=_SECONDS):
+                raise UnavailableError("photos take long at present; try again later")
+            try:
+                return self._encode_apart(data, category)
+            finally:
+                self._turn.release()
         finally:
-            self._turn.release()
+            self._places.release()
 
     def _encode_apart(self, data: bytes, category: int) -> Photo:
-        if self._pool is None:
-            self._pool = concurrent.futures.ProcessPoolExecutor(
-                1,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_load,
-                initargs=(self._path,),
-            )
-        reading = self._pool.submit(_encode, data, category)
+        if not self._started():
+            raise UnavailableError("the encoder of photos is starting; try again soon")
+        assert self._pipe is not None
         try:
-            picture, code, scale = reading.result(_SECONDS)
-        except concurrent.futures.process.BrokenProcessPool:
-            self.close()
-            raise InputError(
-                "the photo cannot be used: its decoder failed; save it again in another "
-                "program"
-            ) from None
-        except TimeoutError:
-            self.close()
-            raise UserTimeoutError(
-                "the photo takes too long; try a smaller one"
-            ) from None
-        return Photo(picture, code, scale)
+            self._pipe.send((data, category))
+            if not self._pipe.poll(_SECONDS):
+                self._stop()
+                raise InputError("the photo takes too long; try a smaller one")
+            found = self._pipe.recv()
+        except (EOFError, OSError):
+            raise self._death() from None
+        if isinstance(found, str):
+            raise InputError(found)
+        return Photo(*found)
+
+    def _started(self) -> bool:
+        """Whether the process has loaded the network; starts it if there is none."""
+        if self._closed:
+            return False
+        if self._process is None or not self._process.is_alive():
+            self._stop()
+            context = multiprocessing.get_context("spawn")
+            self._pipe, its_pipe = context.Pipe()
+            self._process = context.Process(
+                target=_serve, args=(its_pipe, self._path), daemon=True
+            )
+            self._process.start()
+            its_pipe.close()
+        if not self._loaded:
+            assert self._pipe is not None
+            try:
+                self._loaded = self._pipe.poll() and self._pipe.recv()
+            except (EOFError, OSError):
+                pass  # It died; the next caller starts another one.
+        return self._loaded
+
+    def _death(self) -> Exception:
+        """Why the process died while it encoded a photo; starts another one."""
+        code = None
+        if self._process is not None:
+            self._process.join(_DYING_SECONDS)
+            code = self._process.exitcode
+        self._stop()
+        self._started()
+        if code == -signal.SIGXCPU:
+            return InputError("the photo takes too long; try a smaller one")
+        if code in (None, -signal.SIGKILL, -signal.SIGTERM):
+            # Somebody else's doing, or a lack of memory.
+            return UnavailableError("the encoder of photos stopped; try again soon")
+        return InputError(
+            "the photo cannot be used: its decoder failed; save it again in another "
+            "program"
+        )
 
     def close(self) -> None:
-        """Stops the process."""
-        if self._pool is not None:
-            for process in list((self._pool._processes or {}).values()):
-                process.kill()
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool = None
+        """Stops the process, whatever it does."""
+        self._closed = True
+        process = self._process
+        if process is not None:
+            process.kill()  # Whoever waits for it now has the turn no longer.
+        with self._turn:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._loaded = False
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.join(_DYING_SECONDS)
+            if not self._closed:
+                code = process.exitcode
+                _log.warning("the encoder of photos ended, exit code %s", code)
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -168,24 +244,45 @@ def _metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-# What the process holds: (function of an image, image size).
-_loaded: tuple[Any, int] | None = None
-
-
-def _load(path: Path) -> None:
-    global _loaded
+def _serve(pipe: Connection, path: Path) -> None:
+    """Encodes what comes through a pipe until it is closed: the process's program."""
+    # Ctrl-C is for the server, which then closes the pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(_NICE)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import jax.export
 
     size = int(_metadata(path)["image_size"])
     with safe_open(path, framework="numpy") as file:
         program = file.get_tensor("program").tobytes()
-    _loaded = jax.export.deserialize(bytearray(program)).call, size
+    function = jax.export.deserialize(bytearray(program)).call
+    function(np.zeros((1, size, size, 3), np.uint8))  # compiles it
+    pipe.send(True)
+    while True:
+        try:
+            data, category = pipe.recv()
+        except EOFError:
+            return
+        _limit_cpu(_CPU_SECONDS)
+        try:
+            found = _encode(function, size, data, category)
+        except ValueError as error:
+            found = str(error)
+        pipe.send(found)
 
 
-def _encode(data: bytes, category: int) -> tuple[bytes, np.ndarray, float]:
-    assert _loaded is not None  # `_load` has run before anything else
-    function, size = _loaded
+def _limit_cpu(seconds: int) -> None:
+    """Ends this process with SIGXCPU after so many more seconds of processor time."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = int(used.ru_utime + used.ru_stime) + 1 + seconds
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+
+
+def _encode(function: Any, size: int, data: bytes, category: int):
+    """The values of a `Photo`."""
     picture = garment_photo(data, PICTURE_PX)
     # As `fhn_jax.data.images.decode` resizes what the network was trained on.
     image = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))[None]

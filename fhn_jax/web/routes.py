@@ -300,7 +300,7 @@ def health() -> schemas.Health:
 
 @router.get("/ready", tags=["operation"], responses=problems(503))
 def ready(service: TheService) -> schemas.Health:
-    """Whether the server can answer: the database is up, too."""
+    """Whether the server can answer: search, composition, photos and the database."""
     service.check()
     return schemas.Health(status="ok")
 

@@ -1,17 +1,20 @@
 """What the API and the page offer, by topic."""
 
-from http import HTTPStatus
+import logging
 
 from fhn_jax.data.images import ImageStore
+from fhn_jax.errors import UnavailableError
 from fhn_jax.recommender import Recommender
 from fhn_jax.web import schemas
-from fhn_jax.web.cards import Cards, Refused
+from fhn_jax.web.cards import Cards
 from fhn_jax.web.items import Items
 from fhn_jax.web.outfits import Outfits
 from fhn_jax.web.photos import PhotoEncoder
 from fhn_jax.web.state import State
 from fhn_jax.web.visitors import Visitors
 from fhn_jax.web.wardrobe import Wardrobe
+
+_log = logging.getLogger("fhn_jax.web")
 
 
 class Service:
@@ -44,6 +47,8 @@ class Service:
         self.outfits = Outfits(cards, state)
         self.items = Items(cards, images)
         self.wardrobe = Wardrobe(cards, state, encoder)
+        # What is not ready yet.
+        self._missing: str | None = "search and composition are being tried"
 
     def catalogue(self) -> schemas.Catalogue:
         """What there is."""
@@ -58,12 +63,34 @@ class Service:
             photos=self.wardrobe.takes_photos,
         )
 
+    def prepare(self) -> None:
+        """Tries what the first requests would wait for: search, then composition.
+
+        Where their loops have not been compiled yet, see `fhn-jax compile`, this takes
+        a minute.
+        """
+        try:
+            self.wardrobe.is_up()  # Starts the encoder of photos.
+            self.recommender.warm_up()
+            self.recommender.prepare_composing()
+        except Exception:
+            self._missing = "recommending fails; the log says more"
+            _log.exception("the server will not be ready")
+        else:
+            self._missing = None
+
     def check(self) -> None:
-        """Raises `Refused` unless the database answers."""
+        """Raises UnavailableError unless everything works.
+
+        That is search and composition, which were tried at the start, the database and
+        the encoder of photos, which are tried now.
+        """
+        if self._missing:
+            raise UnavailableError(self._missing)
         if not self.state.is_up():
-            raise Refused(
-                HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer"
-            )
+            raise UnavailableError("the database does not answer")
+        if not self.wardrobe.is_up():
+            raise UnavailableError("the encoder of photos is starting")
 
     def close(self) -> None:
         """Closes the database and stops the encoder of photos."""

@@ -29,6 +29,10 @@ class Wardrobe:
         """Whether photos can be uploaded."""
         return self._encoder is not None
 
+    def is_up(self) -> bool:
+        """Whether photos can be encoded now, where they can be uploaded at all."""
+        return self._encoder is None or self._encoder.is_up()
+
     def close(self) -> None:
         """Stops the encoder."""
         if self._encoder is not None:
@@ -82,6 +86,7 @@ class Wardrobe:
 
         Raises:
           Refused: no encoder, no such category, no such image, or too many photos.
+          UnavailableError: as `PhotoEncoder.encode`.
         """
         if self._encoder is None:
             raise Refused(
@@ -94,8 +99,6 @@ class Wardrobe:
             photo = self._encoder.encode(data, category)
         except ValueError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-        except TimeoutError as error:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
         title = " ".join(title.split())[:60] or f"My {name}"
         with self._state.changing(visitor.id) as change:
             number = change.add_photo(category, title, photo, most=MOST_PHOTOS)
