@@ -39,10 +39,9 @@ def ask(port, path, body=None, token=None):
         try:
             with urllib.request.urlopen(request) as answer:
                 return json.loads(answer.read())
-        except urllib.error.HTTPError:
-            raise
-        except OSError:
-            if time.monotonic() > deadline:
+        except OSError as error:
+            # Not listening, or not ready.
+            if getattr(error, "code", 503) != 503 or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 
@@ -73,17 +72,27 @@ def test_a_server_is_stopped_or_killed_and_goes_on_where_it_was(workdir, workers
             ask(port, "/api/v1/feedback", body, token)
         before = ask(port, "/api/v1/recommendations?k=6", token=token)
     finally:
-        first.send_signal(signal.SIGTERM if workers > 1 else signal.SIGKILL)
+        first.send_signal(signal.SIGINT if workers > 1 else signal.SIGKILL)
         out, err = first.communicate(timeout=30)
     assert f"serving at http://127.0.0.1:{port}/" in out
     second = serve(workdir, port, *options)
     try:
         assert ask(port, "/api/v1/visitors/me", token=token)["likes"] == 3
         assert ask(port, "/api/v1/recommendations?k=6", token=token) == before
+        metrics = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read()
+        # Of all processes, whichever answered.
+        assert b'route="/api/v1/visitors/me",status="200"} 1.0' in metrics
+        # Clients that do not finish what they began.
+        silent = socket.create_connection(("127.0.0.1", port))
+        stuck = socket.create_connection(("127.0.0.1", port))
+        head = "POST /api/v1/feedback HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Authorization: Bearer {token}\r\nContent-Length: 99\r\n\r\n"
+        stuck.sendall(head.encode())
     finally:
-        second.send_signal(signal.SIGINT)
-        _, err = second.communicate(timeout=30)
-    assert "Traceback" not in err
+        second.send_signal(signal.SIGTERM)
+        _, err = second.communicate(timeout=60)
+    silent.close(), stuck.close()
+    assert second.returncode == 0 and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
@@ -91,6 +100,7 @@ def test_a_server_is_stopped_or_killed_and_goes_on_where_it_was(workdir, workers
     [
         (["--port=99999"], "expected a port below 65536"),
         (["--workers=0"], "at least one process"),
+        (["--trusted-proxies=proxy"], "expected addresses or networks"),
         (["--database-url=mysql://x/y"], "--database-url: expected a URL such as"),
         (["--index=nowhere"], "expected an index of outfits"),
     ],

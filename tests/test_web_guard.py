@@ -1,10 +1,15 @@
 """What is refused before anything is done."""
 
+import asyncio
+import json
+import logging
+
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from fhn_jax.web.guard import MOST_BYTES, MOST_JSON_BYTES, Guard, RateLimit
+from fhn_jax.web.guard import MOST_BYTES, MOST_JSON_BYTES, Guard
+from fhn_jax.web.limits import RateLimit
 from fhn_jax.web.metrics import Metrics
 
 
@@ -18,8 +23,10 @@ async def answering(scope, receive, send):
     await PlainTextResponse(str(count))(scope, receive, send)
 
 
-def client(*, hosts=("localhost",), rate=0.0, burst=1.0, **headers):
-    guard = Guard(answering, hosts=hosts, rate=rate, burst=burst, metrics=Metrics())
+def client(app=answering, *, hosts=("localhost",), rate=0.0, burst=1.0, **headers):
+    guard = Guard(
+        app, hosts=hosts, rate=rate, burst=burst, in_flight=9, metrics=Metrics()
+    )
     return TestClient(guard, base_url="http://localhost", headers=headers)
 
 
@@ -153,9 +160,92 @@ def test_a_bucket_fills_again_and_holds_no_more_than_its_size():
     assert [limit.take("a", now=1000.0) > 0 for _ in range(5)] == [False] * 4 + [True]
 
 
+def test_a_body_is_too_large_whatever_the_app_makes_of_it():
+    async def parsing(scope, receive, send):
+        try:
+            await answering(scope, receive, send)
+        except Exception:
+            await PlainTextResponse("cannot be parsed", 400)(scope, receive, send)
+
+    def pieces():
+        for _ in range(MOST_JSON_BYTES // 1024 + 1):
+            yield b"x" * 1024
+
+    answer = client(parsing).post("/", content=pieces())
+    assert "too many bytes" in problem(answer, 413)
+    assert answer.headers["connection"] == "close"
+
+
+def test_an_address_has_a_number_of_requests_in_work():
+    inside = []
+
+    async def asking(scope, receive, send):
+        if len(inside) < 9:
+            inside.append(await asyncio.to_thread(one.get, "/"))
+        await answering(scope, receive, send)
+
+    one = client(asking)
+    assert one.get("/").status_code == 200
+    refused = [answer for answer in inside if answer.status_code != 200]
+    assert "of this address are being answered" in problem(*refused, 429)
+    assert refused[0].headers["retry-after"] == "1"
+
+
+def test_the_head_of_a_response_is_that_of_the_response():
+    get, head = client().get("/"), client().head("/")
+    assert head.status_code == 200 and head.content == b""
+    own = "x-request-id"
+    assert {k: v for k, v in head.headers.items() if k != own} == {
+        k: v for k, v in get.headers.items() if k != own
+    }
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/api/v1/ready"])
+def test_a_probe_may_ask_by_address(path):
+    here = {"host": "10.1.2.3:8000"}
+    assert client().get(path, headers=here).status_code == 200
+    assert client().head(path, headers=here).status_code == 200
+    problem(client().post(path, headers=here), 421)
+    problem(client().get(path + "/more", headers=here), 421)
+    problem(client().get("/metrics", headers=here), 421)
+
+
+def test_requests_have_ids_and_lines_in_the_log(caplog):
+    async def failing(scope, receive, send):
+        raise RuntimeError("secret of the machine")
+
+    given = {"x-request-id": "abc-1"}
+    with caplog.at_level(logging.INFO, "fhn_jax.access"):
+        answer = client(failing).get("/a?q=private", headers=given)
+        odd = client().get("/", headers={"x-request-id": "a\tb" * 90})
+    assert "secret" not in answer.text and "the server failed" in problem(answer, 500)
+    assert answer.headers["x-request-id"] == "abc-1"
+    assert len(odd.headers["x-request-id"]) == 32
+    error, first, second = caplog.records
+    assert error.exc_info and "request abc-1" in error.getMessage()
+    line = json.loads(first.getMessage())
+    assert line.pop("at").endswith("Z") and line.pop("seconds") >= 0
+    assert line == {
+        "id": "abc-1",
+        "client": "testclient",
+        "method": "GET",
+        "path": "/a",
+        "status": 500,
+        "bytes": len(answer.content),
+    }
+    assert json.loads(second.getMessage())["id"] == odd.headers["x-request-id"]
+
+
 def test_requests_are_counted_by_route_and_status():
     metrics = Metrics()
-    guard = Guard(answering, hosts=("localhost",), rate=0.0, burst=1.0, metrics=metrics)
+    guard = Guard(
+        answering,
+        hosts=("localhost",),
+        rate=0.0,
+        burst=1.0,
+        in_flight=9,
+        metrics=metrics,
+    )
     one = TestClient(guard, base_url="http://localhost")
     one.get("/anything/at/all")
     one.request("WEIRD", "/")

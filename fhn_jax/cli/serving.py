@@ -22,6 +22,10 @@ def serve(
     database_url: str,
     allowed_hosts: str,
     rate: int,
+    connections: int,
+    trusted_proxies: str,
+    root_path: str,
+    access_log: bool,
     known_users: bool,
 ) -> None:
     """Serves the page and the API until it is stopped.
@@ -30,7 +34,9 @@ def serve(
       choice: the demo if it names no run; trained first if it is not yet.
       index: folder of an `OutfitIndex`; one of the data's outfits if empty.
       host, port, workers: see `web.app.serve`.
-      database_url, rate, known_users: see `web.app.Settings`.
+      database_url, rate, connections, root_path, access_log, known_users: see
+        `web.app.Settings`.
+      trusted_proxies: addresses and networks with commas between them.
       allowed_hosts: names that the server answers to, beside this machine's.
     """
     from fhn_jax.web import app
@@ -44,6 +50,10 @@ def serve(
         database_url=database_url,
         allowed_hosts=tuple(app.split_hosts(allowed_hosts, host)),
         rate=float(rate),
+        connections=connections,
+        trusted_proxies=app.split(trusted_proxies),
+        root_path=root_path,
+        access_log=access_log,
         known_users=known_users,
     )
     app.serve(settings, host=host, port=port, workers=workers)
@@ -76,6 +86,14 @@ COMMANDS = (
             Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
             Flag("allowed-hosts", "", "Names, with commas, that it is reached by"),
             Flag("rate", 20, "Requests a second of one address; 0 for any number"),
+            Flag("connections", 256, "Connections of one address"),
+            Flag(
+                "trusted-proxies",
+                "",
+                "Addresses and networks, with commas, whose X-Forwarded headers count",
+            ),
+            Flag("root-path", "", "Where a proxy puts it, such as /outfits"),
+            Flag("access-log", False, "Whether requests are lines of JSON on stdout"),
             Flag("known-users", True, "Whether visitors may start as a known user"),
         ),
         extra="web",

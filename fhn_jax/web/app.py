@@ -5,9 +5,13 @@ import dataclasses
 import json
 import logging
 import os
+import resource
+import signal
 import socket
+import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -20,15 +24,18 @@ from starlette.exceptions import HTTPException
 from fhn_jax.data.images import open_images
 from fhn_jax.errors import InputError, UnavailableError
 from fhn_jax.recommender import Recommender
-from fhn_jax.web import page, photos, routes
+from fhn_jax.web import limits, page, photos, routes
 from fhn_jax.web.cards import API, Refused
+from fhn_jax.web.connections import BoundedProtocol, Limits
 from fhn_jax.web.guard import Guard
 from fhn_jax.web.metrics import Metrics
 from fhn_jax.web.service import Service
 from fhn_jax.web.state import Gone, State
 
 _SETTINGS = "FHN_JAX_SERVE"
-_log = logging.getLogger("fhn_jax.web")
+# Seconds that requests in work have to finish when the server is stopped, and then the
+# threads.
+_GRACE_S = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +50,10 @@ class Settings:
       database_url: see `State`; "" for visitors.sqlite in the workdir.
       allowed_hosts: names that the server answers to.
       rate: requests a second of one address; 0 for any number.
+      connections: of one address, and its requests in work.
+      trusted_proxies: addresses and networks whose forwarding headers are believed.
+      root_path: where a proxy puts the server, such as "/outfits".
+      access_log: whether each request is a line of JSON on stdout.
       known_users: whether anybody may open a known user.
     """
 
@@ -53,12 +64,21 @@ class Settings:
     database_url: str = ""
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     rate: float = 20.0
+    connections: int = 256
+    trusted_proxies: tuple[str, ...] = ()
+    root_path: str = ""
+    access_log: bool = False
     known_users: bool = True
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings, at_exit: Callable[[], None] = lambda: None
+) -> FastAPI:
     """Makes the application; checks all files first.
 
+    Args:
+      settings: what to serve.
+      at_exit: called when it is shut down, before anything is closed.
     Raises:
       FileNotFoundError, ValueError: no codes, index or data, damaged ones, or those of
         another run; or as `State`.
@@ -70,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app):
         threading.Thread(target=service.prepare, daemon=True).start()
         yield
+        at_exit()
         service.close()
 
     app = FastAPI(
@@ -82,6 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service, app.state.metrics = service, metrics
+    app.state.uploads = limits.InFlight(1)  # by visitor
     app.include_router(routes.router)
     app.include_router(page.router)
     app.add_api_route("/health", routes.health, include_in_schema=False)
@@ -96,12 +118,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(UnavailableError, _unavailable)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _failed)
     app.add_middleware(
         Guard,
         hosts=settings.allowed_hosts,
         rate=settings.rate,
         burst=5 * settings.rate,
+        in_flight=settings.connections,
         metrics=metrics,
     )
     return app
@@ -130,7 +152,7 @@ def make_service(settings: Settings) -> Service:
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None:
-    """Serves until it is stopped.
+    """Serves until it is stopped; a SIGTERM ends it within seconds, with status 0.
 
     Args:
       host, port: to listen on.
@@ -139,43 +161,79 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
       ValueError: an impossible port or number of processes; and as `create_app`.
       OSError: the address cannot be listened on.
     """
-    if not 0 <= port < 2**16 or workers < 1:
+    if not 0 <= port < 2**16 or workers < 1 or settings.connections < 1:
         raise InputError(
-            f"--port={port} --workers={workers}: expected a port below 65536 and at "
-            "least one process"
+            f"--port={port} --workers={workers} --connections={settings.connections}: "
+            "expected a port below 65536, and at least one process and connection"
         )
-    options = {
+    limits.networks(settings.trusted_proxies)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    options: dict[str, Any] = {
         "host": host,
         "port": port,
+        "http": BoundedProtocol,
         "log_level": "warning",
+        "access_log": False,  # The guard keeps one.
         "server_header": False,
-        # Trust the forwarding headers of a proxy on this machine.
-        "proxy_headers": True,
-        "forwarded_allow_ips": "127.0.0.1",
-        "timeout_keep_alive": 30,
-        "limit_concurrency": 1000,
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": list(settings.trusted_proxies),
+        "timeout_keep_alive": round(Limits.keep_alive_s),
+        "timeout_graceful_shutdown": _GRACE_S,
+        # While loops are compiled a process may not answer the others for long.
+        "timeout_worker_healthcheck": 60,
     }
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # An address in use is reported before anything is made.
     with socket.create_server((host, port), family=family) as listening:
         if workers == 1:
-            server = uvicorn.Server(uvicorn.Config(create_app(settings), **options))
+            app = _prepared_app(settings)
+            server = uvicorn.Server(uvicorn.Config(app, **options))
             _say(host, listening.getsockname()[1])
             server.run(sockets=[listening])
             return
     make_service(settings).close()  # Checks all files and makes the index.
-    os.environ[_SETTINGS] = json.dumps(dataclasses.asdict(settings))
-    _say(host, port)
-    uvicorn.run(
-        "fhn_jax.web.app:from_environment", factory=True, workers=workers, **options
-    )
+    with tempfile.TemporaryDirectory(prefix="fhn_jax.metrics.") as folder:
+        os.environ[_SETTINGS] = json.dumps(dataclasses.asdict(settings))
+        # Where the processes count together; read when they import the package.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        _say(host, port)
+        uvicorn.run(
+            "fhn_jax.web.app:from_environment", factory=True, workers=workers, **options
+        )
 
 
 def from_environment() -> FastAPI:
     """The application of a worker process, with the settings that `serve` passed on."""
     values = json.loads(os.environ[_SETTINGS])
-    values["allowed_hosts"] = tuple(values["allowed_hosts"])
-    return create_app(Settings(**values))
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return _prepared_app(Settings(**values))
+
+
+def _prepared_app(settings: Settings) -> FastAPI:
+    """The application, after what concerns the whole process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else 2**16
+    files = max(soft, min(most, 2**16))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    BoundedProtocol.limits = Limits(
+        per_address=settings.connections,
+        # Some files are not connections.
+        total=min(Limits.total, files // 2),
+        trusted=limits.networks(settings.trusted_proxies),
+    )
+    if settings.access_log:
+        log = logging.getLogger("fhn_jax.access")
+        log.addHandler(logging.StreamHandler(sys.stdout))
+        log.setLevel(logging.INFO)
+        log.propagate = False
+    return create_app(settings, at_exit=_exit_soon)
+
+
+def _exit_soon() -> None:
+    """Ends the process in a few seconds, whatever its threads are doing."""
+    timer = threading.Timer(_GRACE_S, os._exit, [0])
+    timer.daemon = True
+    timer.start()
 
 
 def _say(host: str, port: int) -> None:
@@ -222,14 +280,12 @@ def _http(request: Request, error: Any) -> Response:
     )
 
 
-def _failed(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return routes.problem(
-        500, "Internal Server Error", "the server failed; its log says more"
-    )
+def split(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def split_hosts(text: str, host: str) -> Sequence[str]:
     """The names of --allowed-hosts and the address that is listened on."""
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    names = split(text.lower())
     return tuple(dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", host]))

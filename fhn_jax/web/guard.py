@@ -1,22 +1,30 @@
-"""Checks before every request: host, origin, size and rate."""
+"""What happens around every request: checks before it, headers and records after it."""
 
+import asyncio
 import json
-import threading
+import logging
+import re
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from fhn_jax.web.limits import InFlight, RateLimit, address_key
 from fhn_jax.web.metrics import Metrics
 
 MOST_BYTES = 10 * 2**20  # of an upload
 MOST_JSON_BYTES = 64 * 2**10
+# Seconds until the whole body has come; an upload by telephone takes a while.
+UPLOAD_S = 120.0
+JSON_S = 20.0
 _SAFE = ("GET", "HEAD", "OPTIONS")
-# Addresses that are remembered for the rate limit.
-_MOST_ADDRESSES = 100_000
+# Probes ask by address, and nothing private is said there.
+_PROBES = re.compile(r"(/api/v1)?/(health|ready)")
 # How much cheaper a picture is than anything else.
 _PICTURE_COST = 0.1
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: "
@@ -30,16 +38,28 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_log = logging.getLogger("fhn_jax.web")
+_access = logging.getLogger("fhn_jax.access")
+
+
+class _Refusal(NamedTuple):
+    status: HTTPStatus
+    detail: str
+    headers: Mapping[str, str] = {}
 
 
 class Guard:
-    """ASGI middleware: hosts, origins, sizes and rates; security headers; metrics.
+    """ASGI middleware around every request.
+
+    It checks host, origin, rate, and size and time of the body; adds security headers
+    and a request id; answers HEAD as GET without the body; and records what happened.
 
     Args:
       app: handles the requests that are admitted.
       hosts: names that the server answers to, against DNS rebinding; "*" for any.
       rate: requests a second of one address, on average; 0 for any number.
       burst: requests that may come at once.
+      in_flight: requests of one address that may be answered at the same time.
       metrics: record every request.
     """
 
@@ -50,81 +70,99 @@ class Guard:
         hosts: Sequence[str],
         rate: float,
         burst: float,
+        in_flight: int,
         metrics: Metrics,
     ):
         self._app, self._hosts, self._metrics = app, frozenset(hosts), metrics
         self._limit = RateLimit(rate, burst) if rate else None
+        self._in_flight = InFlight(in_flight)
 
     async def __call__(self, scope, receive, send) -> None:
         """Handles a request (the ASGI interface)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
-
-        async def guarded_send(message):
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                names = {name for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *(
-                        (name.lower().encode(), value.encode())
-                        for name, value in _HEADERS.items()
-                        if name.lower().encode() not in names
-                    ),
-                ]
-                if b"cache-control" not in names:
-                    # Responses are private to a visitor.
-                    message["headers"].append((b"cache-control", b"no-store"))
-            await send(message)
-
+        started = time.perf_counter()
+        method, headers = scope["method"], _headers(scope)
+        # uvicorn keeps the scope that it made, and with it the method.
+        scope = scope | {
+            "method": "GET" if method == "HEAD" else method,
+            "request_id": _request_id(headers),
+        }
+        body = _Body(receive, headers)
+        answer = _Answer(send, body, scope["request_id"], with_body=method != "HEAD")
+        address = address_key((scope.get("client") or ("",))[0])
+        counted = self._in_flight.begin(address)
         try:
-            headers = _headers(scope)
-            refused = self._refusal(scope, headers)
-            if refused is not None:
-                await _answer(guarded_send, *refused)
-                return
-            limited = _Body(receive, _most_bytes(headers))
-            try:
-                await self._app(scope, limited, guarded_send)
-            except _TooLarge:
-                await _answer(guarded_send, *_too_large(limited.most))
+            refusal = _TOO_MANY if not counted else None
+            refusal = refusal or self._refusal(scope, headers, address)
+            if refusal is None:
+                refusal = await self._handle(scope, body, answer)
+            if refusal is not None:
+                await answer.refuse(refusal)
         finally:
-            route = getattr(scope.get("route"), "path", "none")
+            if counted:
+                self._in_flight.end(address)
             seconds = time.perf_counter() - started
-            self._metrics.request(scope["method"], route, status, seconds)
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.request(method, route, answer.status, seconds)
+            _access.info(
+                "%s",
+                _Line(
+                    id=scope["request_id"],
+                    client=(scope.get("client") or ("",))[0],
+                    method=method,
+                    path=scope["path"],
+                    status=answer.status,
+                    bytes=answer.count,
+                    seconds=round(seconds, 4),
+                ),
+            )
 
-    def _refusal(self, scope, headers):
-        """The status, detail and headers of an error, or None."""
+    async def _handle(self, scope, body, answer) -> _Refusal | None:
+        try:
+            await self._app(scope, body, answer)
+        except asyncio.CancelledError:
+            return _STOPPING  # and the request took too long to wait for it
+        except Exception:
+            # What a body that was cut off led to is no fault of ours.
+            if body.refusal is None:
+                _log.exception(
+                    "%s %s failed, request %s",
+                    scope["method"],
+                    scope["path"],
+                    scope["request_id"],
+                )
+                return _FAILED
+        return body.refusal
+
+    def _refusal(self, scope, headers, address: str) -> _Refusal | None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        probe = scope["method"] == "GET" and _PROBES.fullmatch(path)
         host = headers.get("host", "")
-        if "*" not in self._hosts and _name(host) not in self._hosts:
-            return (
+        if not probe and "*" not in self._hosts and _name(host) not in self._hosts:
+            return _Refusal(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 f"this server does not answer to the name {_name(host)[:60]!r}; add it "
                 "to --allowed-hosts",
-                {},
             )
         if scope["method"] not in _SAFE and not _same_origin(headers):
-            return (
+            return _Refusal(
                 HTTPStatus.FORBIDDEN,
                 "a change must come from this server's own page, or show a bearer "
                 "token instead of a cookie",
-                {},
             )
         length = headers.get("content-length", "0")
         if not length.isdecimal():
-            return HTTPStatus.BAD_REQUEST, "Content-Length is not a number", {}
+            return _Refusal(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
         if int(length) > _most_bytes(headers):
             return _too_large(_most_bytes(headers))
         if self._limit is not None:
-            address = (scope.get("client") or ("",))[0]
-            picture = scope["path"].endswith(("/image", "/thumbnail"))
+            picture = path.endswith(("/image", "/thumbnail"))
             wait = self._limit.take(address, _PICTURE_COST if picture else 1.0)
             if wait > 0:
                 seconds = str(max(1, round(wait)))
-                return (
+                return _Refusal(
                     HTTPStatus.TOO_MANY_REQUESTS,
                     f"too many requests; try again in {seconds} s",
                     {"Retry-After": seconds},
@@ -132,55 +170,147 @@ class Guard:
         return None
 
 
-class RateLimit:
-    """A bucket of requests for each address, which fills again at a steady rate.
+_TOO_MANY = _Refusal(
+    HTTPStatus.TOO_MANY_REQUESTS,
+    "too many requests of this address are being answered; try again in 1 s",
+    {"Retry-After": "1"},
+)
+_STOPPING = _Refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE, "the server is being stopped", {"Retry-After": "5"}
+)
+_FAILED = _Refusal(
+    HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says more"
+)
 
-    Args:
-      rate: a second.
-      burst: what a bucket holds.
+
+class _Line(dict):
+    """A line of the access log, which is made only if it is kept."""
+
+    def __str__(self) -> str:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return json.dumps({"at": at, **self})
+
+
+class _Body:
+    """Bounds size and time of a body, whatever its Content-Length says.
+
+    Attributes:
+      refusal: of a body that was too large or too slow.
+      unread: whether some of the body has not come yet.
     """
 
-    def __init__(self, rate: float, burst: float):
-        self._rate, self._burst = rate, max(burst, 1.0)
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self._lock = threading.Lock()
+    def __init__(self, receive, headers: Mapping[str, str]):
+        self._receive, self._most = receive, _most_bytes(headers)
+        self._seconds = UPLOAD_S if _is_form(headers) else JSON_S
+        self._until: float | None = None
+        self._count = 0
+        self.refusal: _Refusal | None = None
+        length = headers.get("content-length", "0")
+        self.unread = "transfer-encoding" in headers or length != "0"
 
-    def take(self, address: str, cost: float = 1.0, now: float | None = None) -> float:
-        """Takes a request out of a bucket.
-
-        Args:
-          cost: how many requests it counts for.
-          now: seconds of a steady clock.
-        Returns:
-          0, or seconds to wait if there is none left.
-        """
-        now = time.monotonic() if now is None else now
-        with self._lock:
-            left, before = self._buckets.pop(address, (self._burst, now))
-            left = min(self._burst, left + (now - before) * self._rate)
-            admitted = left >= cost
-            self._buckets[address] = (left - cost if admitted else left, now)
-            if len(self._buckets) > _MOST_ADDRESSES:
-                self._buckets.popitem(last=False)
-        return 0.0 if admitted else (cost - left) / self._rate
+    async def __call__(self):
+        if not self.unread:
+            return await self._receive()
+        if self._until is None:
+            self._until = asyncio.get_running_loop().time() + self._seconds
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            self.refusal = _Refusal(
+                HTTPStatus.REQUEST_TIMEOUT,
+                f"the body did not come within {self._seconds:g} s",
+            )
+            raise
+        self._count += len(message.get("body", b""))
+        if self._count > self._most:
+            self.refusal = _too_large(self._most)
+            raise _TooLarge
+        self.unread = message.get("more_body", False)
+        return message
 
 
 class _TooLarge(Exception):
     pass
 
 
-class _Body:
-    """Counts the bytes of a body, whatever its Content-Length says."""
+class _Answer:
+    """Sends a response with our headers, unless the body was refused meanwhile.
 
-    def __init__(self, receive, most: int):
-        self._receive, self.most, self._count = receive, most, 0
+    Attributes:
+      status: of the response.
+      count: bytes of its body.
+    """
 
-    async def __call__(self):
-        message = await self._receive()
-        self._count += len(message.get("body", b""))
-        if self._count > self.most:
-            raise _TooLarge
-        return message
+    def __init__(self, send, body: _Body, request_id: str, *, with_body: bool):
+        self._send, self._body, self._id = send, body, request_id
+        self._with_body = with_body
+        self._begun = False
+        self.status, self.count = 500, 0
+
+    async def __call__(self, message) -> None:
+        # What the app makes of a body that was cut off is of no interest.
+        if self._body.refusal is None or self._begun:
+            await self._pass(message)
+
+    async def refuse(self, refusal: _Refusal) -> None:
+        """Sends an error, unless a response has begun."""
+        if self._begun:
+            return
+        status = refusal.status
+        about = {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status.value,
+            "detail": refusal.detail,
+            "errors": [],
+        }
+        data = json.dumps(about).encode()
+        headers = {
+            "Content-Type": "application/problem+json",
+            "Content-Length": str(len(data)),
+            **refusal.headers,
+        }
+        await self._pass(
+            {
+                "type": "http.response.start",
+                "status": status.value,
+                "headers": [_raw(*pair) for pair in headers.items()],
+            }
+        )
+        await self._pass({"type": "http.response.body", "body": data})
+
+    async def _pass(self, message) -> None:
+        if message["type"] == "http.response.start":
+            self._begun, self.status = True, message["status"]
+            names = {name for name, _ in message["headers"]}
+            added = {**_HEADERS, "Cache-Control": "no-store", "X-Request-ID": self._id}
+            if self._body.unread:
+                # Nobody will read the rest of it.
+                added["Connection"] = "close"
+            message["headers"] = [
+                *message["headers"],
+                *(
+                    _raw(name, value)
+                    for name, value in added.items()
+                    if name.lower().encode() not in names
+                ),
+            ]
+        elif message["type"] == "http.response.body":
+            if not self._with_body:
+                message = message | {"body": b""}
+            self.count += len(message.get("body", b""))
+        await self._send(message)
+
+
+def _raw(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode(), value.encode()
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    """The id that a proxy gave to a request, or a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def _headers(scope) -> dict[str, str]:
@@ -190,17 +320,19 @@ def _headers(scope) -> dict[str, str]:
     }
 
 
-def _most_bytes(headers) -> int:
-    is_form = headers.get("content-type", "").startswith("multipart/form-data")
+def _is_form(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").startswith("multipart/form-data")
+
+
+def _most_bytes(headers: Mapping[str, str]) -> int:
     # A form is a little more than the file in it.
-    return MOST_BYTES + 64 * 2**10 if is_form else MOST_JSON_BYTES
+    return MOST_BYTES + 64 * 2**10 if _is_form(headers) else MOST_JSON_BYTES
 
 
-def _too_large(most: int):
-    return (
+def _too_large(most: int) -> _Refusal:
+    return _Refusal(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f"the body has too many bytes; expected at most {most:,}",
-        {},
     )
 
 
@@ -228,23 +360,3 @@ def _same_origin(headers) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     return "cookie" not in headers
-
-
-async def _answer(send, status: HTTPStatus, detail: str, more) -> None:
-    body = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": detail,
-        "errors": [],
-    }
-    data = json.dumps(body).encode()
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(data)).encode()),
-        *((name.lower().encode(), value.encode()) for name, value in more.items()),
-    ]
-    await send(
-        {"type": "http.response.start", "status": status.value, "headers": headers}
-    )
-    await send({"type": "http.response.body", "body": data})

@@ -1,14 +1,23 @@
 """Metrics of the server for Prometheus."""
 
+import os
+
 import prometheus_client
+from prometheus_client import multiprocess
 
 
 class Metrics:
-    """Counts and times of the requests of one process."""
+    """Counts and times of requests.
+
+    Of one process, or of all that count together in the folder
+    `PROMETHEUS_MULTIPROC_DIR`.
+    """
 
     def __init__(self):
         self._registry = prometheus_client.CollectorRegistry()
-        prometheus_client.ProcessCollector(registry=self._registry)
+        self._together = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        if not self._together:
+            prometheus_client.ProcessCollector(registry=self._registry)
         self._seconds = prometheus_client.Histogram(
             "fhn_request_seconds",
             "Time to answer a request",
@@ -36,4 +45,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """All metrics in Prometheus's text format."""
-        return prometheus_client.generate_latest(self._registry)
+        registry = self._registry
+        if self._together:
+            registry = prometheus_client.CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)
+        return prometheus_client.generate_latest(registry)

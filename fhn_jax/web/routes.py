@@ -1,6 +1,7 @@
 """The API: thin routes over `Service`."""
 
 import hashlib
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import (
@@ -13,20 +14,21 @@ from fastapi import (
     Request,
     Response,
 )
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 
 from fhn_jax.web import schemas
-from fhn_jax.web.cards import API
+from fhn_jax.web.cards import API, Refused
+from fhn_jax.web.limits import InFlight
 from fhn_jax.web.service import Service
 from fhn_jax.web.state import Visitor
 
 COOKIE = "visitor"
 _COOKIE_SECONDS = 400 * 24 * 3600  # as long as browsers keep one
 
-router = APIRouter(prefix=API)
 
-
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """The service of the application."""
     return request.app.state.service
 
@@ -42,11 +44,44 @@ def token_of(request: Request) -> str:
 TheService = Annotated[Service, Depends(service_of)]
 
 
-def visitor_of(request: Request, service: TheService) -> Visitor:
-    """The visitor of a request; raises `Refused` without a known token."""
-    return service.visitors.find(token_of(request))
+async def visitor_of(request: Request) -> Visitor:
+    """The visitor of a request, whom `VisitorFirst` has found."""
+    return request.state.visitor
 
 
+class VisitorFirst(APIRoute):
+    """Finds the visitor before the body is read: nobody else's bodies are.
+
+    A visitor has one upload under way.
+    """
+
+    def get_route_handler(self):
+        """The handler of requests (FastAPI's interface)."""
+        handle = super().get_route_handler()
+        if all(each.call is not visitor_of for each in self.dependant.dependencies):
+            return handle
+
+        async def admitted(request: Request) -> Response:
+            find = request.app.state.service.visitors.find
+            visitor = await run_in_threadpool(find, token_of(request))
+            request.state.visitor = visitor
+            if self.endpoint is not add_photo:
+                return await handle(request)
+            uploads: InFlight = request.app.state.uploads
+            if not uploads.begin(visitor.id):
+                raise Refused(
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    "a photo of yours is under way; wait until it has come",
+                )
+            try:
+                return await handle(request)
+            finally:
+                uploads.end(visitor.id)
+
+        return admitted
+
+
+router = APIRouter(prefix=API, route_class=VisitorFirst)
 TheVisitor = Annotated[Visitor, Depends(visitor_of)]
 _Category = Annotated[str, Path(max_length=100)]
 _Item = Annotated[int, Path(ge=0, lt=2**31)]
