@@ -160,7 +160,7 @@ def test_nothing_knows_the_command_line():
         ("numba", {"retrieval.kernels.jit"}),
         ("sqlalchemy", {"web.state"}),
         ("jinja2", {"web.page"}),
-        ("uvicorn", {"web.app"}),
+        ("uvicorn", {"web.app", "web.connections"}),
         ("prometheus_client", {"web.metrics"}),
         ("pydantic", {"web.schemas"}),
         ("fastapi", {f"web.{name}" for name in ("app", "page", "routes")}),
