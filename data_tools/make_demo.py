@@ -17,8 +17,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from jaxtyping import Float, Int
 from fhn_jax.data.layout import write_outfits, write_questions
 from fhn_jax.data.tables import write_names
 from fhn_jax.errors import ExistingFileError, InputError
+from fhn_jax.files import new_folder, read_json
 from fhn_jax.program import Arguments, run_program
 
 VERSION = 1  # of the generator: the same version and parameters give the same bytes
@@ -81,18 +80,8 @@ def make_demo(
     _check(parameters)
     if _is_same(root, parameters):
         return
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    try:
-        _write(temporary, parameters, workers)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)  # mkdtemp makes private folders
-        # Another process may have made the same set meanwhile: theirs is as good.
-        if not _is_same(root, parameters):
-            os.rename(temporary, root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with new_folder(root) as folder:
+        _write(folder, parameters, workers)
 
 
 def _check(parameters: Mapping) -> None:
@@ -123,9 +112,9 @@ def _is_same(root: Path, parameters: Mapping) -> bool:
         return False
     remedy = "choose another folder, or remove this one if nobody needs it"
     try:
-        found = json.loads((root / "DEMO").read_text(encoding="utf-8"))
+        found = read_json(root / "DEMO", dict, remedy)
         same = {name: found[name] for name in parameters} == parameters
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, InputError, KeyError):
         raise ExistingFileError(
             f"{root} exists and is not a demo set (no valid DEMO file in it); {remedy}"
         ) from None
@@ -372,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     make_demo(
         options.out, users=options.users, seed=options.seed, workers=options.workers
     )
-    summary = json.loads((options.out / "DEMO").read_text(encoding="utf-8"))
+    summary = read_json(options.out / "DEMO", dict, "make the demo again")
     print(f"{options.out}: {summary['counts']}, ceilings on test {summary['ceilings']}")
 
 

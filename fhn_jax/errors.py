@@ -42,6 +42,10 @@ class NotFiniteError(UserError, FloatingPointError):
     """A number that became infinite or NaN in training."""
 
 
+class BusyError(UserError, BlockingIOError):
+    """A file or folder that another process is at work on."""
+
+
 class UnreachableError(UserError, ConnectionError):
     """A server or cluster that cannot be reached."""
 

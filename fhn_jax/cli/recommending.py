@@ -1,7 +1,6 @@
 """Commands that recommend outfits from a run's codes."""
 
 import contextlib
-import tempfile
 from pathlib import Path
 
 from fhn_jax import files
@@ -134,9 +133,8 @@ def recommend_all(
         folder = Path(index)
         if not index:
             # Beside the result, where all nodes can read it.
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = tempfile.TemporaryDirectory(prefix=".outfits.", dir=path.parent)
-            folder = Path(stack.enter_context(temporary)) / "index"
+            outfits_beside = files.temporary_folder(path.with_name("outfits"))
+            folder = stack.enter_context(outfits_beside) / "index"
             OutfitIndex.build(folder, codes, _outfits(run, codes, outfits))
         bar = progress("recommending")
         count = cluster.recommend_all(folder, codes, path, k, progress=bar)

@@ -5,14 +5,10 @@ pictures of items) that opens in any browser, on a phone, in light and in dark m
 without a network.
 """
 
-import contextlib
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.images import ImageStore
@@ -59,7 +55,7 @@ def write_report(
         }
         for which in scorer.which
     }
-    with _replaced_folder(workdir / "report") as folder:
+    with files.replaced_folder(workdir / "report") as folder:
         pictures = page.Pictures(folder, catalogue, images)
         sections = [
             results.headline(evaluated, codes, catalogue),
@@ -80,7 +76,7 @@ def _read_results(path: Path, codes: Codes) -> dict[str, Any]:
         raise MissingFileError(
             f"{path}: no such file; run evaluate-rank, evaluate-accuracy and fitb first"
         )
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results = files.read_json(path, dict, "evaluate again")
     if results.get("codes_sha256") != codes.sha256():
         raise InputError(
             f"{path} is of codes {results.get('codes_sha256')!r}, expected "
@@ -88,18 +84,3 @@ def _read_results(path: Path, codes: Codes) -> dict[str, Any]:
         )
     return results
 
-
-@contextlib.contextmanager
-def _replaced_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `path` once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        new = temporary / "new"
-        new.mkdir()
-        yield new
-        if path.exists():
-            path.rename(temporary / "old")
-        new.rename(path)
-    finally:
-        shutil.rmtree(temporary)

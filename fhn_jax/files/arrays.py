@@ -1,107 +1,23 @@
-"""Files that appear whole or not at all, and folders of arrays with checksums."""
+"""Folders of arrays with a manifest of their checksums."""
 
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Shaped
 
-from fhn_jax.errors import ExistingFileError, InputError, MissingFileError
-
-
-@contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a temporary file in the folder of `path`, renamed to it on success.
-
-    The file is synced to disk before the rename, so that a crash leaves either the old
-    file or the new one. On an exception the temporary file is removed.
-
-    Args:
-      path: the file to write; its folder is created.
-    Yields:
-      the temporary path to write to.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes files private; an artifact gets the permissions of any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def refuse_existing(path: str | os.PathLike) -> None:
-    """Raises FileExistsError if there is anything at `path`, which is kept."""
-    if os.path.lexists(path):
-        raise ExistingFileError(
-            f"{path} exists and is left as it is; remove it, or choose another name"
-        )
-
-
-@contextlib.contextmanager
-def new_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields an empty folder beside `path`, renamed to it on success.
-
-    On an exception it is removed, with all that was written into it.
-
-    Args:
-      path: the folder to make; the folder that it lies in is created.
-    Yields:
-      the temporary folder to write into.
-    Raises:
-      FileExistsError: there is something at `path`.
-    """
-    path = Path(path)
-    refuse_existing(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Folders of mkdtemp are private; the one within gets the usual permissions.
-    with tempfile.TemporaryDirectory(
-        prefix=f".{path.name}.", dir=path.parent
-    ) as private:
-        new = Path(private) / "new"
-        new.mkdir()
-        yield new
-        refuse_existing(path)
-        new.rename(path)
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes `text` as UTF-8, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes `value` as indented JSON, whole or not at all.
-
-    Raises:
-      ValueError: `value` holds a NaN or an infinity, which JSON cannot say.
-    """
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def sha256_file(path: str | os.PathLike) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
+from fhn_jax.errors import InputError, MissingFileError
+from fhn_jax.files.locks import lock, sweep
+from fhn_jax.files.reading import read_json, sha256_file
+from fhn_jax.files.writing import atomic_path, new_folder, write_json
 
 # Names that stay within the folder.
 _ARRAY_NAME = re.compile(r"(?:[\w-]+/)*[\w-]+\.npy")
@@ -152,8 +68,10 @@ class ArrayChange:
         self._added.append(name)
         path = self._path / name
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, array, allow_pickle=False)
-        about = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            hashed = _Hashed(file)
+            np.lib.format.write_array(hashed, np.asanyarray(array), allow_pickle=False)
+        # Of what was meant, not of what can be read back.
+        about = {"bytes": hashed.size, "sha256": hashed.digest.hexdigest()}
         self._files[name] = about
         return name
 
@@ -163,13 +81,30 @@ class ArrayChange:
             del self._files[other]
 
 
+class _Hashed:
+    """A file to write to that computes the checksum of what is written.
+
+    It is no file to numpy, whose own way of writing arrays to files reports a full disk
+    without saying so.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.size, self.digest = file, 0, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+
 class ArrayFolder:
     """A folder of npy files, and a manifest with their sizes and checksums.
 
     Files are written once and never changed. `change` writes new files, replaces the
     manifest in one step, and then removes the files that it no longer names. A crash or
     a failed change therefore leaves the old arrays, and whoever has mapped an array that
-    was removed keeps it.
+    was removed keeps it. One process changes a folder at a time; what a crash left in it
+    is removed by the next change.
 
     >>> import numpy as np, tempfile
     >>> kind = ArrayFormat("example", 1, "an example", "make it again")
@@ -187,6 +122,9 @@ class ArrayFolder:
         self.path = path
         self.kind = kind
         self._manifest = manifest
+        # Names of arrays whose checksum holds, and what was mapped of the others.
+        self._checked: set[str] = set()
+        self._unchecked: dict[str, mmap.mmap] = {}
 
     @classmethod
     @contextlib.contextmanager
@@ -232,25 +170,50 @@ class ArrayFolder:
         Args:
           name: of the file.
           dtype: what it must have.
-          verify: whether to compare the checksum, which reads the whole file; sizes are
-            compared in any case.
+          verify: whether to compare the checksum now, which reads the whole file;
+            `verify_mapped` does it later. Sizes are compared in any case.
         Raises:
           MissingFileError: the file is missing.
           InputError: it is damaged or of another type, or no such array is in the
             manifest.
         """
-        path = self._check(name, verify)
+        path = self._check(name)
         try:
             # Copy-on-write: compiled loops take it as they take an array in memory, and
             # are not compiled a second time for read-only ones.
             array = np.load(path, mmap_mode="c", allow_pickle=False)
-        except ValueError as error:
+        except (ValueError, EOFError) as error:
             raise InputError(
                 f"{path}: not an npy file ({error}); {self.kind.remedy}"
             ) from None
+        if name not in self._checked:
+            # From the start of the file, header included.
+            self._unchecked[name] = array._mmap
+        if verify:
+            self._verify_mapped(name)
         if array.dtype != dtype:
             raise InputError(f"{path} holds {array.dtype}, expected {np.dtype(dtype)}")
         return np.asarray(array)
+
+    def verify_mapped(self) -> None:
+        """Compares the checksums of the mapped arrays, of each once.
+
+        What is compared is the memory, so it does not matter if others have removed the
+        files meanwhile.
+
+        Raises:
+          InputError: a file is damaged.
+        """
+        for name in list(self._unchecked):
+            self._verify_mapped(name)
+
+    def _verify_mapped(self, name: str) -> None:
+        mapped = self._unchecked.get(name)
+        if mapped is None:
+            return
+        self._compare(name, hashlib.sha256(mapped).hexdigest())
+        self._checked.add(name)
+        self._unchecked.pop(name, None)
 
     def verify(self) -> None:
         """Reads all files and compares their checksums.
@@ -260,20 +223,35 @@ class ArrayFolder:
           InputError: a file is damaged.
         """
         for name in self._manifest["files"]:
-            self._check(name, True)
+            self._compare(name, sha256_file(self._check(name)))
+
+    def is_outdated(self) -> bool:
+        """Whether the folder has been changed by others since it was opened."""
+        try:
+            return _read_manifest(self.path, self.kind) != self._manifest
+        except (MissingFileError, InputError):
+            return False
 
     @contextlib.contextmanager
     def change(self) -> Iterator[ArrayChange]:
         """Yields what changes the folder, when that has succeeded.
 
         Raises:
+          BusyError: another process is changing the folder.
           InputError: the folder has been changed by others since it was opened.
         """
+        with lock(self.path, "changing it"):
+            with self._change() as change:
+                yield change
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[ArrayChange]:
         old = self._manifest
         if _read_manifest(self.path, self.kind) != old:
             raise InputError(
                 f"{self.path} has been changed since it was opened; open it again"
             )
+        self._remove_orphans()
         change = ArrayChange(self.path, dict(self.metadata), dict(old["files"]))
         try:
             yield change
@@ -285,8 +263,19 @@ class ArrayFolder:
         self._manifest = new
         _remove(self.path, (old["files"].keys() | change._added) - new["files"].keys())
 
-    def _check(self, name: str, whole: bool) -> Path:
-        """Compares the size of a file with the manifest, and if `whole` its checksum."""
+    def _remove_orphans(self) -> None:
+        """Removes what a crash has left: nobody else is at work here."""
+        folders = [path for path in self.path.rglob("*") if path.is_dir()]
+        for folder in (self.path, *folders):
+            sweep(folder)
+        there = (p.relative_to(self.path).as_posix() for p in self.path.rglob("*.npy"))
+        _remove(self.path, [name for name in there if name not in self.sizes])
+        for folder in folders:
+            with contextlib.suppress(OSError):  # not empty, or gone
+                folder.rmdir()
+
+    def _check(self, name: str) -> Path:
+        """The path of a file, after comparing its size with the manifest."""
         path, remedy = self.path / name, self.kind.remedy
         about = self._manifest["files"].get(name)
         if about is None:
@@ -301,9 +290,14 @@ class ArrayFolder:
                 f"{path} has {size:,} bytes, expected {about['bytes']:,}: it is cut off "
                 f"or was changed; {remedy}"
             )
-        if whole and sha256_file(path) != about["sha256"]:
-            raise InputError(f"{path}: its checksum is wrong, it is damaged; {remedy}")
         return path
+
+    def _compare(self, name: str, found: str) -> None:
+        if found != self._manifest["files"][name]["sha256"]:
+            raise InputError(
+                f"{self.path / name}: its checksum is wrong, it is damaged; "
+                f"{self.kind.remedy}"
+            )
 
 
 def _manifest(kind: ArrayFormat, change: ArrayChange) -> dict[str, Any]:
@@ -324,11 +318,8 @@ def _read_manifest(folder: Path, kind: ArrayFormat) -> dict[str, Any]:
     path, remedy = folder / "manifest.json", kind.remedy
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file, expected {kind.noun}; {remedy}")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}); {remedy}") from None
-    found = manifest.get("format") if isinstance(manifest, dict) else manifest
+    manifest = read_json(path, dict, remedy)
+    found = manifest.get("format")
     if found != kind.name:
         raise InputError(f"{path}: format is {found!r}, expected {kind.name!r}")
     version = manifest.get("version")

@@ -1,0 +1,40 @@
+"""Files that appear whole or not at all, locks, and folders of arrays with checksums.
+
+`docs/reliability.md` says what is promised. What every writer of this project goes
+through is here: `atomic_path` for a file, `new_folder` for a folder, `lock` for what is
+changed in place, `read_json` for what is read back.
+"""
+
+from fhn_jax.files.arrays import ArrayChange, ArrayFolder, ArrayFormat
+from fhn_jax.files.locks import lock, sweep, temporary_folder
+from fhn_jax.files.reading import read_json, read_text, sha256_file
+from fhn_jax.files.writing import (
+    atomic_path,
+    new_folder,
+    refuse_existing,
+    replaced_folder,
+    reserve,
+    sync_folder,
+    write_json,
+    write_text,
+)
+
+__all__ = [
+    "ArrayChange",
+    "ArrayFolder",
+    "ArrayFormat",
+    "atomic_path",
+    "lock",
+    "new_folder",
+    "read_json",
+    "read_text",
+    "refuse_existing",
+    "replaced_folder",
+    "reserve",
+    "sha256_file",
+    "sweep",
+    "sync_folder",
+    "temporary_folder",
+    "write_json",
+    "write_text",
+]

@@ -1,0 +1,59 @@
+"""Reading what may be damaged: text, JSON, and checksums."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from fhn_jax.errors import InputError, MissingFileError
+
+
+def read_text(path: str | os.PathLike, remedy: str) -> str:
+    """The text of a UTF-8 file.
+
+    Args:
+      path: the file.
+      remedy: what to do if it cannot be used.
+    Raises:
+      MissingFileError: there is no such file.
+      InputError: it is not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file; {remedy}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 ({error.reason} at byte {error.start}); {remedy}"
+        ) from None
+
+
+def read_json(path: str | os.PathLike, kind: type, remedy: str) -> Any:
+    """The value in a JSON file.
+
+    Args:
+      path: the file.
+      kind: what the value must be: `dict` or `list`.
+      remedy: what to do if it cannot be used.
+    Raises:
+      MissingFileError: there is no such file.
+      InputError: it is not UTF-8, not JSON, or holds another kind of value.
+    """
+    text = read_text(path, remedy)
+    try:
+        value = json.loads(text)
+    # Deep nesting ends in the latter.
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}); {remedy}") from None
+    if not isinstance(value, kind):
+        raise InputError(
+            f"{path} holds a {type(value).__name__}, expected a {kind.__name__}; {remedy}"
+        )
+    return value
+
+
+def sha256_file(path: str | os.PathLike) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,167 @@
+"""Files and folders that appear whole or not at all."""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fhn_jax.errors import ExistingFileError
+from fhn_jax.files.locks import lock, temporary_file, temporary_folder
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary file in the folder of `path`, renamed to it on success.
+
+    The file is synced to disk before the rename, and its folder after it, so that a
+    crash leaves either the old file or the new one. On an exception the temporary file
+    is removed; after a crash, the next process that writes into the folder removes it.
+
+    Args:
+      path: the file to write; its folder is created.
+    Yields:
+      the temporary path to write to.
+    """
+    path = Path(path)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_file(path) as temporary, _naming(path, temporary):
+            yield temporary
+            # mkstemp makes files private; an artifact gets the permissions of any other.
+            temporary.chmod(0o666 & ~_umask())
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        sync_folder(path.parent)
+
+
+def refuse_existing(path: str | os.PathLike) -> None:
+    """Raises FileExistsError if there is anything at `path`, which is kept."""
+    if os.path.lexists(path):
+        raise ExistingFileError(
+            f"{path} exists and is left as it is; remove it, or choose another name"
+        )
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields an empty folder beside `path`, renamed to it on success.
+
+    On an exception it is removed, with all that was written into it; after a crash, the
+    next process that writes beside it does that.
+
+    Args:
+      path: the folder to make; the folder that it lies in is created.
+    Yields:
+      the temporary folder to write into.
+    Raises:
+      FileExistsError: there is something at `path`.
+      BusyError: another process makes the same folder.
+    """
+    path = Path(path)
+    refuse_existing(path)
+    with _naming(path), lock(path, "making it"), temporary_folder(path) as private:
+        refuse_existing(path)
+        new = (
+            private / "new"
+        )  # Private folders stay so; this one gets the usual rights.
+        new.mkdir()
+        yield new
+        refuse_existing(path)
+        new.rename(path)
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields an empty folder beside `path`, which takes its place on success.
+
+    Args:
+      path: the folder to make or replace; the folder that it lies in is created.
+    Raises:
+      BusyError: another process makes the same folder.
+    """
+    path = Path(path)
+    with _naming(path), lock(path, "making it"), temporary_folder(path) as private:
+        new = private / "new"
+        new.mkdir()
+        yield new
+        old = private / "old"
+        if path.exists():
+            path.rename(old)
+        try:
+            new.rename(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
+        sync_folder(path.parent)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes `text` as UTF-8, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all.
+
+    Raises:
+      ValueError: `value` holds a NaN or an infinity, which JSON cannot say.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def reserve(path: str | os.PathLike, size: int) -> None:
+    """Makes a file `size` bytes long, all of them on the disk.
+
+    What is mapped into memory must have its place first: writing to a hole of a file on
+    a full disk kills the process.
+
+    Raises:
+      OSError: there is no room.
+    """
+    with _naming(Path(path)), open(path, "r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        # Not on every system, nor on every file system.
+        except (AttributeError, OSError) as error:
+            if getattr(error, "errno", None) not in (None, errno.EINVAL, errno.ENOTSUP):
+                raise
+            zeros = bytes(2**20)
+            for start in range(0, size, len(zeros)):
+                file.write(zeros[: size - start])
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Waits until the entries of a folder are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Lets errors of the operating system name `path`, which the user knows."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            if error.filename in (None, str(temporary)):
+                error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
