@@ -83,4 +83,3 @@ def _read_results(path: Path, codes: Codes) -> dict[str, Any]:
             f"{codes.sha256()!r}; evaluate these codes first"
         )
     return results
-
