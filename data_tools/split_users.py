@@ -18,6 +18,7 @@ outfits are kept depends on the seed and the user alone, and those of a smaller 
 are among those of a larger one.
 """
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,13 +130,13 @@ def parse_users(text: str, num_users: int) -> Sequence[int]:
     """
     users: set[int] = set()
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+        found = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
+        if found is None:
             raise InputError(
                 f"users {text[:80]!r}: {part!r} is neither an id nor a range of ids; "
                 "expected ids and ranges such as 0-31,40"
             )
-        start, end = int(first), int(last or first)
+        start, end = int(found[1]), int(found[2] or found[1])
         if not start <= end < num_users:
             raise InputError(
                 f"users {text[:80]!r}: {part!r} is out of range; expected ids from 0 "

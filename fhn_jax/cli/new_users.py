@@ -252,7 +252,7 @@ def _click(
             -1 if cell in ("", "-1") else numbers.find(slot, cell, where)
             for slot, cell in zip(slots, cells, strict=True)
         ]
-    if len(cells) != 1 or not re.fullmatch("[0-9]+", cells[0]):
+    if len(cells) != 1 or not re.fullmatch("[0-9]{1,18}", cells[0]):
         raise InputError(
             f"{where}: expected the id of an outfit, one item such as '{slots[0]}:4', "
             f"or an outfit by its items {'/'.join(slots)}"

@@ -177,6 +177,12 @@ def check_embeddings(items: Mapping[str, np.ndarray], users: np.ndarray | None) 
             raise InputError(f"{key} is {got}, expected floats [number, length]")
         bits = array.shape[1] if bits is None else bits
         check_array(key, array, array.dtype.type, (None, bits))
+        largest = np.abs(array).max(initial=0)
+        if largest > np.finfo(np.float32).max:
+            raise InputError(
+                f"{key} holds {largest:.3g}, expected values that 32 bits can hold: at "
+                "most 3.4e+38 in size"
+            )
     if bits is None or bits < 8 or bits % 8:
         raise InputError(
             f"vectors have {bits} entries, expected a multiple of 8; append columns of "

@@ -132,7 +132,8 @@ class Catalogue:
         Args:
           items: ids within the category of the slot, which is the last axis.
         Raises:
-          ValueError: the last axis does not have one entry per slot.
+          ValueError: the last axis does not have one entry per slot, or an id is out
+            of range.
         """
         if items.shape[-1] != len(self.slots):
             raise InputError(
@@ -140,6 +141,12 @@ class Catalogue:
                 f"{len(self.slots)} slots {self.slot_names}"
             )
         starts = np.array([self.offsets[c] for c in self.slots], np.int32)
+        sizes = np.array([len(self.names[c]) for c in self.slots])
+        if ((items < 0) | (items >= sizes)).any():
+            raise InputError(
+                f"items {items.min()} to {items.max()}: expected ids within the "
+                f"category of the slot, of which there are {sizes.tolist()}"
+            )
         return items.astype(np.int32) + starts
 
     @property

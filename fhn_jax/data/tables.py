@@ -93,11 +93,14 @@ def parse_table(
         )
     except ValueError:
         raise InputError(_table_fault(path, body, len(header))) from None
-    if table.max() > np.iinfo(np.int32).max:
-        row, column = divmod(int(table.argmax()), len(header))
+    # Ids are kept in 32 bits, where -2**32 would become 0.
+    limits = np.iinfo(np.int32)
+    bad = (table < limits.min) | (table > limits.max)
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
         raise InputError(
-            f"{path}:{row + 2}: the id {table.max()} in column {column + 1} "
-            f"({header[column]}) is out of range; expected less than 2**31; {DOWNLOAD}"
+            f"{path}:{row + 2}: the id {table[row, column]} in column {column + 1} "
+            f"({header[column]}) is out of range; expected 0 to 2**31 - 1; {DOWNLOAD}"
         )
     return table
 

@@ -4,10 +4,12 @@ A new metric is a function and an entry of `METRICS` here: evaluation, results.j
 its text table, the report and the table of a sweep read that.
 
 A user's outfits are given as scores of positives `p` and of negatives `n`, higher is
-better. Tied scores have no order of their own: unless `METRICS` says otherwise, a
-metric is its expected value over all orders of the tied outfits. The `_parity`
-variants give every tie to the positive, as the PyTorch release of the method does; a
-scorer that ties everything then looks perfect, so they serve comparison only.
+better. Tied scores have no order of their own: a metric is its expected value over all
+orders of the tied outfits, so a tied pair counts ½. There are two exceptions, which
+`METRICS` marks. The `_parity` variants give every tie to the positive, as the PyTorch
+release of the method does; a scorer that ties everything then looks perfect, so they
+serve comparison only. `pair_accuracy` counts a tie as wrong, again as that release; such
+a scorer then looks worst.
 """
 
 import functools

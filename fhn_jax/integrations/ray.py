@@ -16,6 +16,7 @@ import functools
 import json
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -86,7 +87,8 @@ def connect(address: str = "") -> Iterator[None]:
 def _check_address(address: str) -> None:
     """Raises unless something listens there: Ray itself would wait, then exit."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    known = re.fullmatch("[0-9]{1,5}", port)
+    if not host or not known or not 0 < int(port) < 2**16:
         raise InputError(
             f"the Ray address is {address!r}, expected HOST:PORT as `ray start --head` "
             "prints it, such as 10.0.0.7:6379"

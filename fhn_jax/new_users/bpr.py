@@ -75,7 +75,15 @@ def _per_user(codes: Codes, name: str, outfits: Sequence[Any]) -> Outfits:
     tables = [
         table.reshape(-1, table.shape[-1] if table.size else slots) for table in tables
     ]
+    for user, table in enumerate(tables):
+        # Before they are made 32-bit: 2**32 would become item 0.
+        if table.size and not -1 <= table.min() <= table.max() < 2**31:
+            raise InputError(
+                f"{name} of user {user} hold items {table.min()} to {table.max()}; "
+                f"expected 0 to {max(codes.num_items) - 1}, or -1 for none"
+            )
     users = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    tables = [table.astype(np.int64) for table in tables]
     try:
         items = np.concatenate([np.zeros((0, slots), np.int64), *tables])
     except ValueError:

@@ -133,6 +133,8 @@ def _whole_numbers(what: str, ids: np.ndarray) -> Int64[np.ndarray, " n"]:
         raise InputError(
             f"{what} are {ids.dtype} {list(ids.shape)}, expected a list of ids"
         )
+    if ids.max() > np.iinfo(np.int64).max:
+        raise InputError(f"{what} hold the id {ids.max()}, expected less than 2**63")
     return ids.astype(np.int64)
 
 

@@ -11,6 +11,7 @@ whole rows of the mesh, so that it holds every weight.
 import atexit
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -60,7 +61,7 @@ def multi_host(
             f"each of --processes={processes}"
         )
     port = coordinator.rpartition(":")[2]
-    if coordinator and not (port.isdecimal() and 0 < int(port) < 2**16):
+    if coordinator and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 2**16):
         raise InputError(
             f"--coordinator={coordinator!r}: expected HOST:PORT of process 0, such as "
             "10.0.0.1:1234"
