@@ -4,7 +4,8 @@
 # Own data, read only: -v "$PWD/data/polyvore:/app/data/polyvore:ro"
 FROM python:3.11.13-slim-bookworm
 
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    NUMBA_CACHE_DIR=/app/compiled
 WORKDIR /app
 
 # The requirements first: they change less often than the program.
@@ -18,10 +19,13 @@ COPY data_tools data_tools
 COPY fhn_jax fhn_jax
 RUN python -m pip install --no-cache-dir --no-deps -e .
 
+# For processors like the one that builds; others compile when they start.
+RUN fhn-jax compile
+
 # Only what a run writes belongs to the user that runs it.
 RUN useradd --create-home --uid 1000 fhn \
     && mkdir data runs \
-    && chown fhn:fhn data runs
+    && chown -R fhn:fhn compiled data runs
 USER fhn
 
 ENTRYPOINT ["fhn-jax"]

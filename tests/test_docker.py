@@ -35,8 +35,19 @@ def test_the_program_runs_as_a_user_that_owns_no_code(name):
     assert arguments(name, "USER") == ["fhn"]
     after = words[words.index("USER") + 1 :]
     assert after == ["ENTRYPOINT", "CMD"]
-    owned = re.search(r"chown fhn:fhn (.*)", arguments(name, "RUN")[-1]).group(1)
-    assert owned.split() == ["data", "runs"]
+    owned = re.search(r"chown -R fhn:fhn (.*)", arguments(name, "RUN")[-1]).group(1)
+    assert owned.split() == ["compiled", "data", "runs"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_loops_are_compiled_when_the_image_is_built(name):
+    found = instructions(name)
+    compiling = found.index(("RUN", "fhn-jax compile"))
+    (installing,) = [n for n, (_, rest) in enumerate(found) if rest.endswith("-e .")]
+    (variables,) = [(n, rest) for n, (word, rest) in enumerate(found) if word == "ENV"]
+    assert variables[0] < installing < compiling
+    # Where the user who runs it may write: else numba looks elsewhere.
+    assert "NUMBA_CACHE_DIR=/app/compiled" in variables[1].split()
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,13 +96,24 @@ def test_kernels_compile_where_numba_always_counts_references(monkeypatch):
     def njit(**options):
         if "_nrt" in options:
             raise KeyError("Unrecognized options: _nrt")
-        return lambda loop: (loop, options)
+        cache = SimpleNamespace(_cache_file=SimpleNamespace(_source_stamp="file"))
+        return lambda loop: SimpleNamespace(loop=loop, options=options, _cache=cache)
 
     def loop():
         pass
 
     monkeypatch.setattr(jit.numba, "njit", njit)
-    assert jit.njit_no_refcount(loop) == (loop, {"cache": True, "nogil": True})
+    compiled = jit.njit_no_refcount(loop)
+    assert compiled.loop == loop
+    assert compiled.options == {"cache": True, "nogil": True}
+    assert compiled._cache._cache_file._source_stamp == ("file", jit._digest())
+
+
+def test_kernels_are_not_kept_where_a_stale_one_might_be_taken(monkeypatch):
+    monkeypatch.setattr(
+        jit.numba, "njit", lambda **options: lambda loop: (loop, options)
+    )
+    assert jit.njit(len) == (len, {"nogil": True})
 
 
 def test_without_numba_the_error_names_the_extra():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fhn_jax.cli.command import Command, Flag
+from fhn_jax.cli.command import Command, Flag, Program
 from fhn_jax.cli.config import read_config_arguments
 from fhn_jax.cli.recommending import INDEX
 from fhn_jax.cli.run import DEFAULT_ROOT, Run, RunChoice
@@ -74,6 +74,11 @@ def demo() -> Run:
 
 
 COMMANDS = (
+    Program(
+        "compile",
+        "Compile the loops of search and composition, once after installation",
+        "fhn_jax.cli.compiling",
+    ),
     Command(
         "serve",
         "Serve the page and the API; of the demo, without --workdir",

@@ -138,7 +138,7 @@ def _search(
                 for slot in range(slots):
                     bases[slot] = range_starts[ranges[block, slot]]
             for row in range(starts[block], starts[block + 1]):
-                score = compatibilities[row]
+                score = np.int64(compatibilities[row])
                 full = counts[0] == len(best_scores)
                 if full and item_bounds[group] + score < best_scores[0]:
                     break

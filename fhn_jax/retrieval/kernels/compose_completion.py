@@ -75,7 +75,7 @@ def complete_one(problem, state, slot, total):
                 position,
                 cluster,
                 total + problem.affinities[position],
-                0,
+                np.int64(0),  # a literal would be a type of its own
             )
             if can_enter:
                 insert(problem, state, value)

@@ -26,6 +26,7 @@ import numpy as np
 from fhn_jax.retrieval.kernels.compose_bounds import (
     bound_open_slots,
     bound_open_slots_of_item,
+    index_of,
     max_of,
     max_plus,
 )
@@ -79,12 +80,7 @@ def compose(problem, scores, outfits, rounds):
         state.min_ids[slot] = 0
     if len(free) == 2:
         # Good outfits are found at once; seeding would take longer.
-        _bound_partners(problem, state, slots[free[0]], slots[free[1]])
-        first, last = problem.first_cluster[slots[free[0]] :][:2]
-        partner_bounds = state.cluster_bounds[: last - first]
-        # The best clusters first: the k-th best score then soon rules out the others.
-        order = np.argsort(-(problem.best[first:last] + partner_bounds))
-        _compose_two_slots(problem, state, free[0], free[1], partner_bounds, order)
+        _compose_two_slots(problem, state, free[0], free[1])
         return state.counters
     amount = np.zeros(c, np.int64)
     for slot in free:
@@ -130,36 +126,38 @@ def compose(problem, scores, outfits, rounds):
 
 @njit_no_refcount
 def _bound_partners(problem, state, a, b):
-    """Bounds what an item of category b adds to one of each cluster of category a."""
+    """Bounds the outfits of one item of each cluster of category a and one of b."""
     first_a, last_a = problem.first_cluster[a], problem.first_cluster[a + 1]
     first_b, last_b = problem.first_cluster[b], problem.first_cluster[b + 1]
     best = problem.best[first_b:last_b]
     for p in range(first_a, last_a):
         pairs = problem.pairs[p, first_b:last_b]
-        state.cluster_bounds[p - first_a] = max_plus(best, pairs)
+        state.cluster_bounds[p - first_a] = problem.best[p] + max_plus(best, pairs)
 
 
 @njit_no_refcount
-def _compose_two_slots(problem, state, slot, other, partner_bounds, order):
+def _compose_two_slots(problem, state, slot, other):
     """Finds the best outfits if just two slots, of different categories, are free.
 
     There is one edge, so its threshold is the k-th best score.
-
-    Args:
-      partner_bounds: of what an item in `other` adds to one of each cluster.
-      order: in which clusters are looked at.
     """
     a, b = problem.slots[slot], problem.slots[other]
-    first_a = problem.first_cluster[a]
+    first_a, last_a = problem.first_cluster[a], problem.first_cluster[a + 1]
     first_b, last_b = problem.first_cluster[b], problem.first_cluster[b + 1]
     state.chosen[slot] = state.chosen[other] = -1
-    for number in order:
-        p, partner_bound = first_a + number, partner_bounds[number]
-        if (
-            problem.best[p] + partner_bound < state.scores[-1]
-            or problem.best[p] <= NEG_INF
-        ):
+    _bound_partners(problem, state, a, b)
+    bounds = state.cluster_bounds[: last_a - first_a]
+    # The best clusters first: the k-th best score then soon rules out the others.
+    for _ in range(len(bounds)):
+        bound = max_of(bounds)
+        if bound < state.scores[-1]:
+            break
+        number = index_of(bound, bounds)
+        bounds[number] = 64 * NEG_INF
+        p = first_a + number
+        if problem.best[p] <= NEG_INF:
             continue
+        partner_bound = bound - problem.best[p]
         for i in range(problem.clusters[p], problem.clusters[p + 1]):
             affinity = problem.affinities[i]
             if affinity <= NEG_INF or affinity + partner_bound < state.scores[-1]:
@@ -229,7 +227,7 @@ def _max_plus_scaled(scaled_best, pairs):
 def _complete_edges(problem, state, a, b, share, scaled_best, threshold):
     """Completes all edges of two categories that reach a threshold."""
     slots, free = problem.slots, problem.free
-    slot_a, slot_b = -1, -1
+    slot_a = slot_b = np.int64(-1)  # a literal would be a type of its own
     for slot in free:
         state.chosen[slot] = -1
         state.min_ids[slot] = 0

@@ -1,11 +1,14 @@
 """Compiling the loops of retrieval: the one place that imports numba.
 
-Compiled loops are kept beside their source. numba compiles anew when the file that holds
-a loop has changed, but not when only a loop that it calls, in another file, has: remove
-`__pycache__` after editing such a loop.
+Compiled loops are kept beside their source, or in `NUMBA_CACHE_DIR`. numba compiles anew
+when the file that holds a loop has changed, but not when only a loop that it calls, in
+another file, has. So the stamp of a file is that of all files of loops here.
 """
 
+import functools
+import hashlib
 import inspect
+from importlib import resources
 
 from fhn_jax.errors import MissingPackageError
 
@@ -34,9 +37,29 @@ def njit(loop, **options):
     # Tests wrap functions in a check of annotations, which cannot be compiled.
     loop = inspect.unwrap(loop)
     try:
-        return numba.njit(cache=True, nogil=True, **options)(loop)
-    except RuntimeError:  # no folder is writable
+        compiled = numba.njit(cache=True, nogil=True, **options)(loop)
+        index = compiled._cache._cache_file
+        index._source_stamp = index._source_stamp, _digest()
+        return compiled
+    except (RuntimeError, AttributeError):
+        # No folder is writable; or numba's cache, which is not documented, is another.
         return numba.njit(nogil=True, **options)(loop)
+
+
+def cache_folder() -> str | None:
+    """Where compiled loops are kept; None if they are not."""
+    return njit(_digest)._cache.cache_path
+
+
+@functools.cache
+def _digest() -> str:
+    """Of the source of all loops."""
+    files = resources.files(__package__).iterdir()
+    sources = {file.name: file.read_bytes() for file in files if file.is_file()}
+    digest = hashlib.sha256()
+    for name in sorted(name for name in sources if name.endswith(".py")):
+        digest.update(sources[name])
+    return digest.hexdigest()
 
 
 def njit_no_refcount(loop):

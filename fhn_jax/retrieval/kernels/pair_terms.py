@@ -31,7 +31,9 @@ def pairs(
     """
     out = np.empty(len(ids_a), np.int32)
     scales = scale_factors(scales_a), scale_factors(scales_b)
-    _pairs(codes_a, codes_b, *scales, ids_a, ids_b, table, differing, out)
+    # Loops are compiled for each type that they are called with: this is one.
+    ids = (np.ascontiguousarray(some, np.int64) for some in (ids_a, ids_b))
+    _pairs(codes_a, codes_b, *scales, *ids, table, differing, out)
     return out
 
 
