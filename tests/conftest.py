@@ -5,6 +5,8 @@ import os
 import shutil
 import tempfile
 
+from postgres_server import postgres  # noqa: F401  (a fixture)
+
 # Broadcasting between arrays of unequal rank must be spelled out. Set as a variable, so
 # that it holds in child processes too, and tests without jax do not import it.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")

@@ -158,7 +158,21 @@ def test_nothing_knows_the_command_line():
         ("pyarrow", {"integrations.ray"}),
         ("qdrant_client", {"integrations.qdrant"}),
         ("numba", {"retrieval.kernels.jit"}),
-        ("sqlalchemy", {"web.state"}),
+        (
+            "sqlalchemy",
+            {
+                *("web.state", "web.change", "web.database", "web.tables"),
+                *("web.migrations", "web.migrations.versions.v1"),
+                "web.migrations.versions.v2",
+            },
+        ),
+        (
+            "alembic",
+            {
+                *("web.migrations", "web.migrations.env"),
+                *(f"web.migrations.versions.v{number}" for number in (1, 2)),
+            },
+        ),
         ("jinja2", {"web.page"}),
         ("uvicorn", {"web.app", "web.connections"}),
         ("prometheus_client", {"web.metrics"}),

@@ -291,7 +291,7 @@ def test_a_network_without_images_has_no_encoder(tmp_path):
 def test_a_photo_is_composed_with_and_seen_by_its_visitor_alone(app, run, visitor):
     _, codes, images = run
     data = (images / codes.names[0][2]).read_bytes()
-    card = upload(visitor, data, title=" <b>My\n jacket ").json()
+    card = upload(visitor, data, title=" <b>My\n jack\0et\x07 ").json()
     assert card["title"] == "<b>My jacket" and card["category"] == "top"
     number = card["item"][1:]
     found = visitor.post(

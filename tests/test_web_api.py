@@ -265,8 +265,45 @@ def test_clicks_at_the_same_time_are_all_learned(app, visitor):
     service = app.state.service
     token = visitor.headers["authorization"].split()[1]
     stored = service.state.visitor(token)
-    learned = service.recommender.learn(None, service.state.judgements(stored.id))
-    assert stored.latents.tolist() == learned.tolist()
+    learned = service.recommender.learn(None, service.state.judged(stored.id, 3))
+    assert me["bits"] == service.recommender.bits(learned)
+
+
+def test_a_request_that_comes_again_with_its_key_changes_nothing(visitor):
+    outfit, other = map(items_of, recommended(visitor)[:2])
+    like = {"items": outfit, "liked": True}
+    keyed = {"headers": {"Idempotency-Key": "like 1"}}
+    first = visitor.post(f"{API}/feedback", json=like, **keyed)
+    judge(visitor, items=outfit, liked=False)
+    again = visitor.post(f"{API}/feedback", json=like, **keyed)
+    assert ok(again, 201) == ok(first, 201) and first.json()["likes"] == 1
+    assert ok(visitor.get(f"{API}/visitors/me"))["dislikes"] == 1
+    text = problem(
+        visitor.post(f"{API}/feedback", json=like | {"items": other}, **keyed), 422
+    )
+    assert "key came with another request" in text
+    undo = {"headers": {"Idempotency-Key": "undo 1"}}
+    undone = [ok(visitor.post(f"{API}/undo", **undo)) for _ in range(2)]
+    assert undone[0] == undone[1] and undone[0]["likes"] == 1
+
+
+def test_everything_that_is_stored_can_be_had_and_removed(app, visitor):
+    first, second = map(items_of, recommended(visitor)[:2])
+    judge(visitor, items=first)
+    judge(visitor, items=first, liked=False)
+    judge(visitor, item={"category": "shoe", "item": 2})
+    visitor.put(f"{API}/wardrobe/top/1")
+    everything = ok(visitor.get(f"{API}/visitors/me/everything"))
+    assert everything["about"] == ok(visitor.get(f"{API}/visitors/me"))
+    assert [(one["items"], one["liked"]) for one in everything["feedback"]] == [
+        ({"shoe": 2}, True),
+        (first, False),
+        (first, True),
+    ]
+    assert everything["wardrobe"] == [{"category": "top", "item": 1}]
+    assert everything["photos"] == []
+    assert visitor.delete(f"{API}/visitors/me").status_code == 204
+    problem(visitor.get(f"{API}/visitors/me/everything"), 401)
 
 
 def test_a_restart_shows_the_same(settings, app, visitor):

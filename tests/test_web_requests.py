@@ -179,7 +179,7 @@ def test_a_database_that_is_gone_is_not_ready(app, monkeypatch):
     assert (
         ok(client.get("/ready")) == ok(client.get(f"{API}/ready")) == {"status": "ok"}
     )
-    engine = app.state.service.state._engine
+    engine = app.state.service.state._database._engine
 
     def gone(*_):
         from sqlalchemy.exc import OperationalError
@@ -189,3 +189,19 @@ def test_a_database_that_is_gone_is_not_ready(app, monkeypatch):
     monkeypatch.setattr(type(engine), "connect", gone)
     assert "database does not answer" in problem(client.get("/ready"), 503)
     assert ok(client.get("/health")) == {"status": "ok"}
+
+
+def test_a_database_that_fails_is_503_until_it_works_again(app, visitor, caplog):
+    path = app.state.service.state._database.path
+    away = path.rename(path.with_suffix(".away"))
+    caplog.clear()
+    for _ in range(3):
+        answer = visitor.get(f"{API}/recommendations")
+        assert "database cannot be used" in problem(answer, 503)
+        assert int(answer.headers["retry-after"]) > 0
+        assert str(path) not in answer.text
+    assert len(caplog.records) == 1 and "Traceback" not in caplog.text
+    problem(visitor.get("/ready"), 503)
+    away.rename(path)
+    ok(visitor.get("/ready"))
+    ok(visitor.get(f"{API}/recommendations"))

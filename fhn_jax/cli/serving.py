@@ -20,6 +20,7 @@ def serve(
     port: int,
     workers: int,
     database_url: str,
+    keep_days: int,
     allowed_hosts: str,
     rate: int,
     connections: int,
@@ -34,8 +35,8 @@ def serve(
       choice: the demo if it names no run; trained first if it is not yet.
       index: folder of an `OutfitIndex`; one of the data's outfits if empty.
       host, port, workers: see `web.app.serve`.
-      database_url, rate, connections, root_path, access_log, known_users: see
-        `web.app.Settings`.
+      database_url, keep_days, rate, connections, root_path, access_log, known_users:
+        see `web.app.Settings`.
       trusted_proxies: addresses and networks with commas between them.
       allowed_hosts: names that the server answers to, beside this machine's.
     """
@@ -48,6 +49,7 @@ def serve(
         variant=run.variant,
         index=index,
         database_url=database_url,
+        keep_days=keep_days,
         allowed_hosts=tuple(app.split_hosts(allowed_hosts, host)),
         rate=float(rate),
         connections=connections,
@@ -89,6 +91,9 @@ COMMANDS = (
             Flag("workers", 1, "Processes that serve"),
             INDEX,
             Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
+            Flag(
+                "keep-days", 400, "Until visitors who stay away are forgotten; 0: never"
+            ),
             Flag("allowed-hosts", "", "Names, with commas, that it is reached by"),
             Flag("rate", 20, "Requests a second of one address; 0 for any number"),
             Flag("connections", 256, "Connections of one address"),

@@ -4,7 +4,7 @@ The command line, the page and tasks of a cluster all recommend through this.
 """
 
 from fhn_jax.recommender.recommender import Recommender
-from fhn_jax.recommender.suggestions import Judgement, Reasons, Suggestion
+from fhn_jax.recommender.suggestions import Judged, Reasons, Suggestion
 from fhn_jax.retrieval.composer import ExternalItem
 
-__all__ = ["ExternalItem", "Judgement", "Reasons", "Recommender", "Suggestion"]
+__all__ = ["ExternalItem", "Judged", "Reasons", "Recommender", "Suggestion"]

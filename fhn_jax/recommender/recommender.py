@@ -1,7 +1,6 @@
 """The recommender: search, composition, learning and explanations for a visitor."""
 
 import dataclasses
-import datetime
 import functools
 import itertools
 import os
@@ -21,13 +20,13 @@ from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import check_same_data
 from fhn_jax.new_users import BprFit, no_clicks
 from fhn_jax.recommender.suggestions import (
-    Judgement,
+    Judged,
     Reasons,
     Suggestion,
+    different,
     interleave,
     limit,
     spread,
-    unseen,
 )
 from fhn_jax.retrieval.composer import Composer, ExternalItem, FixedItems
 from fhn_jax.retrieval.filters import Only
@@ -66,9 +65,9 @@ class Recommender:
     >>> from fhn_jax.retrieval.searcher import Searcher
     >>> recommender = Recommender(codes, Searcher.in_memory(codes, outfits))
     >>> stranger = recommender.start(None)
-    >>> best = recommender.recommend(stranger, 3, judged=[])
-    >>> now = datetime.datetime.now(datetime.UTC)
-    >>> judged = [Judgement(0, best[2].items, True, now)]
+    >>> nothing = Judged.nothing(len(recommender.slots))
+    >>> best = recommender.recommend(stranger, 3, judged=nothing)
+    >>> judged = Judged(np.array([best[2].items], np.int32), np.array([True]))
     >>> visitor = recommender.learn(None, judged)
     >>> before, after = (
     ...     recommender.scores(code, [best[2].items])[0] for code in (stranger, visitor)
@@ -126,9 +125,9 @@ class Recommender:
 
     def warm_up(self) -> None:
         """Loads what the first request would wait for."""
-        self.recommend(self.start(None), 1, judged=[])
-        now = datetime.datetime.now(datetime.UTC)
-        self.learn(None, [Judgement(0, (0,) * len(self.slots), True, now)])
+        self.recommend(self.start(None), 1, judged=Judged.nothing(len(self.slots)))
+        first = np.zeros((1, len(self.slots)), np.int32)
+        self.learn(None, Judged(first, np.array([True])))
 
     def title(self, category: int, item: int) -> str:
         """What an item is called."""
@@ -155,28 +154,20 @@ class Recommender:
             )
         return self.codes.user_latents[user]
 
-    def learn(
-        self, user: int | None, judgements: Sequence[Judgement]
-    ) -> Float32[np.ndarray, " d"]:
+    def learn(self, user: int | None, judged: Judged) -> Float32[np.ndarray, " d"]:
         """The code that follows from judgements.
 
         Args:
           user: the known user that the visitor was opened as, from whose code learning
             starts.
-          judgements: the newest first; the oldest of many are left out.
+          judged: the oldest of many are left out.
         """
-        used = judgements[:_MOST_CLICKS]
-        if not used:
+        if not len(judged):
             return self.start(user)
+        items, liked = judged.items[:_MOST_CLICKS], judged.liked[:_MOST_CLICKS]
         likes, dislikes = (
-            Outfits(
-                np.zeros(len(some), np.int32),
-                np.array(some, np.int32).reshape(-1, len(self.slots)),
-            )
-            for some in (
-                [judged.items for judged in used if judged.liked],
-                [judged.items for judged in used if not judged.liked],
-            )
+            Outfits(np.zeros(len(some), np.int32), some)
+            for some in (items[liked], items[~liked])
         )
         around = None if user is None else self.start(user)[None]
         return self._learner.latents(likes, dislikes, 1, around)[0]
@@ -194,7 +185,7 @@ class Recommender:
         latents: Float32[np.ndarray, " d"],
         k: int,
         *,
-        judged: Sequence[Judgement],
+        judged: Judged,
         explore: float = 0.0,
         seed: int = 0,
         page: int = 0,
@@ -215,7 +206,6 @@ class Recommender:
           page: 0 for the best, 1 for the best after those, and so on; what explores is
             drawn anew.
         """
-        seen = {judgement.items for judgement in judged}
         users = [latents]
         explores = round(explore * k) if self.codes.num_users else 0
         if explores:
@@ -224,9 +214,11 @@ class Recommender:
             own = len(judged) / (len(judged) + _HALF)
             users.append(own * latents + (1 - own) * other)
         found = self.index.search_batch(
-            np.stack(users).astype(np.float64), k * (page + _WIDER) + len(seen)
+            np.stack(users).astype(np.float64),
+            k * (page + _WIDER),
+            filters=judged.others,
         )
-        found = [unseen(hits, seen) for hits in found]
+        found = [different(hits) for hits in found]
         shown: set[tuple[int, ...]] = set()
         for _ in range(page + 1):
             best = spread(found[0], k - explores, shown, limit=limit(k))

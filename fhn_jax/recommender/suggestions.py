@@ -1,32 +1,46 @@
 """What is judged and what is shown, and how a page of outfits gets variety."""
 
 import dataclasses
-import datetime
+import functools
 from collections import Counter
 from collections.abc import Sequence, Set
-from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from fhn_jax.retrieval.filters import ExcludeOutfits
 from fhn_jax.retrieval.searcher import Hits
 
 # An item is in at most this share of the outfits shown, or in two.
 _SHARE = 1 / 4
 
 
-class Judgement(NamedTuple):
-    """A like or dislike.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judged:
+    """What a visitor likes and dislikes, the newest first.
 
     Attributes:
-      event: rises with time.
-      items: of the outfit, an id for each slot; -1 in all slots but one for an item
-        alone.
-      liked: or disliked.
-      at: when.
+      items: of each outfit, an id for each slot, int32 [n, s]; -1 in all slots but one
+        for an item alone.
+      liked: or disliked, bool [n].
     """
 
-    event: int
-    items: tuple[int, ...]
-    liked: bool
-    at: datetime.datetime
+    items: Int32[np.ndarray, "n s"]
+    liked: Bool[np.ndarray, " n"]
+
+    @classmethod
+    def nothing(cls, slots: int) -> "Judged":
+        """Of somebody new."""
+        return cls(np.empty((0, slots), np.int32), np.empty(0, bool))
+
+    def __len__(self) -> int:
+        return len(self.liked)
+
+    @functools.cached_property
+    def others(self) -> tuple[ExcludeOutfits, ...]:
+        """The filter of outfits that were not judged."""
+        outfits = self.items[(self.items >= 0).all(axis=1)]
+        return (ExcludeOutfits(outfits),) if len(outfits) else ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +82,16 @@ def limit(k: int) -> int:
     return max(2, round(k * _SHARE))
 
 
-def unseen(hits: Hits, seen) -> list[Suggestion]:
+def different(hits: Hits) -> list[Suggestion]:
+    """Hits as suggestions; of outfits of the same items the best."""
     rows = zip(
         hits.items.tolist(), hits.scores.tolist(), hits.outfits.tolist(), strict=True
     )
-    # The same items may be stored twice.
-    found = {}
+    found: dict[tuple[int, ...], Suggestion] = {}
     for items, score, outfit in rows:
-        if tuple(items) not in seen:
-            found.setdefault(
-                tuple(items), Suggestion(tuple(items), float(score), outfit)
-            )
+        key = tuple(items)
+        if key not in found:
+            found[key] = Suggestion(key, score, outfit)
     return list(found.values())
 
 

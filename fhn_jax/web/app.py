@@ -49,6 +49,7 @@ class Settings:
         in the workdir.
       database_url: see `State`; "" for visitors.sqlite in the workdir.
       allowed_hosts: names that the server answers to.
+      keep_days: visitors who have not come for so many days are forgotten; 0: never.
       rate: requests a second of one address; 0 for any number.
       connections: of one address, and its requests in work.
       trusted_proxies: addresses and networks whose forwarding headers are believed.
@@ -63,6 +64,7 @@ class Settings:
     index: str = ""
     database_url: str = ""
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
+    keep_days: int = 400
     rate: float = 20.0
     connections: int = 256
     trusted_proxies: tuple[str, ...] = ()
@@ -89,6 +91,7 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app):
         threading.Thread(target=service.prepare, daemon=True).start()
+        service.state.keep_house()
         yield
         at_exit()
         service.close()
@@ -143,7 +146,7 @@ def make_service(settings: Settings) -> Service:
         encoder = photos.PhotoEncoder(workdir / photos.FILE, codes)
     return Service(
         recommender,
-        State(url, codes.sha256()),
+        State(url, codes.sha256(), keep_days=settings.keep_days),
         open_images(root) if (root / "images").is_dir() else None,
         encoder,
         outfits=len(recommender.index),

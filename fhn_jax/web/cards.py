@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
+import numpy as np
+from jaxtyping import Float32
+
 from fhn_jax.codes import Codes
-from fhn_jax.recommender import Judgement, Recommender, Suggestion
+from fhn_jax.recommender import Recommender, Suggestion
 from fhn_jax.web import schemas
-from fhn_jax.web.state import KeptPhoto, Visitor
+from fhn_jax.web.change import Judgement
+from fhn_jax.web.state import KeptPhoto
 
 API = "/api/v1"
 
@@ -113,20 +117,20 @@ class Cards:
     def outfit_card(
         self,
         suggestion: Suggestion,
-        judged: Mapping[tuple[int, ...], Judgement] | None = None,
+        judged: Mapping[tuple[int, ...], bool] | None = None,
         photos: Mapping[int, KeptPhoto] | None = None,
     ) -> schemas.OutfitCard:
         """An outfit to show.
 
         Args:
           suggestion: in whose items a photo is -id.
-          judged: judgements by items; the card tells the one of this outfit.
+          judged: by items whether they are liked; the card tells it of this outfit.
           photos: by id.
         """
         found = (judged or {}).get(suggestion.items)
         feedback = None
         if found is not None:
-            feedback = "like" if found.liked else "dislike"
+            feedback = "like" if found else "dislike"
         return schemas.OutfitCard(
             id=suggestion.outfit,
             items=[
@@ -143,15 +147,15 @@ class Cards:
         )
 
     def judgement_card(
-        self, judgement: Judgement, visitor: Visitor
+        self, judgement: Judgement, latents: Float32[np.ndarray, " d"]
     ) -> schemas.JudgementCard:
-        """A judgement to show, with the visitor's score of the outfit."""
+        """A judgement to show, with the score of the outfit for a user code."""
         outfit, item = None, None
         places = [s for s, i in enumerate(judgement.items) if i >= 0]
         if len(places) == len(self.codes.slots):
-            scores = self.recommender.scores(visitor.latents, [judgement.items])
+            scores = self.recommender.scores(latents, [judgement.items])
             suggestion = Suggestion(judgement.items, scores[0])
-            outfit = self.outfit_card(suggestion, {judgement.items: judgement})
+            outfit = self.outfit_card(suggestion, {judgement.items: judgement.liked})
         else:
             slot = places[0]
             item = self.item_card(self.codes.slots[slot], judgement.items[slot])

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import Cards, Refused
 from fhn_jax.web.state import KeptPhoto, State, Visitor
+from fhn_jax.web.tastes import Tastes
 
 # Photos by the name of their category.
 _Photos = Mapping[str, Sequence[KeptPhoto]]
@@ -17,10 +18,11 @@ class Outfits:
     Args:
       cards: looks up and shows items.
       state: stores visitors.
+      tastes: what was learned of visitors.
     """
 
-    def __init__(self, cards: Cards, state: State):
-        self._cards, self._state = cards, state
+    def __init__(self, cards: Cards, state: State, tastes: Tastes):
+        self._cards, self._state, self._tastes = cards, state, tastes
         self._recommender = cards.recommender
 
     def recommend(
@@ -34,13 +36,14 @@ class Outfits:
           explore: share of them that is shown to learn from.
           page: 0 for the best k, 1 for those after them, and so on.
         """
-        if visitor is None:
-            latents, judged, seed = self._recommender.start(None), [], 0
-        else:
-            latents, judged = visitor.latents, self._state.judgements(visitor.id)
-            seed = visitor.id * 1_000_003 + visitor.changes
+        taste = self._tastes.of(visitor)
         found = self._recommender.recommend(
-            latents, k, judged=judged, explore=explore, seed=seed, page=page
+            taste.latents,
+            k,
+            judged=taste.judged,
+            explore=explore,
+            seed=0 if visitor is None else visitor.id * 1_000_003 + visitor.changes,
+            page=page,
         )
         return schemas.Outfits(outfits=[self._cards.outfit_card(one) for one in found])
 
@@ -66,10 +69,11 @@ class Outfits:
                 candidates = (candidates or {}) | {name: []}
             else:
                 fixed[name] = [items] if isinstance(items, int) else items
+        taste = self._tastes.of(visitor)
         try:
             if used:
                 outfits = self._recommender.compose_with_photos(
-                    visitor.latents,
+                    taste.latents,
                     request.k,
                     fixed=fixed,
                     candidates=candidates or {},
@@ -84,7 +88,7 @@ class Outfits:
                 greedy = request.diversity is not None
             else:
                 outfits, greedy = self._recommender.compose(
-                    visitor.latents,
+                    taste.latents,
                     request.k,
                     fixed=fixed,
                     candidates=candidates,
@@ -92,7 +96,9 @@ class Outfits:
                 )
         except ValueError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-        judged = {one.items: one for one in self._state.judgements(visitor.id)}
+        found = taste.judged
+        liked = zip(map(tuple, found.items.tolist()), found.liked.tolist(), strict=True)
+        judged = dict(liked)
         titles = {one.id: one for some in photos.values() for one in some}
         return schemas.Compositions(
             outfits=[self._cards.outfit_card(one, judged, titles) for one in outfits],
@@ -106,7 +112,8 @@ class Outfits:
           Refused: a slot is missing or unknown, or an item is.
         """
         items = self._cards.outfit(request.items)
-        reasons = self._recommender.explain(visitor.latents, items)
+        latents = self._tastes.of(visitor).latents
+        reasons = self._recommender.explain(latents, items)
         slots, names = self._cards.codes.slots, self._recommender.slots
         cards = [
             schemas.ItemReason(**self._cards.item_card(c, i).model_dump(), share=share)

@@ -9,6 +9,7 @@ from fastapi import (
     Depends,
     File,
     Form,
+    Header,
     Path,
     Query,
     Request,
@@ -85,6 +86,16 @@ router = APIRouter(prefix=API, route_class=VisitorFirst)
 TheVisitor = Annotated[Visitor, Depends(visitor_of)]
 _Category = Annotated[str, Path(max_length=100)]
 _Item = Annotated[int, Path(ge=0, lt=2**31)]
+_Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="Chosen by the client; a request that comes again within a day is "
+        "answered as it was first, and changes nothing",
+    ),
+]
 
 
 def problems(*statuses: int) -> dict:
@@ -143,6 +154,12 @@ def forget(response: Response, service: TheService, visitor: TheVisitor) -> None
     response.delete_cookie(COOKIE)
 
 
+@router.get("/visitors/me/everything", responses=_MINE)
+def everything(service: TheService, visitor: TheVisitor) -> schemas.Everything:
+    """All that is stored of you, photos included."""
+    return service.visitors.everything(visitor)
+
+
 @router.get("/visitors/me/feedback", responses=_MINE)
 def history(
     service: TheService,
@@ -171,17 +188,18 @@ def feedback(
     service: TheService,
     visitor: TheVisitor,
     judgement: schemas.Judgement,
+    key: _Key = None,
 ) -> schemas.Judged:
     """Likes or dislikes an outfit, or an item; judged again, the last one counts."""
-    judged = service.visitors.judge(visitor, judgement)
+    judged = service.visitors.judge(visitor, judgement, key)
     request.app.state.metrics.judged(judgement.liked)
     return judged
 
 
 @router.post("/undo", responses=_MINE)
-def undo(service: TheService, visitor: TheVisitor) -> schemas.Undone:
+def undo(service: TheService, visitor: TheVisitor, key: _Key = None) -> schemas.Undone:
     """Takes the last judgement back."""
-    return service.visitors.undo(visitor)
+    return service.visitors.undo(visitor, key)
 
 
 @router.post("/reset", responses=_MINE)

@@ -137,6 +137,35 @@ class History(BaseModel):
     feedback: list[JudgementCard]
 
 
+class StoredJudgement(BaseModel):
+    """A judgement as it is stored, superseded or not."""
+
+    event: int
+    liked: bool
+    items: dict[str, int] = Field(description="Slot → item")
+    at: datetime.datetime
+
+
+class StoredPhoto(BaseModel):
+    """A photo as it is stored."""
+
+    id: int
+    category: str
+    title: str
+    jpeg: str = Field(description="In base64")
+    code: str = Field(description="Packed bits, hexadecimal")
+
+
+class Everything(BaseModel):
+    """All that is stored of a visitor."""
+
+    about: Visitor
+    seen: datetime.date = Field(description="Day of the last visit, UTC")
+    feedback: list[StoredJudgement] = Field(description="The newest first")
+    wardrobe: list[ItemKey]
+    photos: list[StoredPhoto]
+
+
 class Outfits(BaseModel):
     """Outfits, in the order to show them."""
 

@@ -11,6 +11,7 @@ from fhn_jax.web.items import Items
 from fhn_jax.web.outfits import Outfits
 from fhn_jax.web.photos import PhotoEncoder
 from fhn_jax.web.state import State
+from fhn_jax.web.tastes import Tastes
 from fhn_jax.web.visitors import Visitors
 from fhn_jax.web.wardrobe import Wardrobe
 
@@ -42,9 +43,9 @@ class Service:
         known_users: bool = True,
     ):
         self.recommender, self.state, self._num_outfits = recommender, state, outfits
-        cards = Cards(recommender)
-        self.visitors = Visitors(cards, state, known_users=known_users)
-        self.outfits = Outfits(cards, state)
+        cards, tastes = Cards(recommender), Tastes(recommender, state)
+        self.visitors = Visitors(cards, state, tastes, known_users=known_users)
+        self.outfits = Outfits(cards, state, tastes)
         self.items = Items(cards, images)
         self.wardrobe = Wardrobe(cards, state, encoder)
         # What is not ready yet.

@@ -1,4 +1,4 @@
-"""The database of visitors: their judgements and their wardrobes.
+"""What the server remembers of visitors: their judgements and their wardrobes.
 
 SQLite beside the run, or PostgreSQL that several servers share. Nothing else holds
 state, so a restart loses nothing and several processes can serve the same visitors.
@@ -8,85 +8,29 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import logging
 import secrets
-from collections.abc import Iterator, Sequence
-from typing import Any
+import threading
+from collections.abc import Iterator
 
 import numpy as np
 import sqlalchemy as sa
-from jaxtyping import Float32
-from sqlalchemy import event as sa_event
-from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from fhn_jax.errors import InputError, MissingPackageError
-from fhn_jax.recommender import Judgement
+from fhn_jax.errors import InputError, UnreachableError
+from fhn_jax.recommender import Judged
+from fhn_jax.web import tables
+from fhn_jax.web.change import Change, Judgement, Visitor, current, one_visitor, today
+from fhn_jax.web.database import Database, DatabaseUnavailableError
+from fhn_jax.web.migrations import VERSION, migrate
 from fhn_jax.web.photos import Photo
 
-# Version of the tables.
-VERSION = 1
 _TOKEN_BYTES = 32
-_LOCK = int.from_bytes(b"fhn_jax")
-
-_metadata = sa.MetaData()
-_about = sa.Table(
-    "about",
-    _metadata,
-    sa.Column("version", sa.Integer, nullable=False),
-    # Checksum: a user code is only meaningful with the codes it was learned on.
-    sa.Column("codes", sa.String(64), nullable=False),
-)
-_visitors = sa.Table(
-    "visitors",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("token", sa.String(64), nullable=False, unique=True),
-    sa.Column("known_user", sa.Integer),
-    sa.Column("latents", sa.LargeBinary, nullable=False),
-    sa.Column("changes", sa.Integer, nullable=False),
-    sa.Column("created", sa.DateTime(timezone=True), nullable=False),
-)
-_judgements = sa.Table(
-    "judgements",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column(
-        "visitor",
-        sa.ForeignKey("visitors.id", ondelete="CASCADE"),
-        nullable=False,
-        index=True,
-    ),
-    sa.Column("items", sa.String(200), nullable=False),
-    sa.Column("liked", sa.Boolean, nullable=False),
-    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-    sqlite_autoincrement=True,  # Ids of undone judgements are not reused.
-)
-_wardrobe = sa.Table(
-    "wardrobe",
-    _metadata,
-    sa.Column(
-        "visitor", sa.ForeignKey("visitors.id", ondelete="CASCADE"), primary_key=True
-    ),
-    sa.Column("category", sa.Integer, primary_key=True),
-    sa.Column("item", sa.Integer, primary_key=True),
-)
-_photos = sa.Table(
-    "photos",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column(
-        "visitor",
-        sa.ForeignKey("visitors.id", ondelete="CASCADE"),
-        nullable=False,
-        index=True,
-    ),
-    sa.Column("category", sa.Integer, nullable=False),
-    sa.Column("title", sa.String(100), nullable=False),
-    sa.Column("picture", sa.LargeBinary, nullable=False),
-    sa.Column("code", sa.LargeBinary, nullable=False),
-    sa.Column("scale", sa.Float, nullable=False),
-    sqlite_autoincrement=True,
-)
+# Answers are repeated for so many days to who repeats a request.
+_KEEP_ANSWERS = datetime.timedelta(days=1)
+# Visitors that expire are deleted so many at a time, so that others can write between.
+_AT_ONCE = 100
+_HOUR_S = 3600.0
+_log = logging.getLogger("fhn_jax.web")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,25 +50,6 @@ class KeptPhoto:
     photo: Photo
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Visitor:
-    """Somebody with a token.
-
-    Attributes:
-      id: internal, never sent to anybody.
-      user: the known user that this one was opened as, or None.
-      latents: the user code that was learned so far, float32 [d].
-      changes: counts changes of the judgements.
-      created: time, with zone.
-    """
-
-    id: int
-    user: int | None
-    latents: Float32[np.ndarray, " d"]
-    changes: int
-    created: datetime.datetime
-
-
 class Gone(Exception):
     """The visitor has been removed in the meantime."""
 
@@ -134,101 +59,182 @@ class State:
 
     Args:
       url: of SQLAlchemy: "sqlite:////folder/visitors.sqlite", or
-        "postgresql+psycopg://user@host/name". Tables are made where there are none.
-      codes: checksum of the codes that visitors' codes belong to.
+        "postgresql+psycopg://user@host/name". Tables are made where there are none,
+        and those of earlier versions are migrated.
+      codes: checksum of the codes that visitors' judgements belong to.
+      keep_days: visitors who have not come for so many days are forgotten; 0 for never.
     Raises:
-      ValueError: another kind of URL, tables of another version, or of other codes.
-      ModuleNotFoundError: PostgreSQL without psycopg.
-      sqlalchemy.exc.OperationalError: the database does not answer.
+      InputError: another kind of URL, tables of a newer version, or of other codes.
+      MissingFileError: no folder for the file.
+      MissingPackageError: PostgreSQL without psycopg.
+      UnreachableError: the database does not answer, is damaged or cannot be written.
+
+    Everything raises `DatabaseUnavailableError` while the database cannot be used.
     """
 
-    def __init__(self, url: str, codes: str):
-        self._engine = _engine(url)
-        with self._writing() as connection:
-            if self._engine.dialect.name == "postgresql":
-                # Servers that start together make the tables one after the other.
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-            _metadata.create_all(connection)
-            found = connection.execute(sa.select(_about)).first()
-            if found is None:
-                connection.execute(_about.insert().values(version=VERSION, codes=codes))
-                return
-        shown = make_url(url).render_as_string(hide_password=True)
-        if found.version != VERSION:
+    def __init__(self, url: str, codes: str, *, keep_days: int = 0):
+        if keep_days < 0:
+            raise InputError(f"--keep-days={keep_days}: expected days, or 0 for ever")
+        self._database, self._keep_days = Database(url), keep_days
+        try:
+            with self._database.preparing() as connection:
+                migrate(connection, self._database.shown)
+                self._check(connection, codes)
+        except DatabaseUnavailableError as error:
+            self.close()
+            raise UnreachableError(
+                f"{self._database.shown} cannot be used for visitors: {error.reason}; "
+                "mend it, or give another --database-url"
+            ) from None
+        except InputError:
+            self.close()
+            raise
+
+    def _check(self, connection: sa.Connection, codes: str) -> None:
+        found = connection.execute(sa.select(tables.about)).first()
+        if found is None:
+            mine = {"version": int(VERSION), "codes": codes}
+            connection.execute(tables.about.insert().values(**mine))
+        elif found.codes != codes:
             raise InputError(
-                f"{shown} has tables of version {found.version}, this program writes "
-                f"version {VERSION}; give another --database-url"
-            )
-        if found.codes != codes:
-            raise InputError(
-                f"the visitors in {shown} belong to other codes ({found.codes[:12]}, "
-                f"not {codes[:12]}): what was learned of them says nothing here; give "
-                "another --database-url, or remove it"
+                f"the visitors in {self._database.shown} belong to other codes "
+                f"({found.codes[:12]}, not {codes[:12]}): what they judged says nothing "
+                "here; give another --database-url, or remove it"
             )
 
     def close(self) -> None:
         """Closes all connections."""
-        self._engine.dispose()
+        self._database.close()
 
     def is_up(self) -> bool:
-        """Whether the database answers."""
+        """Whether the database can be read and written; writes to find out."""
         try:
-            with self._engine.connect() as connection:
-                connection.execute(sa.select(sa.literal(1)))
-        except SQLAlchemyError:
+            with self._database.writing() as connection:
+                connection.execute(tables.about.update().values(checked=_now()))
+        except DatabaseUnavailableError:
             return False
         return True
 
-    def create(self, user: int | None, latents: Float32[np.ndarray, " d"]) -> str:
+    # --- visitors ---------------------------------------------------------------------
+
+    def create(self, user: int | None) -> str:
         """Adds a visitor.
 
         Args:
           user: a known user to start as.
-          latents: the code to start from.
         Returns:
           the secret token, which only the visitor keeps.
         """
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        with self._writing() as connection:
-            connection.execute(
-                _visitors.insert().values(
-                    token=_digest(token),
-                    known_user=user,
-                    latents=latents.tobytes(),
-                    changes=0,
-                    created=_now(),
-                )
-            )
+        values = {"known_user": user, "changes": 0, "created": _now(), "seen": today()}
+        with self._database.writing() as connection:
+            new = tables.visitors.insert().values(token=_digest(token), **values)
+            connection.execute(new)
         return token
 
     def visitor(self, token: str) -> Visitor | None:
         """The visitor of a token, None for an unknown one."""
-        with self._engine.connect() as connection:
-            return _visitor(connection, _visitors.c.token == _digest(token))
+        row = tables.visitors.c.token == _digest(token)
+        with self._database.reading() as connection:
+            found = one_visitor(connection, row)
+        if found is not None and found.seen != today():
+            seen = tables.visitors.update().where(row).values(seen=today())
+            # Who may only look while nothing can be written has been here all the same.
+            with contextlib.suppress(DatabaseUnavailableError):
+                with self._database.writing() as connection:
+                    connection.execute(seen)
+        return found
 
     def forget(self, visitor: int) -> None:
         """Deletes a visitor with all data."""
-        with self._writing() as connection:
-            connection.execute(_visitors.delete().where(_visitors.c.id == visitor))
+        with self._database.writing() as connection:
+            mine = tables.visitors.c.id == visitor
+            connection.execute(tables.visitors.delete().where(mine))
+        self._database.wipe()
+
+    def expire(self) -> int:
+        """Forgets who has not come for too long; returns how many.
+
+        Answers that need no longer be repeated go, too.
+        """
+        answers, visitors = tables.answers, tables.visitors
+        old = answers.c.at < _now() - _KEEP_ANSWERS
+        with self._database.writing() as connection:
+            connection.execute(answers.delete().where(old))
+        if not self._keep_days:
+            return 0
+        last = today() - datetime.timedelta(days=self._keep_days)
+        gone = sa.select(visitors.c.id).where(visitors.c.seen < last).limit(_AT_ONCE)
+        count = 0
+        while True:
+            with self._database.writing() as connection:
+                delete = visitors.delete().where(visitors.c.id.in_(gone))
+                found = connection.execute(delete).rowcount
+            count += found
+            if found < _AT_ONCE:
+                break
+        if count:
+            self._database.wipe()
+        return count
+
+    def keep_house(self) -> None:
+        """Expires every hour from now on, in a thread that ends with the process."""
+
+        def forever():
+            pause = threading.Event()
+            while True:
+                with contextlib.suppress(DatabaseUnavailableError):
+                    count = self.expire()
+                    if count:
+                        _log.info(
+                            "%d visitors have not come for long: forgotten", count
+                        )
+                pause.wait(_HOUR_S)
+
+        threading.Thread(target=forever, daemon=True).start()
+
+    # --- what they have ---------------------------------------------------------------
 
     def judgements(self, visitor: int) -> list[Judgement]:
         """What a visitor judged, the newest first; judged again, the last one counts."""
-        with self._engine.connect() as connection:
-            return _current(connection, visitor)
+        with self._database.reading() as connection:
+            return current(connection, visitor)
+
+    def all_judgements(self, visitor: int) -> list[Judgement]:
+        """All that is stored, superseded ones included, the newest first."""
+        with self._database.reading() as connection:
+            return current(connection, visitor, superseded=True)
+
+    def judged(self, visitor: int, slots: int) -> Judged:
+        """As `judgements`, for learning: without times, and faster.
+
+        Args:
+          slots: of an outfit.
+        """
+        table = tables.judgements.c
+        rows = sa.select(table["items"], table.liked).where(table.visitor == visitor)
+        newest: dict[str, bool] = {}
+        with self._database.reading() as connection:
+            for items, liked in connection.execute(rows.order_by(table.id.desc())):
+                newest.setdefault(items, liked)
+        if not newest:
+            return Judged.nothing(slots)
+        items = np.array("/".join(newest).split("/"), np.int32)
+        return Judged(items.reshape(-1, slots), np.array([*newest.values()], bool))
 
     def wardrobe(self, visitor: int) -> list[tuple[int, int]]:
         """Category and item of what is in a wardrobe, in this order."""
-        table = _wardrobe.c
+        table = tables.wardrobe.c
         rows = sa.select(table.category, table.item).where(table.visitor == visitor)
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(rows.order_by(table.category, table.item))
-            return [tuple(row) for row in found]
+            return [(category, item) for category, item in found]
 
     def photos(self, visitor: int) -> list[KeptPhoto]:
         """The photos in a wardrobe, the oldest first."""
-        mine = sa.select(_photos).where(_photos.c.visitor == visitor)
-        with self._engine.connect() as connection:
-            rows = connection.execute(mine.order_by(_photos.c.id))
+        mine = sa.select(tables.photos).where(tables.photos.c.visitor == visitor)
+        with self._database.reading() as connection:
+            rows = connection.execute(mine.order_by(tables.photos.c.id))
             return [
                 KeptPhoto(
                     row.id,
@@ -240,214 +246,29 @@ class State:
             ]
 
     @contextlib.contextmanager
-    def changing(self, visitor: int) -> Iterator["Change"]:
+    def changing(self, visitor: int) -> Iterator[Change]:
         """A transaction during which nobody else changes this visitor.
+
+        In SQLite nobody changes any visitor meanwhile: what takes long is done before
+        or afterwards.
 
         Raises:
           Gone: the visitor has been removed.
         """
-        with self._writing() as connection:
-            row = _visitors.c.id == visitor
-            found = _visitor(connection, row, lock=True)
+        with self._database.writing() as connection:
+            row = tables.visitors.c.id == visitor
+            found = one_visitor(connection, row, lock=True)
             if found is None:
                 raise Gone("this visitor was removed")
-            yield Change(connection, found)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._engine.connect().execution_options(writes=True) as connection:
-            with connection.begin():
-                yield connection
-
-
-class Change:
-    """The operations of a transaction, see `State.changing`.
-
-    Attributes:
-      visitor: as it is before the change.
-    """
-
-    def __init__(self, connection: Connection, visitor: Visitor):
-        self._connection, self.visitor = connection, visitor
-
-    def judgements(self) -> list[Judgement]:
-        """As `State.judgements`."""
-        return _current(self._connection, self.visitor.id)
-
-    def count(self) -> int:
-        """Number of stored judgements, including superseded ones."""
-        mine = _judgements.c.visitor == self.visitor.id
-        count = sa.select(sa.func.count()).select_from(_judgements).where(mine)
-        return self._connection.execute(count).scalar_one()
-
-    def judge(self, items: Sequence[int], liked: bool) -> int:
-        """Adds a judgement; returns its event."""
-        values = {
-            "visitor": self.visitor.id,
-            "items": "/".join(map(str, items)),
-            "liked": liked,
-            "at": _now(),
-        }
-        return _insert(self._connection, _judgements, values)
-
-    def undo(self) -> Judgement | None:
-        """Takes the last judgement back; the one before it counts again."""
-        mine = _judgements.c.visitor == self.visitor.id
-        newest = sa.select(*_COLUMNS).where(mine).order_by(_judgements.c.id.desc())
-        row = self._connection.execute(newest.limit(1)).first()
-        if row is None:
-            return None
-        taken = _judgements.delete().where(_judgements.c.id == row[0])
-        self._connection.execute(taken)
-        return _judgement(row)
-
-    def reset(self) -> None:
-        """Takes all judgements back."""
-        mine = _judgements.c.visitor == self.visitor.id
-        self._connection.execute(_judgements.delete().where(mine))
-
-    def set_latents(self, latents: Float32[np.ndarray, " d"]) -> None:
-        """Stores the user code that was learned from the judgements."""
-        row = _visitors.c.id == self.visitor.id
-        self._connection.execute(
-            _visitors.update()
-            .where(row)
-            .values(latents=latents.tobytes(), changes=_visitors.c.changes + 1)
-        )
-
-    def add_item(self, category: int, item: int, *, most: int) -> bool:
-        """Puts an item into the wardrobe; False if it holds `most` already."""
-        table = _wardrobe.c
-        mine = table.visitor == self.visitor.id
-        there = sa.select(sa.func.count()).select_from(_wardrobe).where(mine)
-        same = there.where((table.category == category) & (table.item == item))
-        if self._connection.execute(same).scalar_one():
-            return True
-        if self._connection.execute(there).scalar_one() >= most:
-            return False
-        values = {"visitor": self.visitor.id, "category": category, "item": item}
-        self._connection.execute(_wardrobe.insert().values(**values))
-        return True
-
-    def add_photo(
-        self, category: int, title: str, photo: Photo, *, most: int
-    ) -> int | None:
-        """Puts a photo into the wardrobe; its id, None if there are `most` already."""
-        mine = _photos.c.visitor == self.visitor.id
-        there = sa.select(sa.func.count()).select_from(_photos).where(mine)
-        if self._connection.execute(there).scalar_one() >= most:
-            return None
-        values = {
-            "visitor": self.visitor.id,
-            "category": category,
-            "title": title,
-            "picture": photo.picture,
-            "code": photo.code.tobytes(),
-            "scale": photo.scale,
-        }
-        return _insert(self._connection, _photos, values)
-
-    def remove_photo(self, photo: int) -> bool:
-        """Deletes a photo; False if the visitor has none of this id."""
-        row = (_photos.c.visitor == self.visitor.id) & (_photos.c.id == photo)
-        return bool(self._connection.execute(_photos.delete().where(row)).rowcount)
-
-    def remove_item(self, category: int, item: int) -> bool:
-        """Takes an item out of the wardrobe; False if it is not there."""
-        table = _wardrobe.c
-        row = (table.visitor == self.visitor.id) & (table.category == category)
-        delete = _wardrobe.delete().where(row & (table.item == item))
-        return bool(self._connection.execute(delete).rowcount)
-
-
-def _insert(connection: Connection, table: sa.Table, values: dict[str, Any]) -> int:
-    """Adds a row; returns its id."""
-    added = connection.execute(table.insert().values(**values).returning(table.c.id))
-    return added.scalar_one()
-
-
-def _engine(url: str) -> sa.Engine:
-    try:
-        parsed = make_url(url)
-        backend = parsed.get_backend_name()
-    except (ArgumentError, ValueError):
-        parsed, backend = None, ""
-    if parsed is None or backend not in ("sqlite", "postgresql"):
-        raise InputError(
-            "--database-url: expected a URL such as sqlite:////folder/visitors.sqlite "
-            "or postgresql+psycopg://user@host/name"
-        )
-    try:
-        engine = sa.create_engine(parsed, pool_pre_ping=backend == "postgresql")
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"PostgreSQL needs the package {error.name}: pip install "
-            '"fhn_jax[postgres]", with a URL that begins postgresql+psycopg://'
-        ) from None
-    if backend == "sqlite":
-        _prepare_sqlite(engine)
-    return engine
-
-
-def _prepare_sqlite(engine: sa.Engine) -> None:
-    @sa_event.listens_for(engine, "connect")
-    def connected(connection, _record):
-        # `begins` starts transactions: the driver would start them late.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout = 10000")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    @sa_event.listens_for(engine, "begin")
-    def begins(connection):
-        # Writers wait for each other here, before they have read anything.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _visitor(connection: Connection, row, *, lock: bool = False) -> Visitor | None:
-    query = sa.select(_visitors).where(row)
-    # SQLite has no row locks and needs none: it admits one writer at a time.
-    found = connection.execute(query.with_for_update() if lock else query).first()
-    if found is None:
-        return None
-    return Visitor(
-        found.id,
-        found.known_user,
-        np.frombuffer(found.latents, np.float32),
-        found.changes,
-        _utc(found.created),
-    )
-
-
-_COLUMNS = tuple(_judgements.c[name] for name in ("id", "items", "liked", "at"))
-
-
-def _current(connection: Connection, visitor: int) -> list[Judgement]:
-    mine = _judgements.c.visitor == visitor
-    rows = sa.select(*_COLUMNS).where(mine).order_by(_judgements.c.id.desc())
-    newest: dict[tuple[int, ...], Judgement] = {}
-    for judgement in map(_judgement, connection.execute(rows)):
-        newest.setdefault(judgement.items, judgement)
-    return list(newest.values())
-
-
-def _judgement(row: Any) -> Judgement:
-    event, items, liked, at = row
-    return Judgement(event, tuple(map(int, items.split("/"))), liked, _utc(at))
+            change = Change(connection, found)
+            yield change
+        if change.has_deleted:
+            self._database.wipe()
 
 
 def _digest(token: str) -> str:
     """The stored hash of a token; tokens cannot be recovered from it."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _utc(at: datetime.datetime) -> datetime.datetime:
-    # SQLite keeps no zone.
-    return at if at.tzinfo else at.replace(tzinfo=datetime.UTC)
 
 
 def _now() -> datetime.datetime:

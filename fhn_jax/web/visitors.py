@@ -1,30 +1,37 @@
 """Visitors: who they are, what they judge, and what is learned from it."""
 
-from collections.abc import Iterable
+import base64
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import TypeVar
 
-from fhn_jax.recommender import Judgement
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import API, Cards, Refused
-from fhn_jax.web.state import Change, State, Visitor
+from fhn_jax.web.change import Change, KeyReused
+from fhn_jax.web.state import State, Visitor
+from fhn_jax.web.tastes import Tastes
 
 # More than a person does in a year of evenings; less than fills a disk.
 MOST_JUDGEMENTS = 5000
+_Answer = TypeVar("_Answer", bound=schemas.Counts)
 _WELCOME = "Like what you would wear, pass on the rest. Each click teaches."
 
 
 class Visitors:
-    """Makes, finds and describes visitors, and learns from their judgements.
+    """Makes, finds and describes visitors, and keeps their judgements.
 
     Args:
       cards: looks up and shows items.
       state: stores visitors.
+      tastes: what was learned of visitors.
       known_users: whether anybody may open a known user.
     """
 
-    def __init__(self, cards: Cards, state: State, *, known_users: bool):
-        self._cards, self._state, self.known_users = cards, state, known_users
-        self._recommender = cards.recommender
+    def __init__(
+        self, cards: Cards, state: State, tastes: Tastes, *, known_users: bool
+    ):
+        self._cards, self._state, self._tastes = cards, state, tastes
+        self._recommender, self.known_users = cards.recommender, known_users
 
     def create(self, user: int | None) -> str:
         """Adds a visitor and returns the token.
@@ -37,10 +44,10 @@ class Visitors:
                 HTTPStatus.FORBIDDEN, "known users cannot be opened on this server"
             )
         try:
-            latents = self._recommender.start(user)
+            self._recommender.start(user)
         except ValueError as error:
             raise Refused(HTTPStatus.NOT_FOUND, str(error)) from None
-        return self._state.create(user, latents)
+        return self._state.create(user)
 
     def find(self, token: str) -> Visitor:
         """The visitor of a token.
@@ -58,64 +65,116 @@ class Visitors:
 
     def about(self, visitor: Visitor) -> schemas.Visitor:
         """What the visitor is shown about themselves."""
-        counts = _counts(self._state.judgements(visitor.id))
+        taste = self._tastes.of(visitor)
         return schemas.Visitor(
             user=visitor.user,
-            **counts.model_dump(),
-            bits=self._recommender.bits(visitor.latents),
+            likes=taste.likes,
+            dislikes=taste.dislikes,
+            bits=self._recommender.bits(taste.latents),
             created=visitor.created,
         )
 
     def lead(self, visitor: Visitor | None) -> str:
         """The line above the outfits; `visitor` is None for somebody new."""
-        if visitor is None:
-            return _WELCOME
-        counts = _counts(self._state.judgements(visitor.id))
-        if visitor.user is not None and not counts.likes + counts.dislikes:
+        taste = self._tastes.of(visitor)
+        if len(taste.judged):
+            return f"Learned from {taste.likes} liked and {taste.dislikes} passed."
+        if visitor is not None and visitor.user is not None:
             return f"What person {visitor.user} of the data would be shown."
-        if not counts.likes + counts.dislikes:
-            return _WELCOME
-        return f"Learned from {counts.likes} liked and {counts.dislikes} passed."
+        return _WELCOME
 
     def history(self, visitor: Visitor, limit: int) -> schemas.History:
         """The newest judgements."""
+        latents = self._tastes.of(visitor).latents
         judged = self._state.judgements(visitor.id)[:limit]
-        cards = [self._cards.judgement_card(one, visitor) for one in judged]
+        cards = [self._cards.judgement_card(one, latents) for one in judged]
         return schemas.History(feedback=cards)
 
-    def judge(self, visitor: Visitor, request: schemas.Judgement) -> schemas.Judged:
-        """Stores a like or dislike and learns from it.
+    def judge(
+        self, visitor: Visitor, request: schemas.Judgement, key: str | None = None
+    ) -> schemas.Judged:
+        """Stores a like or dislike.
 
+        Args:
+          key: of a request that may come again; that is then answered as it was first.
         Raises:
-          Refused: neither or both of an outfit and an item, unknown ones, or too many
-            judgements.
+          Refused: neither or both of an outfit and an item, unknown ones, too many
+            judgements, or a key of another request.
         """
         items = self._judged_items(request)
         with self._state.changing(visitor.id) as change:
-            if change.count() >= MOST_JUDGEMENTS:
-                raise Refused(
-                    HTTPStatus.CONFLICT,
-                    f"{MOST_JUDGEMENTS:,} judgements are kept of a visitor and no "
-                    "more; reset, or undo some",
-                )
-            event = change.judge(items, request.liked)
-            judged = self._learn(change)
-        return schemas.Judged(event=event, **_counts(judged).model_dump())
 
-    def undo(self, visitor: Visitor) -> schemas.Undone:
-        """Takes the last judgement back."""
+            def answer() -> schemas.Judged:
+                event = change.judge(items, request.liked)
+                if change.count() > MOST_JUDGEMENTS:
+                    raise Refused(
+                        HTTPStatus.CONFLICT,
+                        f"{MOST_JUDGEMENTS:,} judgements are kept of a visitor and no "
+                        "more; reset, or undo some",
+                    )
+                return schemas.Judged(event=event, **_counts(change))
+
+            return _once(change, key, request.model_dump_json(), schemas.Judged, answer)
+
+    def undo(self, visitor: Visitor, key: str | None = None) -> schemas.Undone:
+        """Takes the last judgement back.
+
+        Args:
+          key: as of `judge`.
+        Raises:
+          Refused: a key of another request.
+        """
+        latents = self._tastes.of(visitor).latents
         with self._state.changing(visitor.id) as change:
-            undone = change.undo()
-            judged = self._learn(change) if undone else change.judgements()
-        card = None if undone is None else self._cards.judgement_card(undone, visitor)
-        return schemas.Undone(undone=card, **_counts(judged).model_dump())
+
+            def answer() -> schemas.Undone:
+                undone, card = change.undo(), None
+                if undone is not None:
+                    card = self._cards.judgement_card(undone, latents)
+                return schemas.Undone(undone=card, **_counts(change))
+
+            return _once(change, key, "undo", schemas.Undone, answer)
 
     def reset(self, visitor: Visitor) -> schemas.Counts:
         """Takes all judgements back."""
         with self._state.changing(visitor.id) as change:
             change.reset()
-            self._learn(change)
         return schemas.Counts(likes=0, dislikes=0)
+
+    def everything(self, visitor: Visitor) -> schemas.Everything:
+        """All that is stored of a visitor, and what was learned from it."""
+        slots, categories = self._recommender.slots, self._cards.codes.categories
+        return schemas.Everything(
+            about=self.about(visitor),
+            seen=visitor.seen,
+            feedback=[
+                schemas.StoredJudgement(
+                    event=one.event,
+                    liked=one.liked,
+                    items={
+                        slot: item
+                        for slot, item in zip(slots, one.items, strict=True)
+                        if item >= 0
+                    },
+                    at=one.at,
+                )
+                for one in self._state.all_judgements(visitor.id)
+            ],
+            wardrobe=[
+                schemas.ItemKey(category=categories[category], item=item)
+                for category, item in self._state.wardrobe(visitor.id)
+            ],
+            photos=[
+                schemas.StoredPhoto(
+                    id=one.id,
+                    category=categories[one.category],
+                    title=one.title,
+                    jpeg=base64.b64encode(one.photo.picture).decode(),
+                    code=one.photo.code.tobytes().hex(),
+                )
+                for one in self._state.photos(visitor.id)
+            ],
+        )
 
     def _judged_items(self, request: schemas.Judgement) -> list[int]:
         """The items by slot, -1 in all slots but one for an item alone."""
@@ -132,12 +191,28 @@ class Visitors:
             "give either items, an outfit, or item, one item",
         )
 
-    def _learn(self, change: Change) -> list[Judgement]:
-        judged = change.judgements()
-        change.set_latents(self._recommender.learn(change.visitor.user, judged))
-        return judged
+
+def _counts(change: Change) -> dict[str, int]:
+    likes, dislikes = change.counts()
+    return {"likes": likes, "dislikes": dislikes}
 
 
-def _counts(judged: Iterable[Judgement]) -> schemas.Counts:
-    liked = [one.liked for one in judged]
-    return schemas.Counts(likes=sum(liked), dislikes=len(liked) - sum(liked))
+def _once(
+    change: Change,
+    key: str | None,
+    request: str,
+    kind: type[_Answer],
+    answer: Callable[[], _Answer],
+) -> _Answer:
+    """The answer of a request, which is carried out unless its key came before."""
+    if key is None:
+        return answer()
+    try:
+        kept = change.answer_of(key, request)
+    except KeyReused as error:
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+    if kept is not None:
+        return kind.model_validate_json(kept)
+    made = answer()
+    change.keep_answer(key, request, made.model_dump_json())
+    return made

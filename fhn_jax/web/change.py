@@ -1,0 +1,276 @@
+"""A change of what the server remembers of a visitor: the steps of one transaction."""
+
+import dataclasses
+import datetime
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from fhn_jax.web.photos import Photo
+from fhn_jax.web.tables import answers, judgements, photos, visitors, wardrobe
+
+# Requests of a visitor whose answers can be repeated.
+_MOST_ANSWERS = 100
+
+
+class Judgement(NamedTuple):
+    """A like or dislike.
+
+    Attributes:
+      event: rises with time.
+      items: of the outfit, an id for each slot; -1 in all slots but one for an item
+        alone.
+      liked: or disliked.
+      at: when.
+    """
+
+    event: int
+    items: tuple[int, ...]
+    liked: bool
+    at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Visitor:
+    """Somebody with a token.
+
+    Attributes:
+      id: internal, never sent to anybody.
+      user: the known user that this one was opened as, or None.
+      changes: counts changes of the judgements.
+      created: time, with zone.
+      seen: the day of the last visit, of UTC.
+    """
+
+    id: int
+    user: int | None
+    changes: int
+    created: datetime.datetime
+    seen: datetime.date
+
+
+class KeyReused(Exception):
+    """An idempotency key came with another request before."""
+
+
+class Change:
+    """The operations of a transaction, see `State.changing`.
+
+    Attributes:
+      visitor: as it is before the change.
+      has_deleted: whether something private was deleted.
+    """
+
+    def __init__(self, connection: Connection, visitor: Visitor):
+        self._connection, self.visitor = connection, visitor
+        self.has_deleted = False
+
+    # --- requests that come twice -----------------------------------------------------
+
+    def answer_of(self, key: str, request: str) -> str | None:
+        """The answer that a request got when it came first, None if it did not.
+
+        Args:
+          key: that the client chose for the request.
+          request: what it asks for.
+        Raises:
+          KeyReused: the key came with another request.
+        """
+        mine = (answers.c.visitor == self.visitor.id) & (answers.c.key == _sha256(key))
+        found = self._connection.execute(sa.select(answers).where(mine)).first()
+        if found is None:
+            return None
+        if found.request != _sha256(request):
+            raise KeyReused("this idempotency key came with another request before")
+        return found.answer
+
+    def keep_answer(self, key: str, request: str, answer: str) -> None:
+        """Stores an answer for `answer_of`; the oldest of many are dropped."""
+        values = {
+            "visitor": self.visitor.id,
+            "key": _sha256(key),
+            "request": _sha256(request),
+            "answer": answer,
+            "at": datetime.datetime.now(datetime.UTC),
+        }
+        _insert(self._connection, answers, values)
+        mine = answers.c.visitor == self.visitor.id
+        last = sa.select(answers.c.id).where(mine).order_by(answers.c.id.desc())
+        too_old = answers.c.id <= last.limit(1).offset(_MOST_ANSWERS).scalar_subquery()
+        self._connection.execute(answers.delete().where(mine & too_old))
+
+    # --- judgements -------------------------------------------------------------------
+
+    def counts(self) -> tuple[int, int]:
+        """Number of likes and of dislikes, without superseded ones."""
+        mine = judgements.c.visitor == self.visitor.id
+        last = sa.select(sa.func.max(judgements.c.id)).where(mine)
+        last = last.group_by(judgements.c["items"])
+        rows = sa.select(judgements.c.liked, sa.func.count())
+        rows = rows.where(judgements.c.id.in_(last)).group_by(judgements.c.liked)
+        found = {bool(liked): n for liked, n in self._connection.execute(rows)}
+        return found.get(True, 0), found.get(False, 0)
+
+    def count(self) -> int:
+        """Number of stored judgements, including superseded ones."""
+        mine = judgements.c.visitor == self.visitor.id
+        count = sa.select(sa.func.count()).select_from(judgements).where(mine)
+        return self._connection.execute(count).scalar_one()
+
+    def judge(self, items: Sequence[int], liked: bool) -> int:
+        """Adds a judgement; returns its event.
+
+        One that says again what the last one of these items says is that one.
+        """
+        key = "/".join(map(str, items))
+        mine = (judgements.c.visitor == self.visitor.id) & (
+            judgements.c["items"] == key
+        )
+        newest = sa.select(judgements.c.id, judgements.c.liked).where(mine)
+        newest = newest.order_by(judgements.c.id.desc()).limit(1)
+        before = self._connection.execute(newest).first()
+        if before is not None and before.liked == liked:
+            return before.id
+        self._changed()
+        values = {
+            "visitor": self.visitor.id,
+            "items": key,
+            "liked": liked,
+            "at": datetime.datetime.now(datetime.UTC),
+        }
+        return _insert(self._connection, judgements, values)
+
+    def undo(self) -> Judgement | None:
+        """Takes the last judgement back; the one before it counts again."""
+        mine = judgements.c.visitor == self.visitor.id
+        newest = sa.select(*_COLUMNS).where(mine).order_by(judgements.c.id.desc())
+        row = self._connection.execute(newest.limit(1)).first()
+        if row is None:
+            return None
+        self._changed()
+        taken = judgements.delete().where(judgements.c.id == row[0])
+        self._connection.execute(taken)
+        return _judgement(row)
+
+    def reset(self) -> None:
+        """Takes all judgements back."""
+        self._changed()
+        mine = judgements.c.visitor == self.visitor.id
+        self._connection.execute(judgements.delete().where(mine))
+
+    def _changed(self) -> None:
+        row = visitors.update().where(visitors.c.id == self.visitor.id)
+        self._connection.execute(row.values(changes=visitors.c.changes + 1))
+
+    # --- the wardrobe -----------------------------------------------------------------
+
+    def add_item(self, category: int, item: int, *, most: int) -> bool:
+        """Puts an item into the wardrobe; False if it holds `most` already."""
+        table = wardrobe.c
+        mine = table.visitor == self.visitor.id
+        there = sa.select(sa.func.count()).select_from(wardrobe).where(mine)
+        same = there.where((table.category == category) & (table.item == item))
+        if self._connection.execute(same).scalar_one():
+            return True
+        if self._connection.execute(there).scalar_one() >= most:
+            return False
+        values = {"visitor": self.visitor.id, "category": category, "item": item}
+        self._connection.execute(wardrobe.insert().values(**values))
+        return True
+
+    def remove_item(self, category: int, item: int) -> bool:
+        """Takes an item out of the wardrobe; False if it is not there."""
+        table = wardrobe.c
+        row = (table.visitor == self.visitor.id) & (table.category == category)
+        delete = wardrobe.delete().where(row & (table.item == item))
+        return bool(self._connection.execute(delete).rowcount)
+
+    def add_photo(
+        self, category: int, title: str, photo: Photo, *, most: int, most_bytes: int
+    ) -> int | None:
+        """Puts a photo into the wardrobe.
+
+        Args:
+          most, most_bytes: photos, and bytes of their pictures, that it may hold then.
+        Returns:
+          its id; None if it would be too many or too large together.
+        """
+        mine = photos.c.visitor == self.visitor.id
+        size = sa.func.coalesce(sa.func.sum(sa.func.length(photos.c.picture)), 0)
+        there = sa.select(sa.func.count(), size).select_from(photos).where(mine)
+        count, total = self._connection.execute(there).one()
+        if count >= most or total + len(photo.picture) > most_bytes:
+            return None
+        values = {
+            "visitor": self.visitor.id,
+            "category": category,
+            "title": title,
+            "picture": photo.picture,
+            "code": photo.code.tobytes(),
+            "scale": photo.scale,
+        }
+        return _insert(self._connection, photos, values)
+
+    def remove_photo(self, photo: int) -> bool:
+        """Deletes a photo; False if the visitor has none of this id."""
+        row = (photos.c.visitor == self.visitor.id) & (photos.c.id == photo)
+        self.has_deleted = True
+        return bool(self._connection.execute(photos.delete().where(row)).rowcount)
+
+
+def one_visitor(connection: Connection, row, *, lock: bool = False) -> Visitor | None:
+    """The visitor of a condition, whom nobody else changes if `lock`."""
+    query = sa.select(visitors).where(row)
+    # SQLite has no row locks and needs none: it admits one writer at a time.
+    found = connection.execute(query.with_for_update() if lock else query).first()
+    if found is None:
+        return None
+    return Visitor(
+        found.id, found.known_user, found.changes, _utc(found.created), found.seen
+    )
+
+
+def current(
+    connection: Connection, visitor: int, *, superseded: bool = False
+) -> list[Judgement]:
+    """A visitor's judgements, the newest first; superseded ones as well on request."""
+    mine = judgements.c.visitor == visitor
+    rows = sa.select(*_COLUMNS).where(mine).order_by(judgements.c.id.desc())
+    found = map(_judgement, connection.execute(rows))
+    if superseded:
+        return list(found)
+    newest: dict[tuple[int, ...], Judgement] = {}
+    for judgement in found:
+        newest.setdefault(judgement.items, judgement)
+    return list(newest.values())
+
+
+def today() -> datetime.date:
+    """The day, of UTC."""
+    return datetime.datetime.now(datetime.UTC).date()
+
+
+_COLUMNS = tuple(judgements.c[name] for name in ("id", "items", "liked", "at"))
+
+
+def _judgement(row: Any) -> Judgement:
+    event, items, liked, at = row
+    return Judgement(event, tuple(map(int, items.split("/"))), liked, _utc(at))
+
+
+def _insert(connection: Connection, table: sa.Table, values: dict[str, Any]) -> int:
+    """Adds a row; returns its id."""
+    added = connection.execute(table.insert().values(**values).returning(table.c.id))
+    return added.scalar_one()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _utc(at: datetime.datetime) -> datetime.datetime:
+    # SQLite keeps no zone.
+    return at if at.tzinfo else at.replace(tzinfo=datetime.UTC)
