@@ -300,6 +300,18 @@ def test_filters_admit_what_they_say(index, outfits):
     np.testing.assert_array_equal(hits.outfits, everything[:5])
 
 
+def test_what_is_excluded_by_its_items_costs_no_wider_search(
+    index, outfits, monkeypatch
+):
+    widths = []
+    empty = kernels.TopK.empty
+    monkeypatch.setattr(kernels.TopK, "empty", lambda k: widths.append(k) or empty(k))
+    best = index.search(3, 500)
+    found = index.search(3, 10, filters=ExcludeOutfits(best.items[:490]))
+    assert found.outfits.tolist() == best.outfits[490:].tolist()
+    assert widths == [500, 10]
+
+
 def test_either_top_may_be_the_one_that_must_be_there(tmp_path):
     codes = random_codes(counts=(6, 5, 4), slots=(0, 0, 1, 2))
     outfits = some_outfits(np.random.default_rng(2), codes, 500)

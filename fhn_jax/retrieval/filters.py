@@ -175,7 +175,7 @@ class ExcludeOutfits:
         if outfits.ndim < 2 or outfits.size == 0:
             return Conditions(excluded_ids=np.unique(outfit_ids(outfits)))
         rows = check_outfits(codes, outfits).astype(np.int64)
-        return Conditions(excluded_items=np.unique(in_order(codes.slots, rows), axis=0))
+        return Conditions(excluded_items=in_order(codes.slots, rows))
 
 
 def _by_number(

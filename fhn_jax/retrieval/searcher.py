@@ -1,7 +1,6 @@
 """The search itself: the best of stored outfits for users, exactly."""
 
 import abc
-import functools
 import os
 import statistics
 import time
@@ -220,7 +219,8 @@ class Searcher(OutfitSearch):
         vectors = self._tables.user_vectors(users, score)
         conditions = resolve_each(filters, self._tables.codes, len(vectors))
         # Users who share their conditions share their filter.
-        by_position = {id(each): self._by_position(each) for each in conditions}
+        different = {id(each): each for each in conditions}
+        by_position = {key: self._by_position(each) for key, each in different.items()}
 
         def some(start: int) -> list[Hits]:
             part = vectors[start : start + _USERS_AT_ONCE]
@@ -228,12 +228,7 @@ class Searcher(OutfitSearch):
                 self._packed, self._scales, self._tables.byte_tables(part), _PADDING
             )
             return [
-                best_without(
-                    each.excluded_items,
-                    self._tables.codes.slots,
-                    int(k),
-                    functools.partial(self._best, values, by_position[id(each)]),
-                )
+                self._best(values, by_position[id(each)], int(k))
                 for values, each in zip(affinities, conditions[start:], strict=False)
             ]
 
@@ -303,7 +298,16 @@ class Searcher(OutfitSearch):
             outfit_ids(conditions.excluded_ids, self._num_outfits),
             admitted,
             np.concatenate([*wanted, np.empty(0, np.int64)]),
+            self._gone(conditions.excluded_items),
         )
+
+    def _gone(self, items: Int64[np.ndarray, "e s"] | None) -> Int64[np.ndarray, "e s"]:
+        """Outfits by their items, as the loops take them."""
+        slots = self._tables.codes.slots
+        if items is None:
+            return np.empty((0, len(slots)), np.int64)
+        rows = np.sort(self._layout.positions(slots, items).astype(np.int64), axis=1)
+        return rows[np.lexsort(rows.T[::-1])]
 
 
 def _part(segment: kernels.Blocks, number: int, count: int) -> kernels.Blocks:
@@ -356,7 +360,8 @@ def choose_layout(
         vectors = tables.codes.user_latents[users]
     affinities = tables.affinities(tables.user_vectors(vectors))
     none = np.empty(0, np.int64)
-    filters = kernels.Filters(none, none, np.empty(0, bool), none)
+    no_rows = np.empty((0, len(tables.codes.slots)), np.int64)
+    filters = kernels.Filters(none, none, np.empty(0, bool), none, no_rows)
     layouts: dict[str, blocks.Layout] = {}
     seconds: dict[str, float] = {}
     for number in _CLUSTERS:

@@ -64,12 +64,15 @@ class Filters(typing.NamedTuple):
       admitted: bool [items] by position: an outfit has none but these; no entries
         admit all.
       wanted: positions; an outfit has all of these.
+      gone: int64 [e, s], outfits that are not by the positions of their items, in
+        rising order within a row and among the rows.
     """
 
     dead: np.ndarray
     excluded: np.ndarray
     admitted: np.ndarray
     wanted: np.ndarray
+    gone: np.ndarray
 
 
 def search_blocks(
@@ -107,6 +110,7 @@ def _search(
     excluded,
     admitted,
     wanted,
+    gone,
     best_scores,
     best_outfits,
     best_places,
@@ -120,6 +124,7 @@ def _search(
     _bound_groups(tops, ranges, groups, bounds, item_bounds, first)
     bases = np.empty(slots, np.int64)
     begun = np.zeros(num_groups, np.bool_)
+    positions = np.empty(slots, np.int64)
     for number in range(num_first + num_groups):
         group = first[number] if number < num_first else number - num_first
         if group < 0 or item_bounds[group] < _IMPOSSIBLE // 2:
@@ -150,6 +155,8 @@ def _search(
                 if full and score == best_scores[0] and outfit > best_outfits[0]:
                     continue
                 if _contains(dead, outfit) or _contains(excluded, outfit):
+                    continue
+                if len(gone) and _is_gone(gone, items[row], bases, positions):
                     continue
                 if _has_admitted_items(items[row], bases, admitted, wanted):
                     push(
@@ -198,6 +205,35 @@ def _bound_groups(tops, ranges, groups, bounds, item_bounds, first):
 def _contains(ids, wanted):
     place = np.searchsorted(ids, wanted)
     return place < len(ids) and ids[place] == wanted
+
+
+@njit_no_refcount
+def _is_gone(gone, row, bases, positions):
+    """Whether an outfit's items, in any order, are a row of `gone`.
+
+    Args:
+      positions: int64 [s], room for the positions in rising order.
+    """
+    slots = len(bases)
+    for slot in range(slots):
+        position, place = bases[slot] + row[slot], slot
+        while place > 0 and positions[place - 1] > position:
+            positions[place] = positions[place - 1]
+            place -= 1
+        positions[place] = position
+    low, high = 0, len(gone)
+    while low < high:
+        middle = (low + high) // 2
+        slot = 0
+        while slot < slots and gone[middle, slot] == positions[slot]:
+            slot += 1
+        if slot == slots:
+            return True
+        if gone[middle, slot] < positions[slot]:
+            low = middle + 1
+        else:
+            high = middle
+    return False
 
 
 @njit_no_refcount
