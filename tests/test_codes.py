@@ -1,5 +1,6 @@
 """The codes artifact: saving, checks when it is made or loaded, latents."""
 
+import dataclasses
 import json
 import pickle
 
@@ -258,7 +259,8 @@ def rewritten(tmp_path, metadata=None, tensors=None, drop=()):
     old_metadata, old_tensors = parts(random_codes().to_bytes())
     new_metadata = old_metadata | (metadata or {})
     new_tensors = old_tensors | (tensors or {})
-    for key in drop:
+    # Files of other programs have no checksum.
+    for key in ("sha256", *drop):
         new_metadata.pop(key, None)
         new_tensors.pop(key, None)
     path = tmp_path / "codes.safetensors"
@@ -345,6 +347,80 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         random_codes(seed=1).save(path)
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def flipped(data, at, bit):
+    changed = bytearray(data)
+    changed[at] ^= 1 << bit
+    return bytes(changed)
+
+
+def same(a, b):
+    return a.sha256() == b.sha256()
+
+
+@pytest.mark.parametrize("what", ["codes", "latents"])
+def test_no_flipped_bit_goes_unnoticed(tmp_path, what):
+    codes = random_codes(scaled=True)
+    path = tmp_path / f"{what}.safetensors"
+    if what == "codes":
+        codes.save(path)
+        load, first = lambda: Codes.load(path), None
+    else:
+        latents_of(codes).save(path, codes)
+        load = lambda: Latents.load(path, codes)  # noqa: E731
+        first = load()
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for at in rng.choice(len(data), 300, replace=False):
+        path.write_bytes(flipped(data, at, rng.integers(8)))
+        try:
+            loaded = load()
+        except ValueError as error:
+            assert str(path) in str(error)
+            continue
+        # Spaces of the header's end, and the like.
+        if first is None:
+            assert same(loaded, codes)
+        else:
+            for a, b in zip(loaded.items["text"], first.items["text"], strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_the_checksum_is_that_of_a_file_without_one(tmp_path):
+    """So that latents and databases of codes without a checksum still fit them."""
+    codes = random_codes()
+    metadata, tensors = parts(codes.to_bytes())
+    assert metadata["sha256"] == codes.sha256()
+    safetensors.numpy.save_file(
+        tensors, tmp_path / "old", {k: v for k, v in metadata.items() if k != "sha256"}
+    )
+    assert Codes.load(tmp_path / "old").sha256() == codes.sha256()
+    metadata["sha257"] = metadata.pop("sha256")
+    safetensors.numpy.save_file(tensors, tmp_path / "key", metadata)
+    with pytest.raises(ValueError, match=r"metadata is \['sha257'\], expected none"):
+        Codes.load(tmp_path / "key")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (
+            "user_latents",
+            5.9e35,
+            r"user_latents holds 5.9e\+35 at \[0, 0\], .* to 16,777",
+        ),
+        ("lambda_user", -2e7, r"lambda_user holds -2e\+07 at \[0\], expected magn"),
+        ("item_scales", 62_500, "item_scales/visual/0 holds 62496 at .* up to 1,024"),
+        ("item_scales", -1, "item_scales/visual/0 is -1.0, expected 0 or more"),
+    ],
+)
+def test_finite_values_beyond_reason_are_refused(field, value, message):
+    codes = random_codes(scaled=True)
+    array = getattr(codes, field)
+    (array if field != "item_scales" else array["visual"][0]).flat[0] = value
+    with pytest.raises(ValueError, match=message):
+        Codes(**{f.name: getattr(codes, f.name) for f in dataclasses.fields(codes)})
 
 
 # Latents.

@@ -5,7 +5,6 @@ here needs an accelerator or an image. Bits are packed in little bit order (bit 
 byte 0 is the first entry of the code), 1 stands for +1 (or for 1 in the "01" alphabet).
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -125,6 +124,7 @@ class Codes:
             checks.check_per_category(
                 "item_scales", self.item_scales, *of, np.float16, (), counts
             )
+            checks.check_scales(self.item_scales)
         checks.check_array("users", self.users, np.uint8, (None, width))
         count = len(self.users)
         checks.check_array("user_latents", self.user_latents, np.float32, (count, d))
@@ -251,11 +251,15 @@ class Codes:
         )
 
     def sha256(self) -> str:
-        """Hexadecimal SHA-256 of the file that `save` writes."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        """Hexadecimal SHA-256 of the artifact, which `save` writes into it."""
+        return tensor_file.digest(*self._contents())
 
     def to_bytes(self) -> bytes:
         """The artifact as a safetensors file; equal codes give equal bytes."""
+        return tensor_file.serialize(*self._contents())
+
+    def _contents(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Tensors and metadata of the file."""
         metadata = {"format": FORMAT, "version": str(tensor_file.VERSION)}
         metadata |= {key: json.dumps(getattr(self, key)) for key in _METADATA}
         tensors = {
@@ -271,7 +275,7 @@ class Codes:
         if self.names is not None:
             for category, names in zip(self.categories, self.names, strict=True):
                 tensors[f"names/{category}"] = tensor_file.join_names(names)
-        return tensor_file.serialize(tensors, metadata)
+        return tensors, metadata
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the artifact, whole or not at all."""
@@ -289,6 +293,7 @@ class Codes:
         """
         tensors, metadata = tensor_file.read(path, FORMAT)
         try:
+            tensor_file.expect_keys(metadata, _METADATA)
             scalars = {key: tensor_file.parse(metadata, key) for key in _METADATA}
             checks.check_scalars(scalars)
             modalities, categories = scalars["modalities"], scalars["categories"]
@@ -417,6 +422,7 @@ class Latents:
         """
         tensors, metadata = tensor_file.read(path, LATENTS_FORMAT)
         try:
+            tensor_file.expect_keys(metadata, ("codes_sha256",))
             items = {
                 modality: tuple(
                     tensor_file.take(tensors, f"latents/{modality}/{category}")

@@ -10,6 +10,12 @@ from fhn_jax.errors import InputError
 
 ALPHABETS = ("pm1", "01")
 MODALITIES = ("visual", "text")
+# The largest magnitude of float32 values: from there on adding 1 to a number changes
+# nothing, so a score would be that number. Relaxed codes and weights are near 1.
+LARGEST = 2.0**24
+# The largest scale of an item: scales are relative to the mean over the items, or means
+# of values in [0, 1]. Float16 goes on to 65,504.
+LARGEST_SCALE = 2.0**10
 # Which values of hash_types learn each of the matching weights.
 _LEARNED_BY = {"alpha": (0,), "lambda_user": (1, 3), "lambda_item": (2, 3)}
 
@@ -108,6 +114,28 @@ def check_array(
         raise InputError(
             f"{key} holds {array[tuple(where)]} at {where}, expected finite values"
         )
+    if array.dtype == np.float32:
+        check_magnitude(key, array, LARGEST)
+
+
+def check_magnitude(key: str, array: np.ndarray, largest: float) -> None:
+    """Raises InputError about a value that is finite but beyond all reason."""
+    if max(array.max(initial=0), -array.min(initial=0)) > largest:
+        where = np.argwhere(np.abs(array) > largest)[0].tolist()
+        raise InputError(
+            f"{key} holds {array[tuple(where)]:.6g} at {where}, expected magnitudes up "
+            f"to {largest:,.0f}"
+        )
+
+
+def check_scales(scales: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Raises InputError about a factor of an item's code that cannot be a mean."""
+    for modality, arrays in scales.items():
+        for number, array in enumerate(arrays):
+            key = f"item_scales/{modality}/{number}"
+            check_magnitude(key, array, LARGEST_SCALE)
+            lowest = float(array.min(initial=0))
+            expect(key, lowest >= 0, lowest, "0 or more everywhere")
 
 
 def check_per_category(

@@ -1,8 +1,9 @@
 """Safetensors files of known formats whose bytes depend on nothing but their contents."""
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,43 @@ from fhn_jax.codes.checks import check_array, expect
 from fhn_jax.errors import InputError, MissingFileError
 
 VERSION = 1
+# Key of the metadata.
+DIGEST = "sha256"
 REMEDY = "make it again with the extract-features action"
 
 _DTYPES = {"uint8": "U8", "float16": "F16", "float32": "F32"}
 
 
 def serialize(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file; equal contents give equal bytes.
+    """A safetensors file with its own checksum; equal contents give equal bytes.
 
     The safetensors package writes metadata in an order that changes from run to run,
     so equal codes would have unequal checksums.
     """
+    signed = {**metadata, DIGEST: digest(tensors, metadata)}
+    return b"".join(_parts(tensors, signed))
+
+
+def digest(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """Hexadecimal SHA-256 of a file of these contents that has no checksum in it."""
+    found = hashlib.sha256()
+    for part in _parts(tensors, metadata):
+        found.update(part)
+    return found.hexdigest()
+
+
+def _parts(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> Iterator[bytes | np.ndarray]:
+    """A safetensors file: its header, then its tensors."""
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     blobs, end = [], 0
     # Wide types first: every tensor then starts at a multiple of its item size.
     for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):
         tensor = tensors[name]
         little_endian = tensor.astype(tensor.dtype.newbyteorder("<"), copy=False)
-        blobs.append(little_endian.tobytes())
-        start, end = end, end + len(blobs[-1])
+        blobs.append(np.ascontiguousarray(little_endian))
+        start, end = end, end + tensor.nbytes
         header[name] = {
             "dtype": _DTYPES[tensor.dtype.name],
             "shape": list(tensor.shape),
@@ -39,17 +58,20 @@ def serialize(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) ->
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *blobs])
+    yield len(text).to_bytes(8, "little") + text
+    yield from blobs
 
 
 def read(
     path: str | os.PathLike, expected: str
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and metadata of a file of the format `expected`.
+    """Tensors and metadata of a file of the format `expected`, its checksum compared.
+
+    Files of other programs and of old versions have none.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: not a whole safetensors file, or of another format or version.
+      ValueError: damaged, not a whole safetensors file, or of another format or version.
     """
     path = Path(path)
     if not path.is_file():
@@ -62,7 +84,11 @@ def read(
             found = metadata.get("format")
             version = metadata.get("version", "")
             if found == expected and version == str(VERSION):
-                return {key: file.get_tensor(key) for key in file.keys()}, metadata
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+                stated = metadata.pop(DIGEST, None)
+                if stated is None or digest(tensors, metadata) == stated:
+                    return tensors, metadata
+                raise ValueError("its checksum is wrong, it is damaged")
     # The package raises nearly anything at types that numpy does not have.
     except Exception as error:
         with open(path, "rb") as file:
@@ -90,6 +116,12 @@ def parse(metadata: Mapping[str, str], key: str) -> Any:
             f"metadata {key} is {metadata[key][:60]!r}, expected JSON"
         ) from None
     return tuple(value) if isinstance(value, list) else value
+
+
+def expect_keys(metadata: Mapping[str, str], known: Iterable[str]) -> None:
+    """Raises InputError about metadata that is not known, as a damaged key is not."""
+    others = sorted(metadata.keys() - {"format", "version", *known})
+    expect("metadata", not others, others[:5], "none besides the known keys")
 
 
 def take(tensors: dict[str, np.ndarray], key: str) -> np.ndarray:
