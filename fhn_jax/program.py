@@ -4,7 +4,9 @@ import argparse
 import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -13,7 +15,8 @@ from fhn_jax.errors import InputError, RefusedError, UserError, nearest
 # What the operating system refuses for a reason that the user can mend.
 _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG),
+    *(errno.EMFILE, errno.ENFILE, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR),
     *(errno.EADDRINUSE, errno.EADDRNOTAVAIL),
 }
@@ -27,10 +30,12 @@ def run_program(
     Args:
       main: called with the arguments, but for `--debug`, which shows the traceback.
       argv: the arguments; those of the process by default.
+
+    Exit codes: 1 for an error, 130 for Ctrl-C, 143 for SIGTERM.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _refusals():
+        with _termination(), _refusals():
             main([argument for argument in given if argument != "--debug"])
             sys.stdout.flush()
     except BrokenPipeError:
@@ -45,6 +50,39 @@ def run_program(
         text = str(interrupt) or "run the same command again to go on"
         print(f"interrupted: {text}", file=sys.stderr)
         sys.exit(130)
+    except Terminated as end:
+        print("terminated: run the same command again to go on", file=sys.stderr)
+        sys.exit(end.code)
+
+
+class Terminated(SystemExit):
+    """SIGTERM, which by itself would end the process without a cleanup."""
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """Makes an exception of SIGTERM, so that temporaries go and locks are let go.
+
+    The second one ends the process at once. The training loop, the server and the
+    runtime of several processes have handlers of their own.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    own = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getpid() != own:  # a fork, which has nothing to clean up
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        raise Terminated(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
 
 
 @contextlib.contextmanager

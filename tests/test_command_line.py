@@ -153,6 +153,7 @@ def test_a_bug_is_a_traceback(monkeypatch, kind):
         (PermissionError(13, "Permission denied", "runs/x"), "runs/x: Permission denied"),
         (OSError(28, "No space left on device", "a"), "a: No space left on device"),
         (OSError(98, "Address already in use"), "Address already in use"),
+        (OSError(5, "Input/output error", "a"), "a: Input/output error"),
     ],
 )  # fmt: skip
 def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, error, text):
@@ -196,6 +197,42 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     assert ended.value.code == 130
     err = capsys.readouterr().err
     assert err == "interrupted: run the same command again to go on\n"
+
+
+TERMINATED = """
+import os, signal, sys
+from pathlib import Path
+from fhn_jax import files
+from fhn_jax.program import run_program
+
+def main(_):
+    with (
+        files.lock(sys.argv[1] + "/run", "writing"),
+        files.new_folder(sys.argv[1] + "/folder") as folder,
+        files.atomic_path(sys.argv[1] + "/file") as path,
+    ):
+        path.write_text("half")
+        (folder / "a").write_text("half")
+        if child := os.fork():
+            os.waitpid(child, 0)
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+run_program(main, [])
+"""
+
+
+def test_sigterm_cleans_up_in_every_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 143
+    assert done.stderr == "terminated: run the same command again to go on\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- which run --------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from random_codes import random_codes
 
 from fhn_jax import files
+from fhn_jax.errors import BusyError
 from fhn_jax.retrieval import outfit_index
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only
 from fhn_jax.retrieval.outfit_index import OutfitIndex
@@ -157,7 +158,35 @@ def test_damaged_outfits_that_were_not_verified_are_no_crash(index, tmp_path, co
         content[128:] = b"\xff" * (len(content) - 128)
         path.write_bytes(content)
     with pytest.raises(ValueError, match="no such items: the index is damaged"):
-        OutfitIndex.open(tmp_path / "index", codes).search(0, 10)
+        OutfitIndex.open(tmp_path / "index", codes, verify=False).search(0, 10)
+
+
+@pytest.mark.parametrize("name", ["items", "compatibilities", "outfits"])
+def test_the_first_search_notices_a_changed_byte(index, tmp_path, codes, outfits, name):
+    path = tmp_path / "index" / f"segment-1/{name}.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    opened = OutfitIndex.open(tmp_path / "index", codes)
+    for use in (lambda: opened.search(0, 3), opened.compact, lambda: opened.part(0, 2)):
+        with pytest.raises(ValueError, match=f"{name}.npy: its checksum is wrong"):
+            use()
+
+
+def test_outfits_are_verified_once(index, tmp_path, codes, outfits, monkeypatch):
+    opened = OutfitIndex.open(tmp_path / "index", codes)
+    opened.search(0, 3)
+    compared = []
+    compare = files.ArrayFolder._compare
+    monkeypatch.setattr(
+        files.ArrayFolder,
+        "_compare",
+        lambda self, name, found: compared.append(name) or compare(self, name, found),
+    )
+    opened.search(1, 3)
+    assert compared == []
+    opened.append(outfits[:9])
+    opened.search(1, 3)
+    assert {name.partition("/")[0] for name in compared} == {"segment-2"}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +215,7 @@ def forge(folder, name, array):
         "bytes": (folder / name).stat().st_size,
         "sha256": files.sha256_file(folder / name),
     }
-    files._write_manifest(folder, manifest)
+    files.arrays._write_manifest(folder, manifest)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +279,7 @@ def test_a_failed_change_leaves_the_old_index(
     index.remove([5])
     before = contents(tmp_path)
     target, _, method = fails.partition(".")
-    owner = getattr(files, target) if method else files
+    owner = getattr(files, target) if method else files.arrays
     name = method or target
     real, calls = getattr(owner, name), itertools.count()
 
@@ -295,6 +324,42 @@ def test_two_who_change_an_index_do_not_undo_each_other(
     # What was opened before still finds what it found.
     assert_finds(index, codes, outfits)
     assert len(OutfitIndex.open(tmp_path / "index", codes)) == 3005
+
+
+def test_an_index_that_is_changed_while_it_is_opened_is_opened_again(
+    index, tmp_path, codes, outfits, monkeypatch
+):
+    """Between the manifest and the files that it names comes a `compact`."""
+    index.append(outfits[:5])
+    read = outfit_index._read_layout
+
+    def late(folder, tables):
+        if len(index._segments) > 1:
+            index.compact()
+        return read(folder, tables)
+
+    whole = np.concatenate([outfits, outfits[:5]])
+    monkeypatch.setattr(outfit_index, "_read_layout", late)
+    opened = OutfitIndex.open(tmp_path / "index", codes)
+    assert len(opened._segments) == 1
+    assert_finds(opened, codes, whole)
+
+
+def test_appends_at_once_have_one_loser_and_no_mixed_rows(
+    index, tmp_path, codes, outfits
+):
+    other = OutfitIndex.open(tmp_path / "index", codes)
+    add = outfit_index._add_segment
+
+    def slow(change, segment):
+        with pytest.raises(BusyError, match="index is in use"):
+            other.append(outfits[:7])
+        add(change, segment)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outfit_index, "_add_segment", slow)
+        index.append(outfits[:5])
+    assert_finds(index, codes, np.concatenate([outfits, outfits[:5]]))
 
 
 def test_an_open_index_outlives_its_files(index, tmp_path, codes, outfits):

@@ -224,6 +224,8 @@ class ArrayFolder:
         """
         for name in self._manifest["files"]:
             self._compare(name, sha256_file(self._check(name)))
+            self._checked.add(name)
+            self._unchecked.pop(name, None)
 
     def is_outdated(self) -> bool:
         """Whether the folder has been changed by others since it was opened."""

@@ -321,7 +321,8 @@ def recommend_all(
 def _recommend(folder, version, codes, start, users_each, k, score, path) -> None:
     """Writes the file of some users: a task."""
     pyarrow, parquet = _parquet()
-    index = _open(folder, version, codes)
+    # The driver has verified it, and this is one of many tasks.
+    index = _open(folder, version, codes, verify=False)
     users = np.arange(start, min(start + users_each, codes.num_users))
     hits = index.search_batch(users, k, score=score)
     counts = [len(each) for each in hits]
@@ -342,10 +343,12 @@ def _recommend(folder, version, codes, start, users_each, k, score, path) -> Non
         parquet.write_table(table, temporary)
 
 
-def _open(folder: Path, version: str, codes: Codes) -> OutfitIndex:
+def _open(
+    folder: Path, version: str, codes: Codes, *, verify: bool = True
+) -> OutfitIndex:
     """The index as it was when the driver opened it, on another node."""
     try:
-        index = OutfitIndex.open(folder, codes)
+        index = OutfitIndex.open(folder, codes, verify=verify)
     except FileNotFoundError as error:
         raise MissingFileError(
             f"{error} (on {socket.gethostname()}; every node needs the index at this "

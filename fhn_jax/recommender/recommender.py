@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from fhn_jax.codes import Codes, load
 from fhn_jax.data.catalogue import Outfits, stored_outfits
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.titles import read_titles
-from fhn_jax.errors import InputError
+from fhn_jax.errors import BusyError, ExistingFileError, InputError
 from fhn_jax.evaluation.evaluators import check_same_data
 from fhn_jax.new_users import BprFit, no_clicks
 from fhn_jax.recommender.suggestions import (
@@ -41,6 +42,8 @@ _WIDER = 8
 # After so many judgements half of what explores is the visitor's own taste.
 _HALF = 8
 _LONGEST_TITLE = 200
+# Seconds to wait for another process that builds the index, before it is an error.
+_LONGEST_BUILD = 600
 
 
 class Recommender:
@@ -394,20 +397,24 @@ def _index_of_data(
     folder: Path, codes: Codes, root: str | os.PathLike, variant: str
 ) -> OutfitIndex:
     """The index of a data set's outfits, built if there is none that can be used."""
-    try:
-        return OutfitIndex.open(folder, codes)
-    except (FileNotFoundError, ValueError):
-        # None yet, or a damaged one, or one of the codes before the last training.
-        shutil.rmtree(folder, ignore_errors=True)
-    catalogue = read_catalogue(root, variant)
-    check_same_data(codes, catalogue)
-    try:
-        return OutfitIndex.build(folder, codes, stored_outfits(catalogue))
-    except OSError:
-        # Another process that starts at the same time was faster.
-        if not folder.exists():
-            raise
-        return OutfitIndex.open(folder, codes)
+    last = time.monotonic() + _LONGEST_BUILD
+    while True:
+        try:
+            index = OutfitIndex.open(folder, codes)
+            index.verify()
+            return index
+        except (FileNotFoundError, ValueError):
+            # None yet, or a damaged one, or one of the codes before the last training.
+            shutil.rmtree(folder, ignore_errors=True)
+        catalogue = read_catalogue(root, variant)
+        check_same_data(codes, catalogue)
+        try:
+            return OutfitIndex.build(folder, codes, stored_outfits(catalogue))
+        except (BusyError, ExistingFileError):
+            # Another process that starts at the same time was faster.
+            if time.monotonic() > last:
+                raise
+        time.sleep(0.2)
 
 
 def _slot_names(codes: Codes) -> tuple[str, ...]:

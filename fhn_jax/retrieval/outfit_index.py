@@ -18,12 +18,13 @@ from jaxtyping import Int, Shaped
 
 from fhn_jax import files
 from fhn_jax.codes import Codes
-from fhn_jax.errors import InputError
+from fhn_jax.errors import InputError, UserError
 from fhn_jax.files import ArrayChange, ArrayFolder
 from fhn_jax.retrieval import blocks, kernels, searcher
 from fhn_jax.retrieval.arguments import check_outfits, outfit_ids
+from fhn_jax.retrieval.filters import Filter, Filters
 from fhn_jax.retrieval.items import ItemTables
-from fhn_jax.retrieval.searcher import Searcher
+from fhn_jax.retrieval.searcher import Hits, Searcher
 
 FORMAT = files.ArrayFormat(
     name="fhn_jax.outfits",
@@ -41,7 +42,7 @@ _DTYPES = {
     "tops": np.int32,
     "ranges": np.int32,
 }
-# Read whole, and checked, when an index is opened; the others are mapped.
+# Checked when an index is opened; the others are mapped, and checked by the first search.
 _SMALL = ("starts", "tops", "ranges")
 
 
@@ -69,9 +70,9 @@ class OutfitIndex(Searcher):
     (5, 2)
     """
 
-    def __init__(self, folder: ArrayFolder, tables: ItemTables):
+    def __init__(self, folder: ArrayFolder, tables: ItemTables, verify: bool):
         """Use `build` or `open`."""
-        self._folder = folder
+        self._folder, self._verify = folder, verify
         self._load(tables)
 
     def _load(self, tables: ItemTables) -> None:
@@ -111,14 +112,15 @@ class OutfitIndex(Searcher):
           seed: of the clusters and the sample.
         Raises:
           FileExistsError: the folder is there.
+          BusyError: another process builds it.
           ValueError: an item id out of range, or another number of slots.
         """
         files.refuse_existing(folder)
         tables = ItemTables.from_codes(codes)
         items = check_outfits(codes, outfits)
         _check_number(len(items))
-        layout, trials = searcher.choose_layout(tables, items, seed)
         with ArrayFolder.create(folder, FORMAT) as new:
+            layout, trials = searcher.choose_layout(tables, items, seed)
             new.metadata = {
                 "codes": tables.item_fingerprint,
                 "slots": len(codes.slots),
@@ -138,26 +140,45 @@ class OutfitIndex(Searcher):
         return cls.open(folder, codes)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike, codes: Codes) -> "OutfitIndex":
+    def open(
+        cls, folder: str | os.PathLike, codes: Codes, *, verify: bool = True
+    ) -> "OutfitIndex":
         """Opens an index without reading its outfits, which are mapped into memory.
 
-        The manifest, the layout and the blocks' bounds are checked by checksum, the
-        outfits' files by size only; `verify` reads and checks all.
+        The checksums of the manifest, the layout and the blocks' bounds are compared
+        now, those of the outfits by the first search, which reads all of them once.
 
+        Args:
+          folder: of the index.
+          codes: of the items.
+          verify: False leaves out the latter, for an index that was verified before it
+            was copied to many machines; sizes are compared even so.
         Raises:
           FileNotFoundError: no index in this folder, or a file of it is missing.
           ValueError: a damaged index, or one of other codes.
         """
         tables = ItemTables.from_codes(codes)
-        opened = ArrayFolder.open(folder, FORMAT)
+        while True:
+            opened = ArrayFolder.open(folder, FORMAT)
+            try:
+                return cls._of(opened, tables, verify)
+            except UserError:
+                # Another process may have removed what this manifest names.
+                if not opened.is_outdated():
+                    raise
+
+    @classmethod
+    def _of(
+        cls, opened: ArrayFolder, tables: ItemTables, verify: bool
+    ) -> "OutfitIndex":
         found = opened.metadata["codes"]
         if found != tables.item_fingerprint:
             raise InputError(
-                f"{folder} is an index of other codes: of items, pair weights or slots "
+                f"{opened.path} is an index of other codes: of items, pair weights or slots "
                 f"with checksum {found[:12]}, not {tables.item_fingerprint[:12]}; open "
                 f"it with the codes it was built from, or {FORMAT.remedy}"
             )
-        return cls(opened, tables)
+        return cls(opened, tables, verify)
 
     def __len__(self) -> int:
         """How many outfits can be found."""
@@ -199,6 +220,31 @@ class OutfitIndex(Searcher):
         """
         self._folder.verify()
 
+    def search_batch(
+        self,
+        users: Shaped[np.ndarray, "u ..."],
+        k: int = 10,
+        *,
+        score: str = "asymmetric",
+        filters: Filters | Sequence[Sequence[Filter]] = (),
+    ) -> list[Hits]:
+        """The k best outfits for each of several users, see `OutfitSearch`.
+
+        Raises:
+          InputError: also if a file of the index is damaged.
+        """
+        self._verify_outfits()
+        return super().search_batch(users, k, score=score, filters=filters)
+
+    def part(self, number: int, count: int) -> Searcher:
+        """One of `count` parts that share out the outfits, see `Searcher`."""
+        self._verify_outfits()
+        return super().part(number, count)
+
+    def _verify_outfits(self) -> None:
+        if self._verify:
+            self._folder.verify_mapped()
+
     def append(self, outfits: Shaped[np.ndarray, "..."]) -> range:
         """Adds outfits, as a segment of their own.
 
@@ -207,6 +253,7 @@ class OutfitIndex(Searcher):
         Returns:
           their ids.
         Raises:
+          BusyError: another process is changing the index.
           ValueError: as `build`; more than 2**32 outfits; or the index has been changed
             by another process since it was opened.
         """
@@ -249,6 +296,7 @@ class OutfitIndex(Searcher):
         Raises:
           ValueError: the index has been changed by another process since it was opened.
         """
+        self._folder.verify_mapped()  # Damage must not get a new checksum.
         stored = [np.asarray(segment.outfits) for segment in self._segments]
         outfits = np.concatenate([*stored, np.empty(0, np.uint32)])
         places = np.flatnonzero(~np.isin(outfits, self._removed))
