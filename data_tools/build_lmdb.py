@@ -19,9 +19,10 @@ from pathlib import Path
 import lmdb
 import tqdm
 
+from fhn_jax import files
 from fhn_jax.data.catalogue import name_fault
 from fhn_jax.data.images import VERIFIED_KEY, FolderImages, LmdbImages, image_fault
-from fhn_jax.data.records import Progress
+from fhn_jax.data.records import CHECKSUMS_KEY, Progress, checksum, checksum_key
 from fhn_jax.errors import InputError, MissingFileError, RefusedError
 from fhn_jax.program import Arguments, run_program
 
@@ -49,32 +50,44 @@ def build_lmdb(
     Raises:
       FileNotFoundError: there are no images.
       ValueError: images are of no use (names up to 20), or `target` is something else.
+      BusyError: another process builds it.
       RefusedError: writing failed; the disk may be full.
     """
     source, target = FolderImages(images), Path(target)
     names = _image_names(source.path)
-    if os.path.lexists(target):
-        _check_complete(target, names, source.path)
-        return len(names)
+    with files.lock(target, "building it"):
+        if os.path.lexists(target):
+            _check_complete(target, names, source.path)
+        else:
+            _build(source, names, target, progress)
+    return len(names)
+
+
+def _build(
+    source: FolderImages, names: Sequence[str], target: Path, progress: Progress | None
+) -> None:
     partial = target.with_name(f"{target.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     try:
-        with lmdb.open(str(partial), map_size=_FIRST_MAP_SIZE) as environment:
+        # LMDB's own lock is a sparse file in memory: on a full disk it kills the process.
+        with lmdb.open(
+            str(partial), map_size=_FIRST_MAP_SIZE, lock=False
+        ) as environment:
             _forget_others(environment, names)
             faults = _copy(source, names, environment, progress)
             if faults:
                 raise InputError(_fault_text(faults, len(names), source.path))
-            _put(environment, [(VERIFIED_KEY, b"%d" % len(names))])
+            count = b"%d" % len(names)
+            _put(environment, [(VERIFIED_KEY, count), (CHECKSUMS_KEY, count)])
     except lmdb.Error as error:
         raise RefusedError(
             f"writing {partial} failed: {error}; is the disk full? Run this again to "
             "continue, or remove the folder to start anew"
         ) from error
     (partial / "lock.mdb").unlink(missing_ok=True)
-    _sync_folder(partial)
+    files.sync_folder(partial)
     partial.rename(target)
-    _sync_folder(target.parent)
-    return len(names)
+    files.sync_folder(target.parent)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -131,7 +144,8 @@ def _check_complete(target: Path, names: Sequence[str], images: Path) -> None:
 
 def _forget_others(environment: lmdb.Environment, names: Sequence[str]) -> None:
     """Drops what an earlier run stored and is no longer in the folder."""
-    known = {name.encode() for name in names}
+    keys = [name.encode() for name in names]
+    known = {*keys, *map(checksum_key, keys)}
     with environment.begin() as transaction, transaction.cursor() as cursor:
         others = [key for key in cursor.iternext(values=False) if key not in known]
     if others:
@@ -158,6 +172,7 @@ def _copy(
                     name: data
                     for name, data in images.items()
                     if transaction.get(name.encode()) != data
+                    or transaction.get(checksum_key(name.encode())) != checksum(data)
                 }
             found = list(pool.map(image_fault, new.values(), new))
             good = [
@@ -166,7 +181,8 @@ def _copy(
                 if not fault
             ]
             faults += [fault for fault in found if fault]
-            _put(environment, good)
+            sums = [(checksum_key(key), checksum(data)) for key, data in good]
+            _put(environment, good + sums)
             if progress is not None:
                 progress(start + len(some), len(names))
     return faults
@@ -192,15 +208,6 @@ def _fault_text(faults: Sequence[str], count: int, images: Path) -> str:
         + (f"  and {rest:,} more\n" if rest > 0 else "")
         + "no LMDB was made; the good images are kept, run this again to continue"
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Waits until the entries of a folder are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import sys
 import time
 
 import fhn_jax.data_tools.build_lmdb as tool
+import lmdb
 import numpy as np
 import pytest
 from fhn_jax.data_tools.build_lmdb import build_lmdb, main
@@ -14,6 +15,8 @@ from PIL import Image
 from runs import exit_code
 
 from fhn_jax.data.images import LmdbImages, verify_images
+from fhn_jax.data.records import CHECKSUMS_KEY, checksum_key
+from fhn_jax.errors import BusyError
 from tests.polyvore_u import encode
 
 
@@ -53,6 +56,60 @@ def test_lmdb_holds_the_bytes_of_every_file(folder, target):
     verify_images(store, list(images))
     assert os.listdir(target) == ["data.mdb"]
     assert os.listdir(target.parent) == ["lmdb"]
+
+
+def test_no_flipped_bit_of_a_value_goes_unnoticed(folder, target):
+    images = write_images(folder, 7, size=90)
+    build_lmdb(folder, target)
+    assert LmdbImages(target).verify() == 7
+    data = (target / "data.mdb").read_bytes()
+    for number, (name, value) in enumerate(images.items()):
+        changed = bytearray(data)
+        changed[data.index(value) + 99 * number] ^= 1 << number
+        # A new file, because LMDBs are known by their inode.
+        (target / "data.mdb").unlink()
+        (target / "data.mdb").write_bytes(changed)
+        store = LmdbImages(target)
+        for use in (lambda: store.read([name]), store.verify):  # noqa: B023
+            with pytest.raises(ValueError, match=f"data.mdb is damaged: .*{name}"):
+                use()
+
+
+def test_an_lmdb_without_checksums_is_read(folder, target):
+    """As those of other programs, and of older versions."""
+    images = write_images(folder, 3)
+    build_lmdb(folder, target)
+    with lmdb.open(str(target), lock=False) as environment:
+        with environment.begin(write=True) as transaction:
+            transaction.delete(CHECKSUMS_KEY)
+            for name in images:
+                transaction.delete(checksum_key(name.encode()))
+    store = LmdbImages(target)
+    assert read_all(target, images) == images
+    assert store.verified and len(store) == 3 and store.verify() == 0
+
+
+def test_two_builds_at_once_have_one_loser(folder, target):
+    write_images(folder, 3)
+
+    def other(done, total):
+        with pytest.raises(BusyError, match="lmdb is in use: .*building it"):
+            build_lmdb(folder, target)
+
+    build_lmdb(folder, target, progress=other)
+    assert os.listdir(target.parent) == ["lmdb"]
+
+
+def test_the_lmdb_needs_no_lock_file_in_memory(folder, target, monkeypatch):
+    """On a full disk writing to it would kill the process."""
+    write_images(folder, 3)
+    seen = []
+    build_lmdb(
+        folder,
+        target,
+        progress=lambda *_: seen.extend(os.listdir(f"{target}.partial")),
+    )
+    assert seen == ["data.mdb"]
 
 
 def test_hidden_files_and_folders_are_ignored(folder, target):

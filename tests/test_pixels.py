@@ -1,6 +1,8 @@
 """The file of decoded images, and the choice of where inputs live."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,6 +33,10 @@ def build(root, names, notices, size=16):
     return host_table(path, open_images(root), names, size, notice=notices.append)
 
 
+def everything(table):
+    return table.read(np.arange(len(table)))
+
+
 def never(*_, **__):
     raise AssertionError("decoded again")
 
@@ -38,15 +44,17 @@ def never(*_, **__):
 def test_the_file_holds_what_decoding_gives(root, names):
     notices = []
     table = build(root, names, notices)
-    assert isinstance(table, np.memmap) and not table.flags.writeable
-    np.testing.assert_array_equal(table, load_table(open_images(root), names, 16))
+    assert isinstance(table.rows, np.memmap) and not table.rows.flags.writeable
+    np.testing.assert_array_equal(
+        everything(table), load_table(open_images(root), names, 16)
+    )
     assert notices == []
 
 
 def test_the_file_is_reused(root, names, monkeypatch):
-    first = np.array(build(root, names, []))
+    first = everything(build(root, names, []))
     monkeypatch.setattr(pixels, "load_table", never)
-    np.testing.assert_array_equal(build(root, names, []), first)
+    np.testing.assert_array_equal(everything(build(root, names, [])), first)
 
 
 def other_names(root, names, path):
@@ -88,8 +96,67 @@ def test_a_file_of_other_images_is_built_anew_with_a_notice(root, names, change,
     build(root, names, [])
     names, notices = change(root, names, root / "images" / "decoded.npy"), []
     table = build(root, names, notices)
-    np.testing.assert_array_equal(table, load_table(open_images(root), names, 16))
+    np.testing.assert_array_equal(
+        everything(table), load_table(open_images(root), names, 16)
+    )
     assert len(notices) == 1 and fault in notices[0] and "anew" in notices[0]
+
+
+def test_no_flipped_bit_of_a_table_goes_unnoticed(root, names):
+    path = root / "images" / "decoded.npy"
+    whole = everything(build(root, names, []))
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    # Of the header, the pixels, the checksums and the seal.
+    places = [*rng.choice(128, 20), *rng.choice(len(data), 20)]
+    places += [*range(len(data) - 4 * len(names) - 64, len(data), 7)]
+    for place in places:
+        changed = bytearray(data)
+        changed[place] ^= 1 << rng.integers(8)
+        path.write_bytes(changed)
+        try:
+            found = everything(build(root, names, []))
+        except ValueError as error:
+            assert str(path) in str(error) and "remove the file" in str(error)
+        else:  # built anew, or what changed means nothing
+            np.testing.assert_array_equal(found, whole)
+
+
+def test_damage_far_from_what_is_read_is_no_error_yet(root, names):
+    path = root / "images" / "decoded.npy"
+    build(root, names, [])
+    data = bytearray(path.read_bytes())
+    data[128 + 16 * 16 * 3 * 4 + 5] ^= 1
+    path.write_bytes(data)
+    table = build(root, names, [])
+    table.read(np.array([1, 3, 5]))
+    with pytest.raises(ValueError, match="the checksum of image 4 is wrong"):
+        table.read(np.array([3, 4]))
+
+
+def test_a_full_disk_is_an_error_and_not_a_crash(root, names, monkeypatch):
+    """Pixels that are written to a mapped hole would kill the process."""
+    program = (
+        "import resource, signal, sys\n"
+        "from fhn_jax.data.images import open_images\n"
+        "from fhn_jax.data.layout import read_catalogue\n"
+        "from fhn_jax.data.pixels import host_table\n"
+        "root, path = sys.argv[1:]\n"
+        "names = read_catalogue(root, '8').item_names()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))\n"
+        "try: host_table(path, open_images(root), names, 224)\n"
+        "except OSError as error: sys.exit(str(error))\n"
+    )
+    path = root / "images" / "decoded.npy"
+    done = subprocess.run(
+        [sys.executable, "-c", program, root, path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "File too large" in done.stderr
+    assert str(path) in done.stderr
+    assert os.listdir(root / "images") == ["291x291"]
 
 
 def test_a_build_that_fails_leaves_no_file(root, names):
@@ -134,4 +201,4 @@ def test_host_and_device_train_alike(root, tmp_path):
         lines.append(metrics(tmp_path / cache))
     assert lines[0] == lines[1]
     _, inputs = load(config)
-    assert isinstance(inputs.pixels, np.memmap) and not inputs.tables
+    assert isinstance(inputs.pixels.rows, np.memmap) and not inputs.tables

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float32, Int32
 
 from fhn_jax.data.images import ImageStore
+from fhn_jax.data.pixels import PixelTable
 from fhn_jax.errors import InputError
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class ItemInputs:
     images: ImageStore | None
     names: tuple[str, ...]
     image_size: int
-    pixels: UInt8[np.ndarray, "n h w 3"] | None = None
+    pixels: PixelTable | None = None
 
     @property
     def dims(self) -> dict[str, int]:
@@ -87,7 +88,7 @@ class ItemInputs:
             return {}
         # In the order of the file, which is kinder to a disk, then back.
         wanted, where = np.unique(np.maximum(ids, 0), return_inverse=True)
-        return {"visual": np.asarray(self.pixels[wanted])[where]}
+        return {"visual": self.pixels.read(wanted)[where]}
 
     def _text_of(self, ids) -> dict[str, np.ndarray]:
         return {} if self.text is None else {"text": self.text[np.maximum(ids, 0)]}

@@ -1,24 +1,67 @@
 """All images of a data set, decoded once into a memory-mapped file.
 
-The file is a plain .npy array, uint8 [items, H, W, 3], and behind it the checksum of
-what it was made from: names, size, and the encoded images' own sizes and times.
+The file is a plain .npy array, uint8 [items, H, W, 3]. Behind it are a CRC-32 of each
+image, uint32 [items], and a checksum of those and of what the file was made from: names,
+size, and the encoded images' own sizes and times.
 """
 
 import hashlib
 import json
+import math
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8, UInt32
 
+from fhn_jax import files
 from fhn_jax.data.images import ImageStore, LmdbImages, load_table
 from fhn_jax.data.records import Progress
-from fhn_jax.files import atomic_path
+from fhn_jax.errors import InputError
 
-_VERSION = 1
-_DIGEST_BYTES = 64
+_VERSION = 2
+_SEAL_BYTES = 64
+
+
+class PixelTable:
+    """Decoded images in a memory-mapped file: it takes no more memory than is free.
+
+    An image is compared with its checksum when it is first read.
+
+    Attributes:
+      rows: uint8 [n, h, w, 3], mapped; not checked.
+    """
+
+    def __init__(
+        self, path: Path, rows: np.memmap, checksums: UInt32[np.ndarray, " n"]
+    ):
+        """Use `host_table`."""
+        self.rows = rows
+        self._path, self._checksums = path, checksums
+        self._checked = np.zeros(len(rows), bool)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, ids: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m h w 3"]:
+        """Some images, by their number.
+
+        Raises:
+          InputError: one of them is damaged.
+        """
+        found = np.asarray(self.rows[ids])
+        for row in np.flatnonzero(~self._checked[ids]):
+            number = ids[row]
+            if zlib.crc32(found[row]) != self._checksums[number]:
+                raise InputError(
+                    f"{self._path} is damaged: the checksum of image {number} is wrong; "
+                    "remove the file, it is built anew"
+                )
+            self._checked[number] = True
+        return found
 
 
 def host_table(
@@ -29,7 +72,7 @@ def host_table(
     *,
     progress: Progress | None = None,
     notice: Callable[[str], None] = lambda text: None,
-) -> UInt8[np.ndarray, "n h w 3"]:
+) -> PixelTable:
     """The decoded images, from the file if it is of these images, else built anew.
 
     Args:
@@ -39,8 +82,6 @@ def host_table(
       size: height and width in pixels.
       progress: called with the number of images done, and of all, when it is built.
       notice: told when a file of other images is replaced.
-    Returns:
-      a read-only array mapped into memory: it takes no more of it than is free.
     Raises:
       KeyError: an image is missing.
       ValueError: an image cannot be used.
@@ -51,20 +92,37 @@ def host_table(
     if missing:
         store.read(missing[:1])  # Raises the store's own error.
     digest = table_digest(store, names, size)
-    fault = _fault(path, digest, (len(names), size, size, 3))
-    if fault:
+    shape = (len(names), size, size, 3)
+    found = _open(path, digest, shape)
+    if isinstance(found, str):
         if path.exists():
-            notice(f"{path} {fault}; it is built anew")
-        with atomic_path(path) as temporary:
-            table = np.lib.format.open_memmap(
-                temporary, "w+", np.uint8, (len(names), size, size, 3)
-            )
+            notice(f"{path} {found}; it is built anew")
+        with files.lock(path, "decoding images"), files.atomic_path(path) as temporary:
+            with open(temporary, "wb") as file:
+                np.lib.format.write_array_header_1_0(file, _header(shape))
+                start = file.tell()
+            # First, because writing to a mapped hole of a full disk kills the process.
+            files.reserve(temporary, start + math.prod(shape))
+            table = files.map_array(temporary, "r+", "")
             load_table(store, names, size, table=table, progress=progress)
             table.flush()
+            checksums = np.array([zlib.crc32(row) for row in table], "<u4").tobytes()
             del table
             with open(temporary, "ab") as file:
-                file.write(digest.encode())
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+                file.write(checksums + _seal(digest, checksums))
+        found = _open(path, digest, shape)
+    if isinstance(found, str):
+        raise InputError(f"{path} {found} as soon as it is written; is the disk sound?")
+    return found
+
+
+def _header(shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"descr": "|u1", "fortran_order": False, "shape": shape}
+
+
+def _seal(digest: str, checksums: bytes) -> bytes:
+    """The last bytes of a file."""
+    return hashlib.sha256(digest.encode() + checksums).hexdigest().encode()
 
 
 def table_digest(store: ImageStore, names: Sequence[str], size: int) -> str:
@@ -72,32 +130,34 @@ def table_digest(store: ImageStore, names: Sequence[str], size: int) -> str:
 
     Where the data lies does not matter, so that a folder may be moved.
     """
-    files = (
+    sources = (
         [store.path / "data.mdb"]
         if isinstance(store, LmdbImages)
         else [store.path / name for name in names]
     )
     digest = hashlib.sha256(json.dumps([_VERSION, size, list(names)]).encode())
-    for file in files:
-        status = file.stat()
+    for source in sources:
+        status = source.stat()
         digest.update(b"%d %d\n" % (status.st_size, status.st_mtime_ns))
     return digest.hexdigest()
 
 
-def _fault(path: Path, digest: str, shape: tuple[int, ...]) -> str | None:
-    """Why a file is not the table that is wanted; None: it is."""
+def _open(path: Path, digest: str, shape: tuple[int, ...]) -> PixelTable | str:
+    """The table in a file, or why it is not the one that is wanted."""
     if not path.exists():
         return "is not there"
     try:
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+        rows = files.map_array(path, "r", "")
+    except (InputError, OSError):
         return "is cut off or no table of images"
+    if (rows.shape, rows.dtype) != (shape, np.uint8):
+        return "is of other images (its shape differs)"
     with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - _DIGEST_BYTES))
-        found = file.read()
-    expected_bytes = getattr(table, "offset", 0) + table.nbytes + _DIGEST_BYTES
-    if path.stat().st_size != expected_bytes:
+        file.seek(rows.offset + rows.nbytes)
+        rest = file.read()
+    checksums, seal = rest[: 4 * len(rows)], rest[4 * len(rows) :]
+    if len(seal) != _SEAL_BYTES:
         return "is cut off or no table of images"
-    if found != digest.encode() or (table.shape, table.dtype) != (shape, np.uint8):
+    if seal != _seal(digest, checksums):
         return "is of other images (its checksum differs)"
-    return None
+    return PixelTable(path, rows, np.frombuffer(checksums, "<u4").astype(np.uint32))

@@ -1,8 +1,14 @@
-"""Bytes by name in an LMDB, which holds images or feature vectors."""
+"""Bytes by name in an LMDB, which holds images or feature vectors.
 
+LMDBs of `data_tools.build_lmdb` hold a checksum of each value too. Its key is that of the
+value behind a NUL, with which no name begins; the number of checksums has a key as well.
+"""
+
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import lmdb
@@ -11,6 +17,18 @@ from fhn_jax.errors import InputError, MissingFileError
 
 # Called with the number of records done, and of all.
 Progress = Callable[[int, int], None]
+
+CHECKSUMS_KEY = b"\0fhn_jax.checksums"
+
+
+def checksum_key(key: bytes) -> bytes:
+    """Where the checksum of a key's value is."""
+    return b"\0" + key
+
+
+def checksum(value: bytes) -> bytes:
+    """CRC-32, which notices every damage of up to 32 bits in a row."""
+    return zlib.crc32(value).to_bytes(4, "big")
 
 
 class LmdbRecords:
@@ -27,41 +45,86 @@ class LmdbRecords:
     def __init__(self, path: str | os.PathLike, remedy: str):
         self.path = Path(path)
         self._remedy = remedy
-        with self._environment().begin() as transaction:
-            self._count = transaction.stat()["entries"]
+        with self._reading() as transaction:
+            self._entries = transaction.stat()["entries"]
+            count = transaction.get(CHECKSUMS_KEY)
+        self._has_checksums = count is not None
+        if count is not None:
+            if not count.isdigit() or int(count) >= self._entries:
+                raise self._damaged(f"it states {count[:20]!r} checksums")
+            self._entries -= 1 + int(count)
 
     def __len__(self) -> int:
-        return self._count
+        return self._entries
 
     def read(self, names: Sequence[str]) -> list[bytes]:
         """The values of `names`, by one call into the LMDB for all of them.
 
         Raises:
           KeyError: a name is not there.
+          ValueError: a value is not what was stored, as its checksum says.
         """
         keys = [name.encode() for name in names]
-        with self._environment().begin() as transaction:
-            with transaction.cursor() as cursor:
-                found = dict(cursor.getmulti(keys))
+        wanted = keys
+        if self._has_checksums:
+            wanted = [*keys, *map(checksum_key, keys)]
+        with self._reading() as transaction, transaction.cursor() as cursor:
+            found = dict(cursor.getmulti(wanted))
+        for name, key in zip(names, keys, strict=True):
+            # What others have added since it was built has none.
+            stored = found.get(checksum_key(key))
+            if stored is not None and stored != checksum(found[key]):
+                raise self._damaged(f"the checksum of {name!r} is wrong")
         return [found[key] for key in keys]
+
+    def verify(self) -> int:
+        """Reads all values and compares their checksums; returns how many have one.
+
+        Raises:
+          ValueError: a value is damaged.
+        """
+        count = 0
+        with self._reading() as transaction, transaction.cursor() as cursor:
+            for key, stored in cursor.iternext():
+                if not key.startswith(b"\0"):
+                    break
+                value = transaction.get(key[1:])
+                if value is not None:
+                    count += 1
+                    if checksum(value) != stored:
+                        raise self._damaged(f"the checksum of {key[1:]!r} is wrong")
+        return count
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that are not there, in their order."""
-        with self._environment().begin() as transaction:
-            with transaction.cursor() as cursor:
-                return [name for name in names if not cursor.set_key(name.encode())]
+        with self._reading() as transaction, transaction.cursor() as cursor:
+            return [name for name in names if not cursor.set_key(name.encode())]
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, or None if it is not there."""
-        with self._environment().begin() as transaction:
+        with self._reading() as transaction:
             return transaction.get(key)
 
     def first_key(self) -> bytes:
         """The first key of all, b"" in an empty LMDB."""
-        with self._environment().begin() as transaction:
-            with transaction.cursor() as cursor:
-                cursor.first()
-                return cursor.key()
+        with self._reading() as transaction, transaction.cursor() as cursor:
+            cursor.first()
+            return cursor.key()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[lmdb.Transaction]:
+        """A transaction; what LMDB finds wrong with its file becomes an InputError."""
+        try:
+            with self._environment().begin() as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise self._damaged(str(error)) from None
+
+    def _damaged(self, what: str) -> InputError:
+        return InputError(
+            f"{self.path}/data.mdb is damaged: {what}; copy or download it again, or "
+            f"{self._remedy}"
+        )
 
     def _environment(self) -> lmdb.Environment:
         return _environments.get(self.path, self._remedy)

@@ -7,7 +7,7 @@ changed in place, `read_json` for what is read back.
 
 from fhn_jax.files.arrays import ArrayChange, ArrayFolder, ArrayFormat
 from fhn_jax.files.locks import lock, sweep, temporary_folder
-from fhn_jax.files.reading import read_json, read_text, sha256_file
+from fhn_jax.files.reading import map_array, read_json, read_text, sha256_file
 from fhn_jax.files.writing import (
     atomic_path,
     new_folder,
@@ -25,6 +25,7 @@ __all__ = [
     "ArrayFormat",
     "atomic_path",
     "lock",
+    "map_array",
     "new_folder",
     "read_json",
     "read_text",

@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.files.locks import lock, sweep
-from fhn_jax.files.reading import read_json, sha256_file
+from fhn_jax.files.reading import map_array, read_json, sha256_file
 from fhn_jax.files.writing import atomic_path, new_folder, write_json
 
 # Names that stay within the folder.
@@ -178,14 +178,9 @@ class ArrayFolder:
             manifest.
         """
         path = self._check(name)
-        try:
-            # Copy-on-write: compiled loops take it as they take an array in memory, and
-            # are not compiled a second time for read-only ones.
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise InputError(
-                f"{path}: not an npy file ({error}); {self.kind.remedy}"
-            ) from None
+        # Copy-on-write: compiled loops take it as they take an array in memory, and
+        # are not compiled a second time for read-only ones.
+        array = map_array(path, "c", self.kind.remedy)
         if name not in self._checked:
             # From the start of the file, header included.
             self._unchecked[name] = array._mmap

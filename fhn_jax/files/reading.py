@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from fhn_jax.errors import InputError, MissingFileError
 
@@ -51,6 +53,30 @@ def read_json(path: str | os.PathLike, kind: type, remedy: str) -> Any:
             f"{path} holds a {type(value).__name__}, expected a {kind.__name__}; {remedy}"
         )
     return value
+
+
+def map_array(
+    path: str | os.PathLike, mode: Literal["r", "r+", "c"], remedy: str
+) -> np.memmap:
+    """The array of an npy file, mapped into memory.
+
+    Args:
+      path: the file; it is there.
+      mode: as of `numpy.memmap`.
+      remedy: what to do if it cannot be used.
+    Raises:
+      InputError: it is not an npy file, is cut off, or holds objects.
+    """
+    try:
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except OSError:
+        raise
+    # numpy parses the header as Python, and raises whatever that can raise.
+    except Exception as error:
+        raise InputError(f"{path}: not an npy file ({error}); {remedy}") from None
+    if not isinstance(array, np.memmap):
+        raise InputError(f"{path}: not an npy file but an archive; {remedy}")
+    return array
 
 
 def sha256_file(path: str | os.PathLike) -> str:
