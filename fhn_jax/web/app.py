@@ -16,6 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import threadpoolctl
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -214,6 +215,8 @@ def from_environment() -> FastAPI:
 
 def _prepared_app(settings: Settings) -> FastAPI:
     """The application, after what concerns the whole process."""
+    # Requests share the cores; what one computes is too small to be spread over them.
+    threadpoolctl.threadpool_limits(1, user_api="blas")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = hard if hard != resource.RLIM_INFINITY else 2**16
     files = max(soft, min(most, 2**16))

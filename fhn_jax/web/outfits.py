@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
+from fhn_jax.recommender import Suggestion
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import Cards, Refused
 from fhn_jax.web.state import KeptPhoto, State, Visitor
@@ -37,14 +38,18 @@ class Outfits:
           page: 0 for the best k, 1 for those after them, and so on.
         """
         taste = self._tastes.of(visitor)
-        found = self._recommender.recommend(
-            taste.latents,
-            k,
-            judged=taste.judged,
-            explore=explore,
-            seed=0 if visitor is None else visitor.id * 1_000_003 + visitor.changes,
-            page=page,
-        )
+
+        def find() -> list[Suggestion]:
+            return self._recommender.recommend(
+                taste.latents,
+                k,
+                judged=taste.judged,
+                explore=explore,
+                seed=0 if visitor is None else visitor.id * 1_000_003 + visitor.changes,
+                page=page,
+            )
+
+        found = taste.page((k, explore, page), find)
         return schemas.Outfits(outfits=[self._cards.outfit_card(one) for one in found])
 
     def compose(

@@ -4,15 +4,19 @@ import dataclasses
 import datetime
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 
 import numpy as np
 from jaxtyping import Float32
 
-from fhn_jax.recommender import Judged, Recommender
+from fhn_jax.recommender import Judged, Recommender, Suggestion
 from fhn_jax.web.state import State, Visitor
 
-# Judgements that are held, of the visitors who came last; some 50 MB.
-_MOST_HELD = 500_000
+# Judgements that are held, of the visitors who came last, each of whom counts for so many
+# more; some 100 MB.
+_MOST_HELD, _EACH = 1_000_000, 100
+# Pages of outfits that are held of a visitor.
+_MOST_PAGES = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,6 +30,19 @@ class Taste:
 
     judged: Judged
     latents: Float32[np.ndarray, " d"]
+    _pages: dict[Hashable, list[Suggestion]] = dataclasses.field(default_factory=dict)
+
+    def page(
+        self, key: Hashable, find: Callable[[], list[Suggestion]]
+    ) -> list[Suggestion]:
+        """The outfits of a page, found when it is asked for first."""
+        found = self._pages.get(key)
+        if found is None:
+            found = find()
+            if len(self._pages) >= _MOST_PAGES:
+                self._pages.clear()
+            self._pages[key] = found
+        return found
 
     @property
     def likes(self) -> int:
@@ -51,11 +68,12 @@ class Tastes:
         self._lock = threading.Lock()
         self._held: OrderedDict[tuple[int, datetime.datetime], tuple[int, Taste]]
         self._held, self._count = OrderedDict(), 0
+        self._nobody = self._learn(None, Judged.nothing(len(recommender.slots)))
 
     def of(self, visitor: Visitor | None) -> Taste:
         """The taste of a visitor, None for somebody new."""
         if visitor is None:
-            return self._learn(None, Judged.nothing(len(self._recommender.slots)))
+            return self._nobody
         # SQLite gives the id of a forgotten visitor to a new one.
         key = visitor.id, visitor.created
         with self._lock:
@@ -79,8 +97,7 @@ class Tastes:
         with self._lock:
             _, old = self._held.pop(key, (0, None))
             self._held[key] = changes, taste
-            # One for what a visitor takes who judged nothing.
-            self._count += len(taste.judged) - (len(old.judged) if old else -1)
+            self._count += len(taste.judged) - (len(old.judged) if old else -_EACH)
             while self._count > _MOST_HELD:
                 _, (_, dropped) = self._held.popitem(last=False)
-                self._count -= len(dropped.judged) + 1
+                self._count -= len(dropped.judged) + _EACH

@@ -53,9 +53,12 @@ def _sum_bytes(codes, tables, out):
     for first in range(0, many, _USERS):
         some = tables[first : first + _USERS].transpose(1, 2, 0).reshape(-1)
         _sum_for_many(codes, some, width, out[first : first + _USERS])
+    # Of fewer users two at a time: one in each half of 64 bits.
     words = codes.view(np.uint64)
-    for user in range(many, users):
-        _sum_for_one(words, tables[user].reshape(-1), width // 8, out[user])
+    for first in range(many, users, 2):
+        some = tables[first : first + 2].reshape(-1, width * 256).astype(np.int64)
+        some[-1] <<= 32 * (len(some) - 1)
+        _sum_for_two(words, some.sum(axis=0), width // 8, out[first : first + 2])
 
 
 @njit
@@ -70,12 +73,16 @@ def _sum_any_width(codes, tables, out):
 
 
 @njit
-def _sum_for_one(words, table, width, out):
-    """For one user, over codes as 64-bit words."""
+def _sum_for_two(words, table, width, out):
+    """For two users, or one, over codes as 64-bit words.
+
+    Args:
+      table: int64, the sums of the first user plus 2³² times those of the second.
+    """
     # Unsigned indices need no test for negative ones.
     low = np.uint64(255)
     for item in range(len(words)):
-        total = np.int32(0)
+        total = np.int64(0)
         for word in range(words.shape[1]):
             x = words[item, word]
             at = np.uint64((word % width) * 2048)
@@ -88,7 +95,10 @@ def _sum_for_one(words, table, width, out):
             g = table[at + np.uint64(1536) + ((x >> np.uint64(48)) & low)]
             h = table[at + np.uint64(1792) + (x >> np.uint64(56))]
             total += ((a + b) + (c + d)) + ((e + f) + (g + h))
-        out[item] = total
+        first = np.int32(total)
+        out[0, item] = first
+        if len(out) > 1:
+            out[1, item] = np.int32((total - first) >> 32)
 
 
 @njit
