@@ -5,6 +5,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+
+from fhn_jax.main import COMMANDS
+from fhn_jax.web.limits import networks
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("Dockerfile", "Dockerfile.cuda")
@@ -89,3 +93,62 @@ def test_the_two_recipes_differ_in_packages_and_variables_alone():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extra = project["optional-dependencies"]["cuda"][-1]
     assert f'"{extra.partition(">")[0]}"' in differing[1][1][1]
+
+
+# --- compose.yaml -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def services():
+    return yaml.safe_load((ROOT / "compose.yaml").read_text())
+
+
+def test_the_composed_server_is_one_that_the_command_line_takes(services):
+    app = services["services"]["app"]
+    # Values that are not given have a default after ":-".
+    variables = {
+        name: re.sub(r"\$\{\w+:[-?]([^}]*)\}", r"\1", value)
+        for name, value in app["environment"].items()
+    }
+    command = COMMANDS[app["command"][0]]
+    known = {flag.variable for flag in command.flags} | {"FHN_JAX_WORKDIR"}
+    assert variables.keys() <= known
+    found = vars(command.arguments(variables).parse_args(app["command"][1:]))
+    assert found["host"] == "0.0.0.0" and found["known_users"] is False
+    (network,) = services["networks"]["inside"]["ipam"]["config"]
+    assert found["trusted_proxies"] == network["subnet"]
+    networks([found["trusted_proxies"]])
+    assert f'"http://127.0.0.1:{found["port"]}/ready"' in app["healthcheck"]["test"][-1]
+
+
+def test_the_composed_services_fit_together(services):
+    about = services["services"]
+    for service in about.values():
+        assert set(service.get("depends_on", {})) <= about.keys()
+        for other in service.get("depends_on", {}):
+            assert "healthcheck" in about[other]
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            known = services["volumes"].keys()
+            assert (ROOT / source).is_file() if source[0] == "." else source in known
+    assert "ports" not in about["app"] and "ports" not in about["database"]
+    # Nothing secret is in the file, and no service does without a password.
+    assert (
+        "${POSTGRES_PASSWORD:?" in about["database"]["environment"]["POSTGRES_PASSWORD"]
+    )
+
+
+def test_the_proxy_passes_on_what_the_server_needs():
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    headers = dict(re.findall(r"proxy_set_header (\S+) (\S+);", text))
+    assert headers["Host"] == "$http_host"  # with its port
+    assert headers["X-Forwarded-For"] == "$remote_addr"  # not what a client claims
+    assert set(headers) == {
+        "Host",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Request-ID",
+    }
+    assert "limit_conn " in text and "location /metrics" in text
+    in_docs = (ROOT / "docs" / "deployment.md").read_text()
+    assert dict(re.findall(r"proxy_set_header (\S+) (\S+);", in_docs)) == headers

@@ -243,7 +243,7 @@ def check_python(arguments, monkeypatch):
 
 # Programs that are not ours; their first argument, where a typo would matter.
 OTHERS = {
-    "docker": {"build", "run"},
+    "docker": {"build", "run", "compose"},
     "mkdocs": {"build", "serve"},
     "pre-commit": {"install"},
     "pyright": {None},
@@ -257,7 +257,11 @@ OTHERS = {
 def check(words, monkeypatch):
     """Fails unless a command of a page would be taken."""
     while words and re.match(r"[A-Z_]+=", words[0]):
-        words = words[1:]
+        variable, *words = words
+        if variable.startswith("FHN_JAX_"):
+            flags = main.COMMANDS["serve"].flags
+            known = {flag.variable for flag in flags} | {"FHN_JAX_WORKDIR"}
+            assert variable.partition("=")[0] in known
     if words[:2] == ["taskset", "-c"]:
         words = words[3:]
     if not words:
@@ -274,6 +278,8 @@ def check(words, monkeypatch):
         for number, word in enumerate(arguments):
             if program == "docker" and word == "-f":
                 assert (ROOT / arguments[number + 1]).is_file()
+        if arguments[:1] == ["compose"]:
+            assert arguments[1] in ("run", "up")
 
 
 @pytest.mark.parametrize("words", COMMANDS)

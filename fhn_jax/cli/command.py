@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import importlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from fhn_jax.cli.config import read_config_arguments, split_config
 from fhn_jax.cli.run import RunChoice
 from fhn_jax.errors import InputError, MissingPackageError, nearest
 from fhn_jax.program import Arguments
+
+_BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +31,43 @@ class Flag:
     help: str
     choices: tuple[str, ...] | None = None
 
-    def add_to(self, arguments: argparse.ArgumentParser) -> None:
+    @property
+    def variable(self) -> str:
+        """The environment variable that gives its value, for some commands."""
+        return f"FHN_JAX_{self.name.replace('-', '_').upper()}"
+
+    def value(self, environment: Mapping[str, str]) -> bool | int | str:
+        """The value that its variable has, or the default.
+
+        Raises:
+          InputError: it is not of the flag's type.
+        """
+        text = environment.get(self.variable, "")
+        if not text:
+            return self.default
+        kind = type(self.default)
+        try:
+            return _BOOLS[text.lower()] if kind is bool else kind(text)
+        except (KeyError, ValueError):
+            expected = "yes or no" if kind is bool else "a whole number"
+            raise InputError(f"{self.variable}={text}: expected {expected}") from None
+
+    def add_to(
+        self, arguments: argparse.ArgumentParser, environment: Mapping[str, str]
+    ) -> None:
         """Declares the flag."""
-        shown = self.default
+        default = self.value(environment)
+        shown = default
         if isinstance(shown, bool):
             shown = "yes" if shown else "no"
+        # A value from the environment may be a secret.
+        known = default == self.default
+        shown = f"{shown}" if known else f"from {self.variable}"
         text = self.help if shown == "" else f"{self.help} (default: {shown})"
         if isinstance(self.default, bool):
             name = f"--{self.name}"
             arguments.add_argument(
-                name, action="store_true", default=self.default, help=text
+                name, action="store_true", default=default, help=text
             )
             arguments.add_argument(
                 *(f"--no-{self.name}", f"--no{self.name}"),
@@ -49,7 +79,7 @@ class Flag:
         arguments.add_argument(
             f"--{self.name}",
             type=type(self.default),
-            default=self.default,
+            default=default,
             choices=self.choices,
             help=text,
         )
@@ -67,6 +97,8 @@ class Command:
       help: one line.
       run: does it; gets which run is meant, and the values of the flags by name.
       flags: beside --config and --workdir.
+      by_environment: whether --workdir and the flags have a variable each, for where
+        the command line is not private or long: FHN_JAX_DATABASE_URL.
       extra: of the package, whose dependencies it needs.
     """
 
@@ -74,10 +106,11 @@ class Command:
     help: str
     run: Callable[..., None]
     flags: tuple[Flag, ...] = ()
+    by_environment: bool = False
     extra: str = "train"
 
-    def arguments(self) -> Arguments:
-        """The parser of its flags."""
+    def arguments(self, environment: Mapping[str, str] = {}) -> Arguments:
+        """The parser of its flags, whose defaults may be in the environment."""
         arguments = Arguments(f"fhn-jax {self.name}", self.help)
         arguments.add_argument(
             "--config",
@@ -87,16 +120,20 @@ class Command:
             "of the workdir)",
         )
         arguments.add_argument(
-            "--workdir", type=Path, help="folder of the run (default: runs/<config>)"
+            "--workdir",
+            type=Path,
+            default=environment.get("FHN_JAX_WORKDIR") or None,
+            help="folder of the run (default: runs/<config>)",
         )
         for flag in self.flags:
-            flag.add_to(arguments)
+            flag.add_to(arguments, environment)
         return arguments
 
     def start(self, argv: Sequence[str]) -> None:
         """Runs the command with the arguments that follow its name."""
         about_config, rest = split_config(argv)
-        options = vars(self.arguments().parse_args(rest))
+        environment = os.environ if self.by_environment else {}
+        options = vars(self.arguments(environment).parse_args(rest))
         del options["config"]  # for --help alone
         given = read_config_arguments(about_config)
         choice = RunChoice(given, options.pop("workdir"))

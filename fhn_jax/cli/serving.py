@@ -106,6 +106,7 @@ COMMANDS = (
             Flag("access-log", False, "Whether requests are lines of JSON on stdout"),
             Flag("known-users", True, "Whether visitors may start as a known user"),
         ),
+        by_environment=True,
         extra="web",
     ),
 )

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -104,6 +105,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=f"{API}/openapi.json",
+        # Names of operations that stay when paths change.
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
     app.state.service, app.state.metrics = service, metrics
@@ -128,6 +131,7 @@ def create_app(
         rate=settings.rate,
         burst=5 * settings.rate,
         in_flight=settings.connections,
+        root_path=settings.root_path,
         metrics=metrics,
     )
     return app
@@ -152,6 +156,7 @@ def make_service(settings: Settings) -> Service:
         encoder,
         outfits=len(recommender.index),
         known_users=settings.known_users,
+        root_path=settings.root_path,
     )
 
 
@@ -169,6 +174,11 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
         raise InputError(
             f"--port={port} --workers={workers} --connections={settings.connections}: "
             "expected a port below 65536, and at least one process and connection"
+        )
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", settings.root_path):
+        raise InputError(
+            f"--root-path={settings.root_path}: expected a path such as /outfits, "
+            "without a slash at its end"
         )
     limits.networks(settings.trusted_proxies)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -33,10 +33,11 @@ class Cards:
 
     Args:
       recommender: whose items and outfits are shown.
+      root_path: what a proxy puts before all paths.
     """
 
-    def __init__(self, recommender: Recommender):
-        self.recommender = recommender
+    def __init__(self, recommender: Recommender, root_path: str = ""):
+        self.recommender, self._api = recommender, root_path + API
         self._version = recommender.codes.dataset_checksum[:8]
 
     @property
@@ -94,7 +95,7 @@ class Cards:
     def item_card(self, category: int, item: int) -> schemas.ItemCard:
         """An item to show."""
         name = self.codes.categories[category]
-        base = f"{API}/items/{name}/{item}"
+        base = f"{self._api}/items/{name}/{item}"
         return schemas.ItemCard(
             category=name,
             item=item,
@@ -105,7 +106,7 @@ class Cards:
 
     def photo_card(self, photo: KeptPhoto) -> schemas.ItemCard:
         """A photo in a wardrobe to show."""
-        address = f"{API}/wardrobe/photos/{photo.id}"
+        address = f"{self._api}/wardrobe/photos/{photo.id}"
         return schemas.ItemCard(
             category=self.codes.categories[photo.category],
             item=f"w{photo.id}",

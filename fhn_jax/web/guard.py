@@ -61,6 +61,7 @@ class Guard:
       burst: requests that may come at once.
       in_flight: requests of one address that may be answered at the same time.
       metrics: record every request.
+      root_path: what a proxy puts before all paths, and may take off again.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Guard:
         burst: float,
         in_flight: int,
         metrics: Metrics,
+        root_path: str = "",
     ):
         self._app, self._hosts, self._metrics = app, frozenset(hosts), metrics
+        self._root = root_path
         self._limit = RateLimit(rate, burst) if rate else None
         self._in_flight = InFlight(in_flight)
 
@@ -88,7 +91,10 @@ class Guard:
         scope = scope | {
             "method": "GET" if method == "HEAD" else method,
             "request_id": _request_id(headers),
+            "root_path": self._root,
         }
+        if not scope["path"].startswith(f"{self._root}/"):
+            scope["path"] = self._root + scope["path"]
         body = _Body(receive, headers)
         answer = _Answer(send, body, scope["request_id"], with_body=method != "HEAD")
         address = address_key((scope.get("client") or ("",))[0])
@@ -137,7 +143,7 @@ class Guard:
         return body.refusal
 
     def _refusal(self, scope, headers, address: str) -> _Refusal | None:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = scope["path"].removeprefix(self._root)
         probe = scope["method"] == "GET" and _PROBES.fullmatch(path)
         host = headers.get("host", "")
         if not probe and "*" not in self._hosts and _name(host) not in self._hosts:

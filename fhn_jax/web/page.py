@@ -1,7 +1,11 @@
 """The page: one HTML document with the first outfits in it, and its static files."""
 
+import functools
+import gzip
 import hashlib
+import importlib.metadata
 import mimetypes
+import re
 from importlib import resources
 
 import jinja2
@@ -9,15 +13,31 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from fhn_jax.web.cards import API
-from fhn_jax.web.routes import TheService, problem, token_of
+from fhn_jax.web.routes import TheService, kept_response, problem, token_of
 
 # Outfits in the first document.
 _OUTFITS = 12
-_FILES = {
-    path.name: path.read_bytes()
-    for path in (resources.files("fhn_jax.web") / "static").iterdir()
-}
-_VERSION = hashlib.sha256(b"".join(_FILES[name] for name in sorted(_FILES))).hexdigest()
+_STATIC = resources.files("fhn_jax.web") / "static"
+_NAMES = frozenset(path.name for path in _STATIC.iterdir())
+# Of Swagger UI, which a package brings.
+_SWAGGER_NAMES = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
+
+
+@functools.cache
+def _file(name: str) -> tuple[bytes, bytes] | None:
+    """A file, and the same compressed; None if there is none of this name."""
+    if name in _NAMES:
+        data = (_STATIC / name).read_bytes()
+    elif name in _SWAGGER_NAMES:
+        data = (resources.files("fastapi_offline") / "static" / name).read_bytes()
+    else:
+        return None
+    return data, gzip.compress(data, mtime=0)
+
+
+_VERSION = hashlib.sha256(
+    b"".join((_STATIC / name).read_bytes() for name in sorted(_NAMES))
+).hexdigest()[:12]
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("fhn_jax.web"),
     autoescape=True,
@@ -38,27 +58,44 @@ def index(request: Request, service: TheService) -> HTMLResponse:
     """
     token = token_of(request)
     visitor = service.state.visitor(token) if token else None
-    text = _environment.get_template("index.html").render(
+    return _document(
+        request,
+        "index.html",
         about=None if visitor is None else service.visitors.about(visitor),
-        api=API,
         catalogue=service.catalogue(),
         k=_OUTFITS,
         lead=service.visitors.lead(visitor),
         outfits=service.outfits.recommend(visitor, _OUTFITS, 0.2).outfits,
         slots=service.recommender.slots,
-        version=_VERSION[:12],
+    )
+
+
+@router.get("/docs")
+def docs(request: Request) -> HTMLResponse:
+    """The description of the API, to try it out."""
+    swagger = importlib.metadata.version("fastapi-offline")
+    return _document(request, "docs.html", swagger=swagger)
+
+
+def _document(request: Request, template: str, **values: object) -> HTMLResponse:
+    text = _environment.get_template(template).render(
+        api=API, root=request.scope.get("root_path", ""), version=_VERSION, **values
     )
     return HTMLResponse(text)
 
 
 @router.get("/static/{name}")
-def static(name: str) -> Response:
+def static(request: Request, name: str) -> Response:
     """A file of the page; its address changes when any of them does."""
-    data = _FILES.get(name)
-    if data is None:
+    found = _file(name)
+    if found is None:
         return problem(404, "Not Found", "there is no such file")
-    return Response(
-        data,
-        media_type=mimetypes.guess_type(name)[0],
-        headers={"Cache-Control": "public, max-age=31536000, immutable"},
-    )
+    data, compressed = found
+    kind, headers = mimetypes.guess_type(name)[0], {"Vary": "Accept-Encoding"}
+    if _GZIP.search(request.headers.get("accept-encoding", "")):
+        data = compressed
+        headers["Content-Encoding"] = "gzip"
+    return kept_response(request, data, kind, **headers)
+
+
+_GZIP = re.compile(r"(?:^|[\s,])gzip(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")

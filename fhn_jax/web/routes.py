@@ -14,10 +14,12 @@ from fastapi import (
     Query,
     Request,
     Response,
+    Security,
 )
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from fastapi.security import APIKeyCookie, HTTPBearer
 
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import API, Refused
@@ -45,7 +47,24 @@ def token_of(request: Request) -> str:
 TheService = Annotated[Service, Depends(service_of)]
 
 
-async def visitor_of(request: Request) -> Visitor:
+_BY_TOKEN = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    description="The token that POST /visitors returns, for programs",
+)
+_BY_COOKIE = APIKeyCookie(
+    name=COOKIE,
+    auto_error=False,
+    scheme_name="cookie",
+    description="The same token, which browsers keep",
+)
+
+
+async def visitor_of(
+    request: Request,
+    _token: Annotated[object, Security(_BY_TOKEN)],
+    _cookie: Annotated[object, Security(_BY_COOKIE)],
+) -> Visitor:
     """The visitor of a request, whom `VisitorFirst` has found."""
     return request.state.visitor
 
@@ -118,6 +137,7 @@ def set_cookie(request: Request, response: Response, token: str) -> None:
         COOKIE,
         token,
         max_age=_COOKIE_SECONDS,
+        path=request.scope.get("root_path") or "/",
         httponly=True,
         samesite="lax",
         secure=request.url.scheme == "https",
@@ -148,10 +168,12 @@ def me(service: TheService, visitor: TheVisitor) -> schemas.Visitor:
 
 
 @router.delete("/visitors/me", status_code=204, responses=_MINE)
-def forget(response: Response, service: TheService, visitor: TheVisitor) -> None:
+def forget(
+    request: Request, response: Response, service: TheService, visitor: TheVisitor
+) -> None:
     """Forgets you and all that you judged."""
     service.state.forget(visitor.id)
-    response.delete_cookie(COOKIE)
+    response.delete_cookie(COOKIE, path=request.scope.get("root_path") or "/")
 
 
 @router.get("/visitors/me/everything", responses=_MINE)
@@ -262,7 +284,7 @@ def image(
     request: Request, service: TheService, category: _Category, item: _Item
 ) -> Response:
     """The picture of an item."""
-    return _picture(request, *service.items.image(category, item))
+    return kept_response(request, *service.items.image(category, item))
 
 
 @router.get(
@@ -274,12 +296,15 @@ def thumbnail(
     request: Request, service: TheService, category: _Category, item: _Item
 ) -> Response:
     """A small picture of an item."""
-    return _picture(request, *service.items.thumbnail(category, item))
+    return kept_response(request, *service.items.thumbnail(category, item))
 
 
-def _picture(request: Request, data: bytes, media_type: str) -> Response:
+def kept_response(
+    request: Request, data: bytes, media_type: str | None, **headers: str
+) -> Response:
+    """What browsers keep for ever under its address, and need not be sent again."""
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "public, max-age=31536000, immutable"}
+    headers |= {"ETag": tag, "Cache-Control": "public, max-age=31536000, immutable"}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=media_type, headers=headers)

@@ -1,7 +1,7 @@
 """Requests and responses of the API, as JSON."""
 
 import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
@@ -11,12 +11,21 @@ _Photo = Annotated[str, Field(pattern="^w[0-9]{1,9}$")]
 _Name = Annotated[str, Field(max_length=100)]
 
 
+_OUTFIT = {"top": 1, "bottom": 2, "shoe": 3}
+
+
+def _examples(*examples: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": list(examples)})
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
 class NewVisitor(_Request):
     """Who is there."""
+
+    model_config = _examples({}, {"user": 3})
 
     user: _Id | None = Field(None, description="A known user; without, somebody new")
 
@@ -31,6 +40,11 @@ class ItemKey(_Request):
 class Judgement(_Request):
     """A like or dislike of an outfit or of one item; exactly one of them."""
 
+    model_config = _examples(
+        {"items": _OUTFIT, "liked": True},
+        {"item": {"category": "shoe", "item": 4}, "liked": False},
+    )
+
     items: dict[_Name, _Id] | None = Field(
         None, max_length=16, description="An outfit: slot → item, all slots"
     )
@@ -41,11 +55,17 @@ class Judgement(_Request):
 class Outfit(_Request):
     """An outfit by its items."""
 
+    model_config = _examples({"items": _OUTFIT})
+
     items: dict[_Name, _Id] = Field(max_length=16, description="Slot → item")
 
 
 class Composition(_Request):
     """What to make outfits of."""
+
+    model_config = _examples(
+        {"k": 3, "fixed": {"shoe": 4}}, {"wardrobe": True, "diversity": 2}
+    )
 
     k: Annotated[StrictInt, Field(ge=1, le=24)] = 6
     fixed: dict[_Name, _Id | _Photo | Annotated[list[_Id], Field(max_length=4)]] = (

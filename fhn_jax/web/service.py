@@ -28,6 +28,7 @@ class Service:
       encoder: of photos; without it none can be uploaded.
       outfits: how many are stored.
       known_users: whether anybody may open a known user.
+      root_path: what a proxy puts before all paths.
     Attributes:
       visitors, outfits, items, wardrobe: what visitors can do, by topic.
     """
@@ -41,9 +42,11 @@ class Service:
         *,
         outfits: int,
         known_users: bool = True,
+        root_path: str = "",
     ):
         self.recommender, self.state, self._num_outfits = recommender, state, outfits
-        cards, tastes = Cards(recommender), Tastes(recommender, state)
+        cards = Cards(recommender, root_path)
+        tastes = Tastes(recommender, state)
         self.visitors = Visitors(cards, state, tastes, known_users=known_users)
         self.outfits = Outfits(cards, state, tastes)
         self.items = Items(cards, images)

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import inspect
 from importlib import resources
+from typing import Any
 
 from fhn_jax.errors import MissingPackageError
 
@@ -37,7 +38,7 @@ def njit(loop, **options):
     # Tests wrap functions in a check of annotations, which cannot be compiled.
     loop = inspect.unwrap(loop)
     try:
-        compiled = numba.njit(cache=True, nogil=True, **options)(loop)
+        compiled: Any = numba.njit(cache=True, nogil=True, **options)(loop)
         index = compiled._cache._cache_file
         index._source_stamp = index._source_stamp, _digest()
         return compiled
@@ -48,13 +49,14 @@ def njit(loop, **options):
 
 def cache_folder() -> str | None:
     """Where compiled loops are kept; None if they are not."""
-    return njit(_digest)._cache.cache_path
+    compiled: Any = njit(_digest)
+    return compiled._cache.cache_path
 
 
 @functools.cache
 def _digest() -> str:
     """Of the source of all loops."""
-    files = resources.files(__package__).iterdir()
+    files = resources.files(str(__package__)).iterdir()
     sources = {file.name: file.read_bytes() for file in files if file.is_file()}
     digest = hashlib.sha256()
     for name in sorted(name for name in sources if name.endswith(".py")):

@@ -32,8 +32,8 @@ def pairs(
     out = np.empty(len(ids_a), np.int32)
     scales = scale_factors(scales_a), scale_factors(scales_b)
     # Loops are compiled for each type that they are called with: this is one.
-    ids = (np.ascontiguousarray(some, np.int64) for some in (ids_a, ids_b))
-    _pairs(codes_a, codes_b, *scales, *ids, table, differing, out)
+    a, b = np.ascontiguousarray(ids_a, np.int64), np.ascontiguousarray(ids_b, np.int64)
+    _pairs(codes_a, codes_b, *scales, a, b, table, differing, out)
     return out
 
 

@@ -533,7 +533,7 @@ function openTab(name) {
     tab.tabIndex = is ? 0 : -1;
     $(tab.getAttribute("aria-controls")).hidden = !is;
   }
-  history.replaceState(null, "", name === "outfits" ? "/" : `#${name}`);
+  history.replaceState(null, "", name === "outfits" ? location.pathname : `#${name}`);
   window.scrollTo({ top: 0 });
   if (LOAD[name]) attempt(LOAD[name]);
 }

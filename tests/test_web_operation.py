@@ -1,0 +1,194 @@
+"""What those who run a server need: settings, paths, probes, files, the description."""
+
+import gzip
+
+import pytest
+from web_site import API, browser, make_site, ok, problem, program
+
+from fhn_jax.errors import InputError
+from fhn_jax.main import COMMANDS
+from fhn_jax.web import app as server
+from fhn_jax.web.app import create_app, serve
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    return make_site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def app(settings):
+    app = create_app(settings)
+    yield app
+    app.state.service.close()
+
+
+# --- settings ---------------------------------------------------------------------
+
+
+def parsed(environment, *flags):
+    return vars(COMMANDS["serve"].arguments(environment).parse_args(flags))
+
+
+def test_every_setting_can_be_a_variable():
+    variables = {
+        "FHN_JAX_WORKDIR": "runs/shop",
+        "FHN_JAX_PORT": "81",
+        "FHN_JAX_DATABASE_URL": "postgresql+psycopg://shop:secret@db/shop",
+        "FHN_JAX_KNOWN_USERS": "no",
+        "FHN_JAX_ACCESS_LOG": "TRUE",
+        "FHN_JAX_INDEX": "",
+    }
+    found = parsed(variables)
+    assert str(found["workdir"]) == "runs/shop" and found["port"] == 81
+    assert found["database_url"].endswith("secret@db/shop")
+    assert (found["known_users"], found["access_log"]) == (False, True)
+    assert found["index"] == "" and found["workers"] == 1
+    # A flag wins.
+    found = parsed(variables, "--port=82", "--known-users", "--workdir=x")
+    assert (found["port"], found["known_users"]) == (82, True)
+    assert str(found["workdir"]) == "x"
+
+
+def test_a_secret_in_a_variable_is_not_shown_in_the_help():
+    url = "postgresql+psycopg://shop:secret@db/shop"
+    text = COMMANDS["serve"].arguments({"FHN_JAX_DATABASE_URL": url}).format_help()
+    assert "secret" not in text and "from FHN_JAX_DATABASE_URL" in text
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ({"FHN_JAX_PORT": "many"}, "FHN_JAX_PORT=many: expected a whole number"),
+        ({"FHN_JAX_KNOWN_USERS": "2"}, "FHN_JAX_KNOWN_USERS=2: expected yes or no"),
+    ],
+)
+def test_a_variable_of_another_type_is_named(variable, text):
+    with pytest.raises(InputError, match=text):
+        parsed(variable)
+
+
+def test_variables_concern_the_server_alone(monkeypatch):
+    monkeypatch.setenv("FHN_JAX_K", "3")
+    found = vars(COMMANDS["search"].arguments().parse_args([]))
+    assert found["k"] == 10
+
+
+@pytest.mark.parametrize(
+    "path", ["outfits", "/", "/outfits/", "/a b", "//evil.example"]
+)
+def test_a_root_path_is_a_path(settings, path):
+    changed = server.dataclasses.replace(settings, root_path=path)
+    with pytest.raises(InputError, match="expected a path such as /outfits"):
+        serve(changed, host="127.0.0.1", port=0)
+
+
+# --- below a path -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proxy_removes_it", [True, False])
+def test_a_server_below_a_path_names_its_addresses_there(settings, proxy_removes_it):
+    app = create_app(server.dataclasses.replace(settings, root_path="/outfits"))
+    client = browser(app)
+    at = "" if proxy_removes_it else "/outfits"
+    text = client.get(f"{at}/").text
+    assert 'data-api="/outfits/api/v1"' in text and 'href="/outfits/"' in text
+    assert 'src="/outfits/static/page.js' in text and '"/static' not in text
+    answer = client.post(f"{at}{API}/visitors", json={})
+    assert "path=/outfits;" in answer.headers["set-cookie"].lower()
+    token = answer.json()["token"]
+    outfits = program(app, token).get(f"{at}{API}/recommendations?explore=0").json()
+    item = outfits["outfits"][0]["items"][0]
+    assert item["image"].startswith(f"/outfits{API}/items/")
+    about = client.get(f"{at}{API}/openapi.json").json()
+    assert about["servers"] == [{"url": "/outfits"}]
+    app.state.service.close()
+
+
+# --- files ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["page.js", "page.css", "swagger-ui-bundle.js"])
+def test_files_are_compressed_and_sent_once(app, name):
+    client = program(app)
+    plain = client.get(f"/static/{name}", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    with client.stream("GET", f"/static/{name}") as small:
+        data = b"".join(small.iter_raw())
+    assert small.headers["content-encoding"] == "gzip"
+    assert small.headers["vary"] == "Accept-Encoding"
+    assert gzip.decompress(data) == plain.content and len(data) < len(plain.content) / 2
+    assert small.headers["etag"] != plain.headers["etag"]
+    refusing = {"accept-encoding": "br, gzip;q=0"}
+    assert (
+        client.get(f"/static/{name}", headers=refusing).headers["etag"]
+        == (plain.headers["etag"])
+    )
+    again = client.get(
+        f"/static/{name}", headers={"if-none-match": small.headers["etag"]}
+    )
+    assert again.status_code == 304 and again.content == b""
+    head = client.head(f"/static/{name}")
+    assert head.status_code == 200 and head.content == b""
+    assert int(head.headers["content-length"]) == len(data)
+
+
+# --- the description --------------------------------------------------------------
+
+
+def test_the_description_is_shown_by_files_of_this_server(app):
+    client = program(app)
+    text = client.get("/docs").text
+    assert f'data-url="{API}/openapi.json"' in text
+    assert "http" not in text.replace('http-equiv="', "")
+    for name in ("swagger-ui.css", "swagger-ui-bundle.js", "docs.js"):
+        assert f'"/static/{name}' in text
+        assert client.get(f"/static/{name}").status_code == 200
+    assert "<script>" not in text and "style=" not in text
+    problem(client.get("/static/redoc.standalone.js"), 404)
+
+
+def test_operations_have_names_that_clients_can_rely_on(app):
+    paths = ok(program(app).get(f"{API}/openapi.json"))["paths"]
+    names = [about["operationId"] for path in paths.values() for about in path.values()]
+    assert sorted(names) == sorted(set(names))
+    assert {
+        *("catalogue", "new_visitor", "me", "forget", "history", "recommendations"),
+        *("feedback", "undo", "reset", "compose", "explain", "items", "similar"),
+        *("image", "thumbnail", "wardrobe", "add_photo", "picture", "remove_photo"),
+        *("add_item", "remove_item", "health", "ready"),
+    } <= set(names)
+
+
+def test_the_description_says_who_may_do_what(app):
+    about = ok(program(app).get(f"{API}/openapi.json"))
+    schemes = about["components"]["securitySchemes"]
+    assert schemes["token"]["scheme"] == "bearer"
+    assert (schemes["cookie"]["in"], schemes["cookie"]["name"]) == ("cookie", "visitor")
+    either = [{"token": []}, {"cookie": []}]
+    for path, methods in about["paths"].items():
+        for method, operation in methods.items():
+            is_mine = "401" in operation["responses"]
+            assert operation.get("security", []) == (either if is_mine else []), (
+                method,
+                path,
+            )
+
+
+def test_the_examples_of_the_description_are_taken(app):
+    about = ok(program(app).get(f"{API}/openapi.json"))
+    token = program(app).post(f"{API}/visitors", json={}).json()["token"]
+    visitor = program(app, token)
+    visitor.put(f"{API}/wardrobe/top/1")
+    tried = 0
+    for path, methods in about["paths"].items():
+        body = methods.get("post", {}).get("requestBody", {}).get("content", {})
+        schema = body.get("application/json", {}).get("schema", {}).get("$ref", "")
+        if not schema:
+            continue
+        examples = about["components"]["schemas"][schema.rpartition("/")[2]]["examples"]
+        for example in examples:
+            visitor.cookies.clear()  # a program has none
+            assert visitor.post(path, json=example).status_code in (200, 201), example
+            tried += 1
+    assert tried >= 6
