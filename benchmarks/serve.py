@@ -22,6 +22,7 @@ import contextlib
 import functools
 import http.client
 import json
+import os
 import random
 import re
 import socket
@@ -85,6 +86,9 @@ class Server:
                 raise RuntimeError("the server has ended; see above")
             time.sleep(0.01)
         self.ready_seconds = time.perf_counter() - started
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2]
+        ticks = sum(map(int, stat.split()[11:13]))  # its own and the system's for it
+        self.ready_cpu_seconds = ticks / os.sysconf("SC_CLK_TCK")
 
     def connect(self) -> http.client.HTTPConnection:
         """A connection that stays open."""
@@ -203,13 +207,14 @@ def measure(rate: float, seconds: float, repeats: int) -> list[harness.Row]:
     """All rows of the load."""
     rows: list[harness.Row] = []
     found: dict[tuple[str, str], list[float]] = {}
-    ready, memory = [], []
+    ready, ready_cpu, memory = [], [], []
     with site(OUTFITS) as folder:
         prepare(Server(folder))
         for _ in range(repeats):
             server = Server(folder)
             try:
                 ready.append(server.ready_seconds)
+                ready_cpu.append(server.ready_cpu_seconds)
                 for kind, values in load(server, rate, seconds).items():
                     for name, share in (("p50", 0.5), ("p99", 0.99)):
                         value = percentile(values, share)
@@ -221,6 +226,8 @@ def measure(rate: float, seconds: float, repeats: int) -> list[harness.Row]:
         text = f"{name} at {rate:g} requests/s, 1M outfits"
         rows.append(harness.Row(f"serve/{kind}", text, "ms", tuple(values)))
     rows.append(harness.Row("serve/start", "ready", "s", tuple(ready)))
+    text = "ready, processor time"
+    rows.append(harness.Row("serve/start", text, "s", tuple(ready_cpu)))
     rows.append(harness.Row("serve/memory", "resident", "MiB", tuple(memory)))
     return rows
 
