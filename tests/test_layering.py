@@ -161,7 +161,8 @@ def test_nothing_knows_the_command_line():
         (
             "sqlalchemy",
             {
-                *("web.state", "web.change", "web.database", "web.tables"),
+                *("web.state", "web.change", "web.database", "web.engines"),
+                "web.tables",
                 *("web.migrations", "web.migrations.versions.v1"),
                 "web.migrations.versions.v2",
             },

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from fhn_jax.errors import UnavailableError, UnreachableError
-from fhn_jax.web import database
+from fhn_jax.web import database, engines
 from fhn_jax.web.state import State
 
 CODES = "c" * 64
@@ -265,8 +265,8 @@ def test_nobody_else_can_read_the_file(path):
 
 @pytest.mark.slow
 def test_postgres_that_hangs_is_given_up_and_found_again(postgres, monkeypatch, caplog):
-    monkeypatch.setattr(database, "_STATEMENT_S", 0)
-    monkeypatch.setattr(database, "_CONNECT_S", 2)
+    monkeypatch.setattr(engines, "STATEMENT_S", 0)
+    monkeypatch.setattr(engines, "CONNECT_S", 2)
     monkeypatch.setattr(database, "_PAUSE_S", 0.2)
     state = State(postgres.url, CODES)
     visitor = visitor_of(state)

@@ -144,8 +144,7 @@ def make_service(settings: Settings) -> Service:
         workdir, root, settings.variant, index=settings.index or None
     )
     codes = recommender.codes
-    url = settings.database_url
-    url = url or f"sqlite:///{(workdir / 'visitors.sqlite').absolute()}"
+    url = settings.database_url or database_of(workdir)
     encoder = None
     if (workdir / photos.FILE).is_file():
         encoder = photos.PhotoEncoder(workdir / photos.FILE, codes)
@@ -158,6 +157,11 @@ def make_service(settings: Settings) -> Service:
         known_users=settings.known_users,
         root_path=settings.root_path,
     )
+
+
+def database_of(workdir: Path) -> str:
+    """The URL of the visitors' database of a run, where no other is given."""
+    return f"sqlite:///{(workdir / 'visitors.sqlite').absolute()}"
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None:

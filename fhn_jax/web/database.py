@@ -7,34 +7,25 @@ transactions: while one is committed, all who came in the meantime are in the ne
 import contextlib
 import logging
 import math
-import os
 import random
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import event as sa_event
 from sqlalchemy import exc
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import Connection
 
-from fhn_jax.errors import (
-    InputError,
-    MissingFileError,
-    MissingPackageError,
-    UnavailableError,
-)
+from fhn_jax.errors import UnavailableError
+from fhn_jax.web import engines
 
-# Seconds that a request waits for the database, in each of its ways to keep it waiting.
-_CONNECT_S, _STATEMENT_S, _POOL_S, _LOCK_S = 3, 5, 5, 10
+# Seconds that a change waits for its turn, and for other processes.
+_LOCK_S = 10
 # Seconds between attempts at a server that did not answer; meanwhile requests fail
 # at once.
 _PAUSE_S = 1.0
-# Threads of the server are 40.
-_CONNECTIONS = 40
 # Held by who makes or changes the tables of PostgreSQL.
 _LOCK = int.from_bytes(b"fhn_jax")
 # Changes in one transaction of SQLite.
@@ -65,7 +56,7 @@ class Database:
       url: of SQLAlchemy, see `State`.
     Attributes:
       shown: the URL without its password.
-      path: of the file, for SQLite.
+      path: of the file, None for PostgreSQL.
     Raises:
       InputError: another kind of URL.
       MissingFileError: no folder for the file.
@@ -73,19 +64,18 @@ class Database:
     """
 
     def __init__(self, url: str):
-        parsed = _parse(url)
+        parsed = engines.parse(url)
         self.shown = parsed.render_as_string(hide_password=True)
         self._faults = _Faults(self.shown)
         self._turn = threading.Lock()
         self._waiting, self._batch = 0, None
         self._closed = False
         self._counting = threading.Lock()
-        self.path = None
-        if parsed.get_backend_name() == "sqlite":
-            self.path = Path(parsed.database or "")
-            self._engine = _sqlite_engine(parsed, self.path)
+        self.path = engines.sqlite_path(url)
+        if self.path is None:
+            self._engine = engines.postgres_engine(parsed)
         else:
-            self._engine = _postgres_engine(parsed)
+            self._engine = engines.sqlite_engine(parsed, self.path)
 
     @contextlib.contextmanager
     def preparing(self) -> Iterator[Connection]:
@@ -334,158 +324,3 @@ def _patiently(attempt: Callable[[], _T]) -> _T:
             if not _is_locked(error) or time.monotonic() > deadline:
                 raise
         time.sleep(random.uniform(0.001, 0.005))
-
-
-# --- engines ----------------------------------------------------------------------
-
-
-def _parse(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-        backend = parsed.get_backend_name()
-    except (exc.ArgumentError, ValueError):
-        parsed, backend = None, ""
-    if backend == "sqlite" and parsed is not None:
-        name = parsed.database or ""
-        backend = (
-            "" if name in ("", ":memory:") or name.startswith("file:") else backend
-        )
-    if parsed is None or backend not in ("sqlite", "postgresql"):
-        raise InputError(
-            "--database-url: expected a URL such as sqlite:////folder/visitors.sqlite "
-            "or postgresql+psycopg://user@host/name"
-        )
-    return parsed
-
-
-def _sqlite_engine(url: URL, path: Path) -> sa.Engine:
-    if not path.parent.is_dir():
-        raise MissingFileError(
-            f"--database-url: there is no folder {path.parent} for the visitors; make it"
-        )
-    # Private, as are the files that SQLite puts beside it.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    with contextlib.suppress(PermissionError):
-        path.chmod(0o600)
-    name = f"{path.absolute().as_uri()}?mode=rw"
-
-    def connect():
-        # Never makes an empty file in place of one that was removed.
-        return sqlite3.connect(name, uri=True, check_same_thread=False)
-
-    engine = sa.create_engine(
-        url,
-        creator=connect,
-        poolclass=sa.QueuePool,
-        hide_parameters=True,
-        pool_size=_CONNECTIONS,
-        pool_timeout=_POOL_S,
-    )
-
-    @sa_event.listens_for(engine, "connect")
-    def connected(connection, record):
-        # `begins` starts transactions: the driver would start them late.
-        connection.isolation_level = None
-        record.info["file"] = _identity(path)
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout = 5000")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        # What is deleted is overwritten.
-        cursor.execute("PRAGMA secure_delete = ON")
-        cursor.close()
-
-    @sa_event.listens_for(engine, "checkout")
-    def checked_out(connection, record, proxy):
-        if record.info["file"] != _identity(path):
-            raise exc.DisconnectionError("the file was replaced")
-
-    @sa_event.listens_for(engine, "begin")
-    def begins(connection):
-        kind = connection.get_execution_options().get("begin", "DEFERRED")
-        if kind is None:
-            return
-        # `_patiently` waits, before anything has been read.
-        cursor = connection.connection.cursor()
-        cursor.execute("PRAGMA busy_timeout = 0")
-        try:
-            connection.exec_driver_sql(f"BEGIN {kind}")
-        finally:
-            cursor.execute("PRAGMA busy_timeout = 5000")
-            cursor.close()
-
-    return engine
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _postgres_engine(url: URL) -> sa.Engine:
-    try:
-        import psycopg
-    except ModuleNotFoundError:
-        raise MissingPackageError(
-            'PostgreSQL needs the package psycopg: pip install "fhn_jax[postgres]"'
-        ) from None
-
-    class Limited(psycopg.Connection):
-        """A connection that gives a server up that does not answer in time."""
-
-        # The server ends a statement that is too long itself.
-        seconds: float = _STATEMENT_S + 1.0
-
-        def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-            try:
-                return super().wait(_limited(gen, self.seconds), *args, **kwargs)
-            except _NoAnswer:
-                self.pgconn.finish()
-                text = f"no answer within {self.seconds} s"
-                raise psycopg.OperationalError(text) from None
-
-    arguments = {
-        "connect_timeout": _CONNECT_S,
-        "options": f"-c statement_timeout={1000 * _STATEMENT_S} "
-        f"-c lock_timeout={1000 * _STATEMENT_S} "
-        "-c idle_in_transaction_session_timeout=60000",
-        "application_name": "fhn_jax",
-    }
-    engine = sa.create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        pool_pre_ping=True,
-        pool_size=10,
-        max_overflow=10,
-        pool_timeout=_POOL_S,
-        hide_parameters=True,
-    )
-
-    @sa_event.listens_for(engine, "do_connect")
-    def connect(dialect, record, args, given):
-        return Limited.connect(*args, **arguments | given)
-
-    return engine
-
-
-class _NoAnswer(Exception):
-    pass
-
-
-def _limited(steps, seconds: float):
-    """The steps of a psycopg operation, which are to end in so many seconds.
-
-    A step without news is taken ten times a second.
-    """
-    deadline = time.monotonic() + seconds
-    try:
-        wanted = next(steps)
-        while True:
-            ready = yield wanted
-            if not ready and time.monotonic() > deadline:
-                raise _NoAnswer
-            wanted = steps.send(ready)
-    except StopIteration as ended:
-        return ended.value

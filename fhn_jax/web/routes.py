@@ -371,7 +371,7 @@ def remove_item(
 
 
 @router.get("/health", tags=["operation"])
-def health() -> schemas.Health:
+async def health() -> schemas.Health:
     """Whether the server runs."""
     return schemas.Health(status="ok")
 
