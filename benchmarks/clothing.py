@@ -71,6 +71,7 @@ def keep(workdir: Path, kept: Path, **replaced: str) -> None:
             shutil.copy(workdir / name, partial / name)
     if (partial / "config.json").is_file():
         config = json.loads((partial / "config.json").read_text())
+        config.pop("sha256", None)  # of what is changed here
         for section, key in ({"data": "root"} | replaced).items():
             config[section][key] = Path(config[section][key]).name
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -19,6 +19,7 @@ import numpy as np
 from fhn_jax.data_tools.convert_weights import load_weights
 from ml_collections import ConfigDict
 
+from fhn_jax import files
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.vectors import read_text_vectors
@@ -56,7 +57,7 @@ def read_config(
             settings.update_from_flattened_dict({key: json.loads(text)})
         except KeyError as error:
             raise InputError(f"--set {value}: {error.args[0]}") from None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InputError(
                 f"--set {value}: expected key=JSON, such as model.single=true ({error})"
             ) from None
@@ -161,9 +162,10 @@ def convert(
     state = state._replace(step=jnp.int32(step))
     schedule = build.make_schedule(config, batches.steps)
     host = {"schedule": schedule.memory(), "data": catalogue.checksum}
-    claim_workdir(config_values(config), workdir)
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        checkpoints.save(state, host)
+    with files.lock(workdir, "converting"):
+        claim_workdir(config_values(config), workdir)
+        with Checkpoints(workdir / "checkpoints") as checkpoints:
+            checkpoints.save(state, host)
     return step
 
 

@@ -14,7 +14,9 @@ from random_codes import codes_of
 from runs import act, settings
 
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.errors import UserError
 from fhn_jax.training.settings import config_values
+from fhn_jax.training.workdir import claim_workdir, read_config
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,16 @@ def test_the_workdir_of_another_config_is_refused(root, tmp_path, no_training):
         ):
             act(action, settings(root), workdir)
     assert json.loads((workdir / "config.json").read_text()) == values
+
+
+def test_a_config_that_was_changed_by_hand_is_refused(root, tmp_path):
+    workdir = tmp_path / "run"
+    claim_workdir(config_values(settings(root)), workdir)
+    assert read_config(workdir)["seed"] == 0
+    path = workdir / "config.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(UserError, match="config.json was changed by hand, or is dam"):
+        read_config(workdir)
 
 
 def test_features_of_a_run_that_was_not_trained_are_an_error(root, tmp_path):

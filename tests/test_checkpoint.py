@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from runs import steps
 
-from fhn_jax.training.checkpoint import Checkpoints, flatten
+from fhn_jax.training.checkpoint import (
+    Checkpoints,
+    DamagedCheckpointError,
+    _examine,
+    flatten,
+)
 from fhn_jax.training.step import METRICS, TrainState, zero_sums
 
 
@@ -105,6 +110,90 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
         state, host = checkpoints.restore(state_of(0), 1)
     assert float(state.params["matching"]["alpha"]) == 5
     assert host == {"a": 2}
+
+
+def test_a_save_of_the_same_step_that_is_killed_leaves_the_old_one(tmp_path):
+    folder = tmp_path / "checkpoints"
+    save(folder, [0.5])
+    (folder / "1").rename(folder / "1.replaced")
+    (folder / "1.orbax-checkpoint-tmp").mkdir()
+    with Checkpoints(folder) as checkpoints:
+        state, _ = checkpoints.restore(state_of(0), checkpoints.latest)
+        assert float(state.params["matching"]["alpha"]) == 1
+        checkpoints.save(state_of(1, 5.0), {})
+    assert [path.name for path in folder.iterdir()] == ["1"]
+
+
+def flip(path, rng):
+    data = bytearray(path.read_bytes())
+    data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+    path.write_bytes(data)
+
+
+# Where orbax fails at a damaged file, its threads do so too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
+def test_no_flipped_bit_of_a_checkpoint_goes_unnoticed(tmp_path):
+    whole, damaged = tmp_path / "whole", tmp_path / "damaged"
+    host = {"schedule": {"scale": 0.1}, "data": "ab"}
+    with Checkpoints(whole) as checkpoints:
+        checkpoints.save(state_of(1), host, 0.5)
+    paths = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
+    rng, noticed = np.random.default_rng(0), 0
+    for path in paths * 2:
+        if not (whole / path).stat().st_size:
+            continue
+        shutil.copytree(whole, damaged)
+        flip(damaged / path, rng)
+        with Checkpoints(damaged) as checkpoints:
+            try:
+                state, found = checkpoints.restore(state_of(0), 1)
+                assert checkpoints.best == 1
+            except DamagedCheckpointError as error:
+                noticed += 1
+                assert f"checkpoint {damaged / '1'} is damaged: " in str(error)
+            else:  # what changed means nothing, such as a time
+                assert found == host, path
+                for a, b in zip(
+                    flatten(state).values(), flatten(state_of(1)).values(), strict=True
+                ):
+                    np.testing.assert_array_equal(a, b)
+        shutil.rmtree(damaged)
+    assert noticed >= len(paths) // 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_latest_checkpoint_gives_way_to_the_older(tmp_path, capsys):
+    folder = tmp_path / "checkpoints"
+    save(folder, [0.9, 0.5])
+    for path in (folder / "2").rglob("*"):
+        if path.is_file() and path.stat().st_size > 100:
+            path.write_bytes(path.read_bytes()[:-50])
+    checked = []
+    with Checkpoints(folder) as checkpoints:
+        state, _ = checkpoints.restore_latest(state_of(0), checked.append)
+        assert int(state.step) == 1
+        checkpoints.save(state_of(2, 2.0), {}, 0.95)
+    err = capsys.readouterr().err
+    assert f"warning: checkpoint {folder / '2'} is damaged: " in err
+    assert f"it is kept as {folder / '2.damaged'}, and the run goes on from" in err
+    assert steps(tmp_path) == [2]
+    # The only one is not given up without a word.
+    shutil.rmtree(folder / "2.damaged")
+    (folder / "2" / "_CHECKPOINT_METADATA").write_text("[" * 10**5)
+    with pytest.raises(DamagedCheckpointError, match="to start anew where there is"):
+        Checkpoints(folder)
+
+
+def test_checksums_do_not_depend_on_devices_and_notice_one_bit():
+    values = jnp.arange(24, dtype=jnp.float32).reshape(4, 6)
+    _, before = _examine({"a": values})
+    swapped = values.at[0, 1].set(2).at[0, 2].set(1)
+    for other in (values.at[3, 5].add(2e-6), swapped, values.reshape(6, 4)[::-1]):
+        _, after = _examine({"a": other})
+        assert int(after["a"]) != int(before["a"])
+    some = {"b": jnp.array([True, False]), "c": jnp.ones(3, jnp.bfloat16)}
+    assert _examine(some)[1].keys() == {"b", "c"}
 
 
 def test_what_a_killed_save_left_is_no_checkpoint(tmp_path):

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from fhn_jax import files
 from fhn_jax.codes import Codes, Scorer
 from fhn_jax.data.catalogue import Outfits, Split
 from fhn_jax.data.layout import read_catalogue
@@ -179,7 +180,7 @@ def test_each_action_computes_its_own_fields(workdir, catalogue, action, fields)
     for scores in (results["scores"], results["hard"]):
         for values in scores.values():
             assert set(values) == fields
-    assert json.loads((workdir / "results.json").read_text()) == results
+    assert files.read_sealed(workdir / "results.json", "") == results
 
 
 def test_actions_one_by_one_make_the_same_file_as_all_at_once(workdir, catalogue):
@@ -204,7 +205,7 @@ def test_results_of_something_else_are_started_anew(workdir, catalogue, old):
         path.write_text({"not json": "{", "a list": "[]"}[old])
     results = evaluators.run("evaluate-accuracy", workdir, catalogue, "test")
     assert set(results["scores"]["binary"]) == {"pair_accuracy"}
-    assert json.loads(path.read_text()) == results
+    assert files.read_sealed(path, "") == results
 
 
 def test_run_prints_an_aligned_table(workdir, catalogue, capsys):

@@ -12,7 +12,7 @@ from polyvore_u import small_demo, write_polyvore_u
 from random_codes import codes_of
 from runs import act, choose, flags, run, settings
 
-from fhn_jax import main
+from fhn_jax import files, main
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.reporting import training
@@ -44,7 +44,7 @@ def main_job(tmp_path_factory, root):
 
 
 def results(workdir):
-    return json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+    return files.read_sealed(workdir / "results.json", "")
 
 
 # --- the main job -----------------------------------------------------------------

@@ -119,6 +119,24 @@ def test_bad_files_of_outfits_are_named(tmp_path, codes, text, message):
         answers.read_outfits(path, codes)
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            "top,bottom,shoe\n1,1,1\n".encode("utf-16"),
+            "is not UTF-8 .*save it as UTF-8",
+        ),
+        (b'top,bottom,shoe\n"' + b"1" * 200_000, "line 2: field larger than"),
+        (b"top,bottom,shoe\n1,\xff,1\n", "is not UTF-8 .* at byte 18"),
+    ],
+)
+def test_files_that_are_no_csv_are_named(tmp_path, codes, data, message):
+    path = tmp_path / "outfits.csv"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=f"outfits.csv.*{message}"):
+        answers.read_outfits(path, codes)
+
+
 def test_items_are_given_by_id_or_name(codes):
     name = codes.names[0][3]
     items = answers.parse_items(f"top:{name}, shoe:0,top:1", codes, "--fixed")

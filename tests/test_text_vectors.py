@@ -1,12 +1,15 @@
 """The reader of text vectors: what it returns, and each bad input."""
 
+import io
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
 
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.vectors import read_text_vectors
+from fhn_jax.errors import UserError
 from tests.polyvore_u import write_polyvore_u
 
 
@@ -84,6 +87,55 @@ def test_damaged_npz_is_refused(root):
     content[-5000] ^= 255
     path.write_bytes(content)
     assert_text_refused(root, "cut off or damaged", "again")
+
+
+def member(array_header, body=b"", compressed=zipfile.ZIP_DEFLATED):
+    """The bytes of an archive whose vectors have a header of their own."""
+    head = f"{array_header}".encode()
+    head += b" " * (-(len(head) + 11) % 64) + b"\n"
+    npy = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + body
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compressed) as archive:
+        archive.writestr("vectors.npy", npy)
+        with archive.open("names.npy", "w") as file:
+            np.lib.format.write_array(file, np.array(["a.jpg"]))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            member({"descr": "<f4", "fortran_order": False, "shape": (10**12, 9)}),
+            "takes",
+        ),
+        (member({"descr": "<f4", "fortran_order": False, "shape": (1, -9)}), "damaged"),
+        (member("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 9"), "damaged"),
+        (member("((((((((" * 200), "damaged"),
+        (member({"descr": "|O", "fortran_order": False, "shape": (9,)}), "pickled"),
+        (member({"descr": "<f9", "fortran_order": False, "shape": (9,)}), "damaged"),
+    ],
+)
+def test_npz_bombs_are_refused_before_there_is_room_for_them(root, data, message):
+    (root / "sentence_vector/semantic.npz").write_bytes(data)
+    assert_text_refused(root, message)
+
+
+def test_no_flipped_bit_of_an_npz_is_another_error_or_another_vector(root):
+    path = root / "sentence_vector/semantic.npz"
+    data, catalogue = path.read_bytes(), read_catalogue(root, "8")
+    whole, rng = read_text_vectors(root, catalogue), np.random.default_rng(0)
+    places = [*rng.choice(len(data), 150), *range(len(data) - 200, len(data), 3)]
+    for place in [*places, *range(0, 300, 5)]:
+        changed = bytearray(data)
+        changed[place] ^= 1 << rng.integers(8)
+        path.write_bytes(changed)
+        try:
+            found = read_text_vectors(root, catalogue)
+        except UserError as error:
+            assert str(path) in str(error)
+        else:
+            np.testing.assert_array_equal(found, whole)
 
 
 def test_npz_without_the_arrays_is_refused(root):

@@ -1,6 +1,7 @@
 """What the command line shows of outfits: a table, a JSON file and a contact sheet."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,21 @@ def read_csv(
     """
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; expected a CSV file of {what}")
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
+    text = files.read_text(path, f"expected a CSV file of {what}; save it as UTF-8")
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
         header = next(reader, [])
         if header not in headers:
             expected = " or ".join(repr(",".join(each)) for each in headers)
             raise InputError(
-                f"{path}, line 1: header is {','.join(header)!r}, expected {expected}"
+                f"{path}, line 1: header is {','.join(header)[:160]!r}, expected "
+                f"{expected}"
             )
         rows = [(f"{path}, line {reader.line_num}", row) for row in reader if row]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: {error}; expected a CSV file of {what}"
+        ) from None
     for where, row in rows:
         if len(row) != len(header):
             raise InputError(f"{where}: {len(row)} cells, expected {len(header)}")

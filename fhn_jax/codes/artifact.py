@@ -21,6 +21,7 @@ from fhn_jax.errors import InputError
 
 # In the workdir of a run.
 FILE = "codes.safetensors"
+LATENTS_FILE = "latents.safetensors"
 FORMAT = "fhn_jax.codes"
 LATENTS_FORMAT = "fhn_jax.latents"
 
@@ -406,11 +407,31 @@ class Latents:
           ValueError: they are not those of `codes`.
         """
         self.check(codes)
+        with files.atomic_path(path) as temporary:
+            temporary.write_bytes(self._to_bytes(codes))
+
+    def save_with(self, workdir: str | os.PathLike, codes: Codes) -> None:
+        """Writes both files of a run, which change together.
+
+        Both are whole on the disk before the first is renamed. Should the process be
+        killed just then, the checksum tells that the latents are not those of the codes.
+
+        Raises:
+          ValueError: they are not those of `codes`.
+        """
+        self.check(codes)
+        with (
+            files.atomic_path(Path(workdir) / LATENTS_FILE) as own,
+            files.atomic_path(Path(workdir) / FILE) as of_codes,
+        ):
+            own.write_bytes(self._to_bytes(codes))
+            of_codes.write_bytes(codes.to_bytes())
+
+    def _to_bytes(self, codes: Codes) -> bytes:
         tensors = _flat("latents", codes.categories, self.items)
         metadata = {"format": LATENTS_FORMAT, "version": str(tensor_file.VERSION)}
         metadata["codes_sha256"] = self.codes_sha256
-        with files.atomic_path(path) as temporary:
-            temporary.write_bytes(tensor_file.serialize(tensors, metadata))
+        return tensor_file.serialize(tensors, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike, codes: Codes) -> "Latents":

@@ -41,7 +41,7 @@ def digest(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> st
 
 def _parts(
     tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
-) -> Iterator[bytes | np.ndarray]:
+) -> Iterator[Any]:
     """A safetensors file: its header, then its tensors."""
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     blobs, end = [], 0

@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -112,7 +113,7 @@ class LmdbRecords:
             return cursor.key()
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[lmdb.Transaction]:
+    def _reading(self) -> Iterator[Any]:
         """A transaction; what LMDB finds wrong with its file becomes an InputError."""
         try:
             with self._environment().begin() as transaction:

@@ -1,9 +1,9 @@
 """What the items of a data set are called."""
 
-import json
 from pathlib import Path
 
 from fhn_jax.errors import InputError
+from fhn_jax.files import read_json
 
 
 def read_titles(root: Path) -> dict[str, str]:
@@ -15,13 +15,8 @@ def read_titles(root: Path) -> dict[str, str]:
     path = root / "titles.json"
     if not path.is_file():
         return {}
-    try:
-        titles = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); mend or remove it") from None
-    if not isinstance(titles, dict) or not all(
-        isinstance(title, str) for title in titles.values()
-    ):
+    titles = read_json(path, dict, "mend or remove it")
+    if not all(isinstance(title, str) for title in titles.values()):
         raise InputError(
             f"{path}: expected an object of image names and titles; mend or remove it"
         )

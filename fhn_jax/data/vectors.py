@@ -7,6 +7,7 @@ unicode and `vectors` [m, f] of floats; nothing is ever unpickled.
 """
 
 import collections
+import math
 import os
 import zipfile
 import zlib
@@ -166,7 +167,11 @@ def _load_vectors(path: Path, writer: str) -> tuple[list[str], np.ndarray]:
                     _load_array(path, archive, key, writer)
                     for key in ("names", "vectors")
                 )
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        # The last is an unknown way of compression, or a password.
+        except (
+            *(zipfile.BadZipFile, zlib.error, EOFError, OSError),
+            *(NotImplementedError, RuntimeError),
+        ) as error:
             raise InputError(
                 f"{path} is cut off or damaged ({error}); {DOWNLOAD}"
             ) from None
@@ -190,18 +195,48 @@ def _load_vectors(path: Path, writer: str) -> tuple[list[str], np.ndarray]:
 def _load_array(
     path: Path, archive: np.lib.npyio.NpzFile, key: str, writer: str
 ) -> np.ndarray:
-    """An array of an npz archive, unless it would have to be unpickled."""
+    """An array of an npz archive, unless it would have to be unpickled.
+
+    Its size is compared with what the archive holds and with the memory of the machine
+    before there is room made for it.
+    """
+    damaged = f"{path}: {key!r} is damaged"
     try:
-        return archive[key]
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise InputError(
-                f"{path}: {key!r} is damaged ({error}); {DOWNLOAD}"
-            ) from None
+        with archive.zip.open(f"{key}.npy") as file:
+            version = np.lib.format.read_magic(file)
+            # Of all versions that numpy writes, but for the length of a number.
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }
+            shape, _, dtype = read[version](file)
+            size = math.prod(shape) * dtype.itemsize + file.tell()
+        held = archive.zip.getinfo(f"{key}.npy").file_size
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
+        raise
+    # numpy parses the header as Python, and raises whatever that can raise.
+    except Exception as error:
+        raise InputError(f"{damaged} ({error}); {DOWNLOAD}") from None
+    if dtype.hasobject:
         raise InputError(
             f"{path}: {key!r} holds pickled objects, which are never loaded; expected "
             f"plain unicode names and float32 vectors; write the file with {writer}"
-        ) from None
+        )
+    if size != held:
+        raise InputError(
+            f"{damaged}: {dtype} {shape} takes {size:,} bytes, and the file holds "
+            f"{held:,}; {DOWNLOAD}"
+        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise InputError(
+            f"{path}: {key!r} takes {size:,} bytes, more than the {memory:,} of this "
+            f"machine's memory; write the file with {writer}, of fewer items"
+        )
+    try:
+        return archive[key]
+    except ValueError as error:
+        raise InputError(f"{damaged} ({error}); {DOWNLOAD}") from None
 
 
 def _read_lmdb(

@@ -3,7 +3,7 @@
 Needs the codes artifact and the tuples of the data set; no image, no accelerator.
 """
 
-import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Int32
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.data.catalogue import Catalogue, Outfits, Questions, Split
-from fhn_jax.errors import InputError
+from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.evaluation.metrics import METRICS, Metric, bootstrap_ci95
 
 ACTIONS = (*dict.fromkeys(metric.action for metric in METRICS), "all")
@@ -113,7 +113,7 @@ def run(action: str, workdir: Path, catalogue: Catalogue, split: str) -> dict[st
     results = evaluate(codes, catalogue, split, latents, action=action)
     path = Path(workdir) / "results.json"
     results = _merge(read_results(path), results)
-    files.write_json(path, results)
+    files.write_sealed(path, results)
     print(format_table(results))
     return results
 
@@ -121,10 +121,12 @@ def run(action: str, workdir: Path, catalogue: Catalogue, split: str) -> dict[st
 def read_results(path: Path) -> dict[str, Any]:
     """What a results.json holds; nothing where it is not there, or damaged."""
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}  # nothing to keep: all of it can be computed again
-    return results if isinstance(results, dict) else {}
+        return files.read_sealed(path, "all of it is computed again")
+    except MissingFileError:
+        return {}
+    except InputError as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return {}
 
 
 def load_codes(workdir: Path) -> tuple[Codes, Latents | None]:

@@ -7,7 +7,13 @@ changed in place, `read_json` for what is read back.
 
 from fhn_jax.files.arrays import ArrayChange, ArrayFolder, ArrayFormat
 from fhn_jax.files.locks import lock, sweep, temporary_folder
-from fhn_jax.files.reading import map_array, read_json, read_text, sha256_file
+from fhn_jax.files.reading import (
+    map_array,
+    read_json,
+    read_sealed,
+    read_text,
+    sha256_file,
+)
 from fhn_jax.files.writing import (
     atomic_path,
     new_folder,
@@ -16,6 +22,7 @@ from fhn_jax.files.writing import (
     reserve,
     sync_folder,
     write_json,
+    write_sealed,
     write_text,
 )
 
@@ -28,6 +35,7 @@ __all__ = [
     "map_array",
     "new_folder",
     "read_json",
+    "read_sealed",
     "read_text",
     "refuse_existing",
     "replaced_folder",
@@ -37,5 +45,6 @@ __all__ = [
     "sync_folder",
     "temporary_folder",
     "write_json",
+    "write_sealed",
     "write_text",
 ]

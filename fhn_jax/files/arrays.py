@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import mmap
 import os
 import re
@@ -16,7 +15,7 @@ from jaxtyping import Shaped
 
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.files.locks import lock, sweep
-from fhn_jax.files.reading import map_array, read_json, sha256_file
+from fhn_jax.files.reading import checksum_of, map_array, read_json, sha256_file
 from fhn_jax.files.writing import atomic_path, new_folder, write_json
 
 # Names that stay within the folder.
@@ -180,7 +179,7 @@ class ArrayFolder:
         path = self._check(name)
         # Copy-on-write: compiled loops take it as they take an array in memory, and
         # are not compiled a second time for read-only ones.
-        array = map_array(path, "c", self.kind.remedy)
+        array: Any = map_array(path, "c", self.kind.remedy)
         if name not in self._checked:
             # From the start of the file, header included.
             self._unchecked[name] = array._mmap
@@ -302,12 +301,8 @@ def _manifest(kind: ArrayFormat, change: ArrayChange) -> dict[str, Any]:
     return head | change.metadata | {"files": change._files}
 
 
-def _checksum(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    checksum = {"checksum": _checksum(manifest)}
+    checksum = {"checksum": checksum_of(manifest)}
     write_json(folder / "manifest.json", dict(manifest) | checksum)
 
 
@@ -325,7 +320,7 @@ def _read_manifest(folder: Path, kind: ArrayFormat) -> dict[str, Any]:
             f"{path}: version is {version!r}, expected {kind.version}; {remedy}"
         )
     checksum = manifest.pop("checksum", None)
-    if checksum != _checksum(manifest):
+    if checksum != checksum_of(manifest):
         raise InputError(f"{path}: its checksum is wrong, it is damaged; {remedy}")
     for name in manifest["files"]:
         if not _ARRAY_NAME.fullmatch(name):

@@ -10,6 +10,9 @@ import numpy as np
 
 from fhn_jax.errors import InputError, MissingFileError
 
+# A key of sealed JSON files.
+SEAL = "sha256"
+
 
 def read_text(path: str | os.PathLike, remedy: str) -> str:
     """The text of a UTF-8 file.
@@ -53,6 +56,26 @@ def read_json(path: str | os.PathLike, kind: type, remedy: str) -> Any:
             f"{path} holds a {type(value).__name__}, expected a {kind.__name__}; {remedy}"
         )
     return value
+
+
+def read_sealed(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
+    """What `write_sealed` wrote; also a JSON object without a checksum.
+
+    Raises:
+      MissingFileError, InputError: as `read_json`; the checksum is wrong.
+    """
+    values = read_json(path, dict, remedy)
+    stated = values.pop(SEAL, None)
+    if stated is not None and stated != checksum_of(values):
+        raise InputError(
+            f"{path} was changed by hand, or is damaged: its checksum is wrong; {remedy}"
+        )
+    return values
+
+
+def checksum_of(values: Any) -> str:
+    """Hexadecimal SHA-256 of a JSON value, however it is laid out."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def map_array(

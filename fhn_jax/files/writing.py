@@ -4,12 +4,13 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fhn_jax.errors import ExistingFileError
 from fhn_jax.files.locks import lock, temporary_file, temporary_folder
+from fhn_jax.files.reading import SEAL, checksum_of
 
 
 @contextlib.contextmanager
@@ -114,6 +115,17 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
       ValueError: `value` holds a NaN or an infinity, which JSON cannot say.
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_sealed(path: str | os.PathLike, values: Mapping[str, Any]) -> None:
+    """Writes a JSON object with its checksum in it, for `read_sealed`.
+
+    Raises:
+      ValueError: as `write_json`.
+    """
+    # As they will be read: keys are text there.
+    as_read = json.loads(json.dumps(values, allow_nan=False))
+    write_json(path, as_read | {SEAL: checksum_of(as_read)})
 
 
 def reserve(path: str | os.PathLike, size: int) -> None:

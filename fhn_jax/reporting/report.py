@@ -76,7 +76,7 @@ def _read_results(path: Path, codes: Codes) -> dict[str, Any]:
         raise MissingFileError(
             f"{path}: no such file; run evaluate-rank, evaluate-accuracy and fitb first"
         )
-    results = files.read_json(path, dict, "evaluate again")
+    results = files.read_sealed(path, "evaluate again")
     if results.get("codes_sha256") != codes.sha256():
         raise InputError(
             f"{path} is of codes {results.get('codes_sha256')!r}, expected "

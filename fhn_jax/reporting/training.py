@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fhn_jax.errors import InputError
+from fhn_jax.files import read_text
 from fhn_jax.reporting import charts
 from fhn_jax.reporting.charts import Axes, Theme
 from fhn_jax.reporting.page import section
@@ -77,12 +78,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path, "remove it, or put back an older one").splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             if number == len(lines):
                 break
             record = None

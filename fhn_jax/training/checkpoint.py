@@ -1,7 +1,16 @@
-"""Checkpoints of a training run: the latest and the best, each atomic."""
+"""Checkpoints of a training run: the latest and the best, each atomic.
 
+A checkpoint holds checksums of its arrays, of what the host has to know, and of its
+score, which are compared when it is read.
+"""
+
+import contextlib
+import hashlib
+import json
 import os
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +21,8 @@ from orbax.checkpoint import v1 as ocp
 from fhn_jax.errors import InputError, NotFiniteError
 from fhn_jax.training.step import TrainState
 
+# Behind the step, in the names of folders that are no checkpoints.
+_DAMAGED, _REPLACED = ".damaged", ".replaced"
 _policies = ocp.training.preservation_policies
 
 
@@ -22,6 +33,10 @@ def flatten(tree: Any) -> dict[str, jax.Array]:
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in leaves
     }
+
+
+class DamagedCheckpointError(InputError):
+    """A checkpoint that is not what was saved."""
 
 
 class Checkpoints:
@@ -36,25 +51,27 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder).absolute()
         self._pending = None
+        self._restore_replaced()
+        self._scores: dict[int, float] = {}
         # The types of orbax do not fit each other.
         checkpointer: Any = ocp.training.Checkpointer
-        self._checkpointer = checkpointer(
-            self.folder,
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(
-                1
-            ),
-            preservation_policy=_policies.AnyPreservationPolicy(
-                [
-                    _policies.LatestN(1),
-                    _policies.BestN(
-                        get_metric_fn=lambda metrics: metrics["score"],
-                        n=1,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
-            ),
-            cleanup_tmp_directories=True,
-        )
+        with self._reading():
+            self._checkpointer = checkpointer(
+                self.folder,
+                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(
+                    1
+                ),
+                preservation_policy=_policies.AnyPreservationPolicy(
+                    [
+                        _policies.LatestN(1),
+                        _Best(self._scores),
+                    ]
+                ),
+                cleanup_tmp_directories=True,
+            )
+        for checkpoint in self._checkpointer.checkpoints:
+            with contextlib.suppress(DamagedCheckpointError):
+                self._note_score(checkpoint)
 
     def __enter__(self):
         return self
@@ -70,6 +87,14 @@ class Checkpoints:
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
+            for path in self.folder.glob(f"*{_REPLACED}"):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _restore_replaced(self) -> None:
+        """Brings back what a killed process was about to replace."""
+        for path in self.folder.glob(f"*{_REPLACED}"):
+            if not path.with_suffix("").exists():
+                path.rename(path.with_suffix(""))
 
     @property
     def latest(self) -> int | None:
@@ -82,12 +107,20 @@ class Checkpoints:
     def best(self) -> int | None:
         """Step of the checkpoint of the highest score; the latest if none has one."""
         self._wait()
-        scored = [
-            (checkpoint.metrics["score"], checkpoint.step)
-            for checkpoint in self._checkpointer.checkpoints
-            if checkpoint.metrics
-        ]
+        self._wait()
+        scored = []
+        for checkpoint in self._checkpointer.checkpoints:
+            self._note_score(checkpoint)
+            if checkpoint.step in self._scores:
+                scored.append((self._scores[checkpoint.step], checkpoint.step))
         return max(scored)[1] if scored else self.latest
+
+    def _note_score(self, checkpoint: Any) -> None:
+        """Notes the score of a checkpoint; old versions kept it as a metric of orbax."""
+        noted, step = self._noted(checkpoint.step), checkpoint.step
+        score = noted.get("score", (checkpoint.metrics or {}).get("score"))
+        if score is not None:
+            self._scores[step] = float(score)
 
     def save(
         self, state: TrainState, host: Mapping[str, Any], score: float | None = None
@@ -106,33 +139,120 @@ class Checkpoints:
         Raises:
           FloatingPointError: an array is not finite; earlier checkpoints are kept.
         """
-        arrays = flatten(state)
-        finite = jax.device_get(_all_finite(arrays))
+        arrays, step = flatten(state), int(state.step)
+        finite, checksums = jax.device_get(_examine(arrays))
         for name in arrays:
             if not finite[name]:
                 raise NotFiniteError(
-                    f"{name} is not finite after step {int(state.step)}; the last good "
+                    f"{name} is not finite after step {step}; the last good "
                     "checkpoint is kept. Lower config.optimizer.rates, or look at the "
                     "data of that step."
                 )
         self._wait()
+        score = None if score is None else float(score)
+        noted = {
+            "host": dict(host),
+            "score": score,
+            "arrays": {name: int(value) for name, value in checksums.items()},
+        }
+        self._scores.pop(step, None)
+        if score is not None:
+            self._scores[step] = score
+        alone = jax.process_count() == 1
+        if alone and (self.folder / str(step)).exists():
+            # It would be gone while the new one is written.
+            self._rename(step, _REPLACED)
         self._pending = self._checkpointer.save_async(
-            int(state.step),
+            step,
             # Copies, because the training step donates its state.
             jax.tree.map(jnp.copy, arrays),
-            overwrite=True,
-            metrics=None if score is None else {"score": float(score)},
-            custom_metadata=dict(host),
+            overwrite=not alone,
+            custom_metadata=noted | {"sha256": _sha256(noted)},
         )
-        if jax.process_count() > 1:
+        if not alone:
             # Processes meet when a write is done: one that dies before that would keep
             # the others in the background until the runtime aborts them.
             self._wait()
 
     def host(self, step: int) -> dict[str, Any]:
-        """The host values of a checkpoint."""
+        """The host values of a checkpoint.
+
+        Raises:
+          DamagedCheckpointError: they are not those that were saved.
+        """
+        noted = self._noted(step)
+        return noted["host"] if "arrays" in noted else noted
+
+    def _noted(self, step: int) -> dict[str, Any]:
+        """What is noted in a checkpoint, its checksum compared.
+
+        In those of old versions these are the host values alone.
+        """
         self._wait()
-        return dict(self._checkpointer.metadata(step).custom_metadata or {})
+        with self._reading(step):
+            noted = dict(self._checkpointer.metadata(step).custom_metadata or {})
+        stated = noted.pop("sha256", None)
+        # orbax takes what is no JSON for nothing, and a damaged key for one of ours.
+        unsigned = bool(noted) and noted.keys() <= {"schedule", "data"}
+        if not unsigned and stated != _sha256(noted):
+            raise self._damaged(step, "the checksum of its metadata is wrong")
+        return noted
+
+    def _rename(self, step: int, suffix: str) -> Path:
+        """Takes a checkpoint out of the way; returns its new folder."""
+        path = self.folder / str(step)
+        aside = path.with_name(f"{path.name}{suffix}")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        self._checkpointer.reload()
+        return aside
+
+    @contextlib.contextmanager
+    def _reading(self, step: int | str = "*") -> Iterator[None]:
+        """Lets all that goes wrong with the files of a checkpoint name it."""
+        try:
+            yield
+        # orbax and tensorstore raise nearly anything at damaged files.
+        except Exception as error:
+            what = str(error).splitlines()[:1] or [type(error).__name__]
+            raise self._damaged(step, what[0][:200]) from error
+
+    def _damaged(self, step: int | str, what: str) -> DamagedCheckpointError:
+        return DamagedCheckpointError(
+            f"checkpoint {self.folder / str(step)} is damaged: {what}; remove this folder "
+            "to use the other checkpoint there, or to start anew where there is none"
+        )
+
+    def restore_latest(
+        self, state: TrainState, check: Callable[[dict[str, Any]], None]
+    ) -> tuple[TrainState, dict[str, Any]] | None:
+        """The latest checkpoint that is whole; None if there is no checkpoint.
+
+        A damaged one is set aside with a warning, where there is another.
+
+        Args:
+          state: as for `restore`.
+          check: called with the host values of a checkpoint before it is restored.
+        Raises:
+          ValueError: as `restore`.
+        """
+        while (step := self.latest) is not None:
+            try:
+                check(self.host(step))
+                return self.restore(state, step)
+            except DamagedCheckpointError as error:
+                # Several processes need not all see the damage.
+                alone = jax.process_count() == 1
+                if not alone or len(self._checkpointer.checkpoints) < 2:
+                    raise
+                aside = self._rename(step, _DAMAGED)
+                print(
+                    f"warning: {str(error).partition('; remove')[0]}; it is kept as "
+                    f"{aside}, and the run goes on from "
+                    f"{self.folder / str(self.latest)}",
+                    file=sys.stderr,
+                )
+        return None
 
     def restore(
         self, state: TrainState, step: int
@@ -144,10 +264,12 @@ class Checkpoints:
           step: of the checkpoint.
         Raises:
           ValueError: the checkpoint has other arrays; names the first five.
+          DamagedCheckpointError: it is not what was saved.
         """
         self._wait()
         expected = flatten(state)
-        stored = self._checkpointer.metadata(step).metadata
+        with self._reading(step):
+            stored = dict(self._checkpointer.metadata(step).metadata)
         self._check(expected, stored, step)
         abstract = {
             name: jax.ShapeDtypeStruct(
@@ -155,7 +277,16 @@ class Checkpoints:
             )
             for name, array in expected.items()
         }
-        arrays = self._checkpointer.load(step, abstract)
+        with self._reading(step):
+            arrays = self._checkpointer.load(step, abstract)
+        stated = self._noted(step).get("arrays")
+        if stated is not None:
+            _, found = jax.device_get(
+                _examine({name: arrays[name] for name in expected})
+            )
+            for name in expected:
+                if int(found[name]) != stated.get(name):
+                    raise self._damaged(step, f"the checksum of {name} is wrong")
         # Copies, because the training step donates its state.
         leaves = [jnp.array(arrays[name]) for name in expected]
         restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
@@ -178,6 +309,55 @@ class Checkpoints:
             )
 
 
+class _Best:
+    """Preserves the checkpoint of the highest score; of equal scores the latest.
+
+    Scores are read from what is noted in the checkpoints, not from the metrics of orbax,
+    which have no checksum.
+    """
+
+    def __init__(self, scores: Mapping[int, float]):
+        self._scores = scores
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: Any
+    ) -> list[bool]:
+        """Which of the checkpoints to preserve."""
+        del context
+        scores = [
+            (self._scores[each.step], each.step)
+            for each in checkpoints
+            if each.step in self._scores
+        ]
+        best = max(scores)[1] if scores else None
+        return [each.step == best for each in checkpoints]
+
+
+def _sha256(noted: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(noted, sort_keys=True).encode()).hexdigest()
+
+
 @jax.jit
-def _all_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    return {name: jnp.isfinite(array).all() for name, array in arrays.items()}
+def _examine(
+    arrays: dict[str, jax.Array],
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Whether arrays are finite, and their checksums; on the devices where they are."""
+    finite = {name: jnp.isfinite(array).all() for name, array in arrays.items()}
+    return finite, {name: _checksum(array) for name, array in arrays.items()}
+
+
+def _checksum(array: jax.Array) -> jax.Array:
+    """Sum of the bits of all entries, each times an odd number of its own, modulo 2^32.
+
+    The same however the array lies on devices. One wrong entry always changes it.
+    """
+    if array.dtype == bool:
+        array = array.astype(jnp.uint8)
+    width = min(8 * array.dtype.itemsize, 32)
+    bits = jax.lax.bitcast_convert_type(array, jnp.dtype(f"uint{width}"))
+    place = jnp.zeros(bits.shape, jnp.uint32)
+    for axis, length in enumerate(bits.shape):
+        place = place * jnp.uint32(length & 0xFFFFFFFF)
+        place += jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+    factors = (place * jnp.uint32(2654435761)) ^ jnp.uint32(0x9E3779B9) | jnp.uint32(1)
+    return (bits.astype(jnp.uint32) * factors).sum(dtype=jnp.uint32)

@@ -1,10 +1,12 @@
 """A run from Python: its data, and what trains, restores and exports its network."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fhn_jax import files
 from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.items import ItemInputs
@@ -18,7 +20,6 @@ from fhn_jax.training.export import all_items, make_codes
 from fhn_jax.training.inputs import Progress, load_inputs
 from fhn_jax.training.loop import Loop
 from fhn_jax.training.settings import Settings, config_hash, config_values
-from fhn_jax.training.step import TrainState
 from fhn_jax.training.validation import Validation
 from fhn_jax.training.workdir import (
     check_trained,
@@ -111,8 +112,16 @@ class Experiment:
         Raises:
           FloatingPointError: a metric is not finite.
           Interrupted: stopped by a signal; the state is saved.
+          BusyError: another process trains there.
           ValueError: the workdir holds a run of another config or of other data.
         """
+        with contextlib.ExitStack() as stack:
+            if sharding.is_first():
+                stack.enter_context(files.lock(self.workdir, "training"))
+            self._train(model)
+        return self.best()
+
+    def _train(self, model: FashionHashNet | None) -> None:
         config, starts = self.config, not is_trained(self.workdir)
         claim_workdir(config_values(config), self.workdir, writes=sharding.is_first())
         if model is None:
@@ -128,8 +137,9 @@ class Experiment:
             validation = Validation(self.catalogue, encoder, objective)
         state = trainer.init(take=True)
         with Checkpoints(self.workdir / "checkpoints") as checkpoints:
-            if checkpoints.latest is not None:
-                state, host = self._restore(checkpoints, state, checkpoints.latest)
+            resumed = checkpoints.restore_latest(state, self._check_data)
+            if resumed is not None:
+                state, host = resumed
                 schedule.recall(host["schedule"])
             done = int(state.step)
             if done == config.train.epochs * self.batches.steps:
@@ -153,7 +163,6 @@ class Experiment:
                         checkpoints,
                         self.catalogue.checksum,
                     ).run(state)
-        return self.best()
 
     def best(self) -> Trained:
         """The best network of the run.
@@ -171,7 +180,8 @@ class Experiment:
                     f"{checkpoints.folder} holds no whole checkpoint; train again, with "
                     "another --workdir"
                 )
-            state, _ = self._restore(checkpoints, trainer.init(take=True), best)
+            self._check_data(checkpoints.host(best))
+            state, _ = checkpoints.restore(trainer.init(take=True), best)
         step = int(state.step)
         epoch = max(step - 1, 0) // self.batches.steps
         return Trained(trainer.model(state), self._beta(epoch), step)
@@ -205,21 +215,19 @@ class Experiment:
         """
         codes, latents = self.encode(trained)
         if sharding.is_first():
-            codes.save(self.workdir / "codes.safetensors")
-            latents.save(self.workdir / "latents.safetensors", codes)
+            with files.lock(self.workdir, "exporting"):
+                latents.save_with(self.workdir, codes)
         return codes
 
     def _beta(self, epoch: int) -> float:
         return tanh_scale(epoch, self.config.model.tanh_gamma)
 
-    def _restore(
-        self, checkpoints: Checkpoints, state: TrainState, step: int
-    ) -> tuple[TrainState, dict[str, Any]]:
-        checksum, ours = checkpoints.host(step)["data"], self.catalogue
+    def _check_data(self, host: Mapping[str, Any]) -> None:
+        """Raises InputError about the host values of a checkpoint of other data."""
+        checksum, ours = host["data"], self.catalogue
         if checksum != ours.checksum:
             raise InputError(
-                f"{checkpoints.folder} was trained on other data (checksum "
+                f"{self.workdir / 'checkpoints'} was trained on other data (checksum "
                 f"{checksum[:12]}) than tuples_{ours.variant} in {ours.root} "
                 f"({ours.checksum[:12]}); give that data, or another --workdir"
             )
-        return checkpoints.restore(state, step)

@@ -1,6 +1,5 @@
 """The folder of a run: which config it belongs to."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,24 +22,18 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: there is no config.json.
-      ValueError: it is damaged.
+      ValueError: it is damaged, or was changed by hand.
     """
     path = workdir / "config.json"
     if not path.is_file():
         raise MissingFileError(
             f"{path}: no such file; give --config, or the --workdir of a run"
         )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{path}: not JSON ({error}); remove it, and give the --config of the run"
-        ) from None
-    if not isinstance(values, dict):
-        raise InputError(
-            f"{path} holds a {type(values).__name__}, expected settings by name; "
-            "remove it, and give the --config of the run"
-        )
+    remedy = (
+        "remove it, and give the --config of the run and what is to differ, such as "
+        "--config.data.root"
+    )
+    values = files.read_sealed(path, remedy)
     data = values.get("data")
     if isinstance(data, dict) and isinstance(data.get("root"), str) and data["root"]:
         data["root"] = _opened_root(data["root"], workdir)
@@ -111,7 +104,7 @@ def claim_workdir(
     if writes:
         data = dict(values["data"])
         data["root"] = _noted_root(data["root"], workdir)
-        files.write_json(workdir / "config.json", dict(values) | {"data": data})
+        files.write_sealed(workdir / "config.json", dict(values) | {"data": data})
 
 
 def differences(a: Any, b: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

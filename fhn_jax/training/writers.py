@@ -43,7 +43,8 @@ class Writer:
             return
         self._run = _start_wandb(Path(workdir), config, mode, project)
         if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            text = files.read_text(self.path, "remove it; only curves are lost")
+            lines = text.splitlines(keepends=True)
             kept = [line for line in lines if _step_of(line) <= after_step]
             files.write_text(self.path, "".join(kept))
         self._file = open(self.path, "a", encoding="utf-8")
@@ -77,7 +78,7 @@ def _step_of(line: str) -> int | float:
     """The step of a line of metrics; a line cut short by a crash is after all steps."""
     try:
         return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")
 
 
