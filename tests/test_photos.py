@@ -393,7 +393,7 @@ def test_photos_of_unknown_kinds_or_too_many_are_refused(visitor, monkeypatch):
     problem(answer, 422)
     monkeypatch.setattr(wardrobe, "MOST_PHOTOS", 1)
     assert upload(visitor, encoded("WEBP")).status_code == 201
-    assert "1 photos and no more" in problem(upload(visitor, encoded("PNG")), 409)
+    assert "holds 1 photos and" in problem(upload(visitor, encoded("PNG")), 409)
 
 
 def test_a_photo_of_too_many_bytes_is_refused(visitor):
