@@ -265,9 +265,12 @@ served = app.create_app(settings)
 
 async def main():
     async with served.router.lifespan_context(served):
-        return [await status(path) for path in ("/", "/health", "/ready")]
+        while await status("/ready") == 503:
+            await asyncio.sleep(0.05)
+        paths = "/", "/health", "/ready", "/static/swagger-ui.css"
+        return [await status(path) for path in paths]
 
 statuses = asyncio.run(main())
-assert statuses == [200, 200, 200], statuses
+assert statuses == [200] * 4, statuses
 """
     run(without_the_rest("web") + program, cwd=tmp_path)
