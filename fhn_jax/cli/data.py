@@ -19,6 +19,11 @@ COMMANDS = tuple(
     )
 ) + (
     Program(
+        "verify",
+        "Compare a run, an index or a data set with its checksums",
+        "fhn_jax.cli.verify",
+    ),
+    Program(
         "sweep", "Print the commands of a comparison, or its table", "fhn_jax.cli.sweep"
     ),
 )

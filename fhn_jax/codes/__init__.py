@@ -1,7 +1,8 @@
 """The codes artifact, and the scores that it gives: all that a recommender needs."""
 
-from fhn_jax.codes.artifact import Codes, Latents, load
+from fhn_jax.codes.artifact import Codes, load
 from fhn_jax.codes.checks import MODALITIES
+from fhn_jax.codes.latents import Latents
 from fhn_jax.codes.packing import pack, unpack
 from fhn_jax.codes.scoring import SCORES, ScoreForm, Scorer, gather, outfit_scores
 

@@ -21,9 +21,7 @@ from fhn_jax.errors import InputError
 
 # In the workdir of a run.
 FILE = "codes.safetensors"
-LATENTS_FILE = "latents.safetensors"
 FORMAT = "fhn_jax.codes"
-LATENTS_FORMAT = "fhn_jax.latents"
 
 _METADATA = (
     "bits",
@@ -270,9 +268,9 @@ class Codes:
             "lambda_item": self.lambda_item,
             "alpha": np.array([self.alpha], np.float32),
         }
-        tensors |= _flat("items", self.categories, self.items)
+        tensors |= tensor_file.flat("items", self.categories, self.items)
         if self.item_scales is not None:
-            tensors |= _flat("scales", self.categories, self.item_scales)
+            tensors |= tensor_file.flat("scales", self.categories, self.item_scales)
         if self.names is not None:
             for category, names in zip(self.categories, self.names, strict=True):
                 tensors[f"names/{category}"] = tensor_file.join_names(names)
@@ -365,125 +363,6 @@ class Codes:
         return vectors
 
 
-@dataclass(frozen=True, eq=False)
-class Latents:
-    """Relaxed item codes, which only the relaxed score needs.
-
-    Attributes:
-      items: modality -> relaxed codes per category, float32 [n, d], not scaled.
-      codes_sha256: checksum of the codes they belong to.
-    Raises:
-      ValueError: not float32 matrices of finite values.
-
-    >>> ones = np.ones((2, 8), np.float32)
-    >>> codes = Codes.from_embeddings({"top": ones, "shoe": ones})
-    >>> Latents({"visual": (ones, 0.5 * ones)}, codes.sha256())
-    Latents(8 bits, visual, 4 items)
-    """
-
-    items: Mapping[str, tuple[np.ndarray, ...]]
-    codes_sha256: str
-
-    def __post_init__(self):
-        for modality, categories in self.items.items():
-            for number, latents in enumerate(categories):
-                key = f"latents/{modality}/{number}"
-                checks.check_array(key, latents, np.float32, (None, None))
-
-    def __repr__(self) -> str:
-        first = next(iter(self.items.values()), ())
-        bits = first[0].shape[1] if first else 0
-        modalities = "+".join(self.items)
-        return f"Latents({bits} bits, {modalities}, {len(self):,} items)"
-
-    def __len__(self) -> int:
-        """Number of items, of all categories."""
-        return sum(map(len, next(iter(self.items.values()), ())))
-
-    def save(self, path: str | os.PathLike, codes: Codes) -> None:
-        """Writes the latents of `codes`, whole or not at all.
-
-        Raises:
-          ValueError: they are not those of `codes`.
-        """
-        self.check(codes)
-        with files.atomic_path(path) as temporary:
-            temporary.write_bytes(self._to_bytes(codes))
-
-    def save_with(self, workdir: str | os.PathLike, codes: Codes) -> None:
-        """Writes both files of a run, which change together.
-
-        Both are whole on the disk before the first is renamed. Should the process be
-        killed just then, the checksum tells that the latents are not those of the codes.
-
-        Raises:
-          ValueError: they are not those of `codes`.
-        """
-        self.check(codes)
-        with (
-            files.atomic_path(Path(workdir) / LATENTS_FILE) as own,
-            files.atomic_path(Path(workdir) / FILE) as of_codes,
-        ):
-            own.write_bytes(self._to_bytes(codes))
-            of_codes.write_bytes(codes.to_bytes())
-
-    def _to_bytes(self, codes: Codes) -> bytes:
-        tensors = _flat("latents", codes.categories, self.items)
-        metadata = {"format": LATENTS_FORMAT, "version": str(tensor_file.VERSION)}
-        metadata["codes_sha256"] = self.codes_sha256
-        return tensor_file.serialize(tensors, metadata)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike, codes: Codes) -> "Latents":
-        """Reads the latents of `codes`.
-
-        Raises:
-          FileNotFoundError: no such file.
-          ValueError: another format, damaged, or latents of other codes.
-        """
-        tensors, metadata = tensor_file.read(path, LATENTS_FORMAT)
-        try:
-            tensor_file.expect_keys(metadata, ("codes_sha256",))
-            items = {
-                modality: tuple(
-                    tensor_file.take(tensors, f"latents/{modality}/{category}")
-                    for category in codes.categories
-                )
-                for modality in codes.modalities
-            }
-            latents = cls(items, metadata.get("codes_sha256", ""))
-            latents.check(codes)
-            tensor_file.expect_none_left(tensors)
-        except InputError as error:
-            raise InputError(f"{path}: {error}; {tensor_file.REMEDY}") from None
-        return latents
-
-    def check(self, codes: Codes) -> None:
-        """Raises ValueError unless these latents belong to `codes`."""
-        expected = codes.sha256()
-        checks.expect(
-            "codes_sha256",
-            self.codes_sha256 == expected,
-            self.codes_sha256,
-            f"{expected}, the checksum of the codes",
-        )
-        checks.check_per_category(
-            "latents",
-            self.items,
-            codes.modalities,
-            codes.categories,
-            np.float32,
-            (codes.bits,),
-            codes.num_items,
-        )
-
-    def item_vectors(
-        self, modality: str, category: int, ids: Int[np.ndarray, " n"]
-    ) -> Float32[np.ndarray, "n d"]:
-        """Relaxed codes of some items of one category."""
-        return self.items[modality][category][ids]
-
-
 def load(path: str | os.PathLike) -> Codes:
     """The codes of a run.
 
@@ -507,13 +386,3 @@ def load(path: str | os.PathLike) -> Codes:
 def _signs(vectors: Float[np.ndarray, "n d"]) -> UInt8[np.ndarray, "n w"]:
     """Packed codes; the sign of 0 is +1, as the hash layers decide."""
     return pack(np.where(vectors >= 0, 1, -1))
-
-
-def _flat(
-    kind: str, categories: tuple[str, ...], items: Mapping[str, tuple]
-) -> dict[str, np.ndarray]:
-    return {
-        f"{kind}/{modality}/{category}": array
-        for modality, arrays in items.items()
-        for category, array in zip(categories, arrays, strict=True)
-    }

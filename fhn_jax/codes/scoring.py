@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int8, Num
 
-from fhn_jax.codes.artifact import Codes, Latents
+from fhn_jax.codes.artifact import Codes
 from fhn_jax.codes.checks import check_range, expect
+from fhn_jax.codes.latents import Latents
 from fhn_jax.codes.packing import unpack
 from fhn_jax.errors import InputError
 

@@ -136,6 +136,17 @@ def expect_none_left(tensors: Mapping[str, np.ndarray]) -> None:
     expect("tensors", not tensors, sorted(tensors)[:5], "none besides the known ones")
 
 
+def flat(
+    kind: str, categories: tuple[str, ...], items: Mapping[str, tuple]
+) -> dict[str, np.ndarray]:
+    """Arrays per modality and category, by the name that each has in a file."""
+    return {
+        f"{kind}/{modality}/{category}": array
+        for modality, arrays in items.items()
+        for category, array in zip(categories, arrays, strict=True)
+    }
+
+
 def join_names(names: tuple[str, ...]) -> np.ndarray:
     """Names as UTF-8 bytes, a line each."""
     return np.frombuffer("\n".join(names).encode(), np.uint8)

@@ -24,6 +24,7 @@ from fhn_jax.errors import InputError
 
 _VERSION = 2
 _SEAL_BYTES = 64
+_REMEDY = "remove the file, it is built anew"
 
 
 class PixelTable:
@@ -58,7 +59,7 @@ class PixelTable:
             if zlib.crc32(found[row]) != self._checksums[number]:
                 raise InputError(
                     f"{self._path} is damaged: the checksum of image {number} is wrong; "
-                    "remove the file, it is built anew"
+                    f"{_REMEDY}"
                 )
             self._checked[number] = True
         return found
@@ -142,6 +143,35 @@ def table_digest(store: ImageStore, names: Sequence[str], size: int) -> str:
     return digest.hexdigest()
 
 
+def verify(path: Path) -> int:
+    """Compares all images of a file with their checksums; returns how many there are.
+
+    Whether they are still the images of the data is not looked at.
+
+    Raises:
+      InputError: one is damaged, or the file is no table of images.
+    """
+    rows = files.map_array(path, "r", _REMEDY)
+    table = _table(path, rows)
+    if table is None or rows.ndim != 4 or rows.dtype != np.uint8:
+        raise InputError(f"{path} is cut off or no table of images; {_REMEDY}")
+    for number in range(len(rows)):
+        table[0].read(np.array([number]))
+    return len(rows)
+
+
+def _table(path: Path, rows: np.memmap) -> tuple[PixelTable, bytes, bytes] | None:
+    """Mapped rows with the checksums behind them, which are returned with the seal."""
+    with open(path, "rb") as file:
+        file.seek(rows.offset + rows.nbytes)
+        rest = file.read()
+    checksums, seal = rest[: 4 * len(rows)], rest[4 * len(rows) :]
+    if len(seal) != _SEAL_BYTES:
+        return None
+    of_rows = np.frombuffer(checksums, "<u4").astype(np.uint32)
+    return PixelTable(path, rows, of_rows), checksums, seal
+
+
 def _open(path: Path, digest: str, shape: tuple[int, ...]) -> PixelTable | str:
     """The table in a file, or why it is not the one that is wanted."""
     if not path.exists():
@@ -152,12 +182,10 @@ def _open(path: Path, digest: str, shape: tuple[int, ...]) -> PixelTable | str:
         return "is cut off or no table of images"
     if (rows.shape, rows.dtype) != (shape, np.uint8):
         return "is of other images (its shape differs)"
-    with open(path, "rb") as file:
-        file.seek(rows.offset + rows.nbytes)
-        rest = file.read()
-    checksums, seal = rest[: 4 * len(rows)], rest[4 * len(rows) :]
-    if len(seal) != _SEAL_BYTES:
+    found = _table(path, rows)
+    if found is None:
         return "is cut off or no table of images"
+    table, checksums, seal = found
     if seal != _seal(digest, checksums):
         return "is of other images (its checksum differs)"
-    return PixelTable(path, rows, np.frombuffer(checksums, "<u4").astype(np.uint32))
+    return table

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -201,8 +202,9 @@ def _load_array(
     before there is room made for it.
     """
     damaged = f"{path}: {key!r} is damaged"
+    stored: Any = archive.zip
     try:
-        with archive.zip.open(f"{key}.npy") as file:
+        with stored.open(f"{key}.npy") as file:
             version = np.lib.format.read_magic(file)
             # Of all versions that numpy writes, but for the length of a number.
             read = {
@@ -211,7 +213,7 @@ def _load_array(
             }
             shape, _, dtype = read[version](file)
             size = math.prod(shape) * dtype.itemsize + file.tell()
-        held = archive.zip.getinfo(f"{key}.npy").file_size
+        held = stored.getinfo(f"{key}.npy").file_size
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
         raise
     # numpy parses the header as Python, and raises whatever that can raise.

@@ -271,6 +271,35 @@ class Checkpoints:
         with self._reading(step):
             stored = dict(self._checkpointer.metadata(step).metadata)
         self._check(expected, stored, step)
+        arrays = self._load(step, expected)
+        # Copies, because the training step donates its state.
+        leaves = [jnp.array(arrays[name]) for name in expected]
+        restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
+        return restored, self.host(step)
+
+    def verify(self) -> list[int]:
+        """Reads all checkpoints and compares their checksums; returns their steps.
+
+        Raises:
+          DamagedCheckpointError: one is not what was saved.
+        """
+        self._wait()
+        steps = [each.step for each in self._checkpointer.checkpoints]
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        for step in steps:
+            with self._reading(step):
+                stored = dict(self._checkpointer.metadata(step).metadata)
+            self._load(
+                step,
+                {
+                    name: jax.ShapeDtypeStruct(about.shape, about.dtype, sharding=here)
+                    for name, about in stored.items()
+                },
+            )
+        return steps
+
+    def _load(self, step: int, expected: Mapping[str, Any]) -> dict[str, jax.Array]:
+        """The arrays of a checkpoint, their checksums compared."""
         abstract = {
             name: jax.ShapeDtypeStruct(
                 array.shape, array.dtype, sharding=array.sharding
@@ -279,18 +308,14 @@ class Checkpoints:
         }
         with self._reading(step):
             arrays = self._checkpointer.load(step, abstract)
+        arrays = {name: arrays[name] for name in expected}
         stated = self._noted(step).get("arrays")
         if stated is not None:
-            _, found = jax.device_get(
-                _examine({name: arrays[name] for name in expected})
-            )
+            _, found = jax.device_get(_examine(arrays))
             for name in expected:
                 if int(found[name]) != stated.get(name):
                     raise self._damaged(step, f"the checksum of {name} is wrong")
-        # Copies, because the training step donates its state.
-        leaves = [jnp.array(arrays[name]) for name in expected]
-        restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
-        return restored, self.host(step)
+        return arrays
 
     def _check(self, expected, stored, step):
         faults = [f"{name} missing" for name in expected if name not in stored]
