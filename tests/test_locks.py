@@ -232,6 +232,27 @@ def test_arrays_are_verified_once_and_after_their_files_are_gone(tmp_path):
         other.verify_mapped()
 
 
+def test_a_change_whose_last_sync_fails_keeps_what_its_manifest_names(
+    tmp_path, monkeypatch
+):
+    folder = make(tmp_path / "arrays")
+    sync = files.writing.sync_folder
+
+    def fail(path):
+        sync(path)
+        if (path / "manifest.json").exists() and "b.npy" in (
+            path / "manifest.json"
+        ).read_text():
+            raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(files.writing, "sync_folder", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        with folder.change() as change:
+            change.add("b.npy", np.arange(3))
+    monkeypatch.undo()
+    files.ArrayFolder.open(folder.path, KIND).verify()
+
+
 def test_two_changes_at_once_have_one_loser(tmp_path):
     one = make(tmp_path / "arrays")
     other = files.ArrayFolder.open(one.path, KIND)

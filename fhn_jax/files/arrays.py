@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Shaped
 
-from fhn_jax.errors import InputError, MissingFileError
+from fhn_jax.errors import InputError, MissingFileError, UserError
 from fhn_jax.files.locks import lock, sweep
 from fhn_jax.files.reading import checksum_of, map_array, read_json, sha256_file
 from fhn_jax.files.writing import atomic_path, new_folder, write_json
@@ -254,7 +254,11 @@ class ArrayFolder:
             new = _manifest(self.kind, change)
             _write_manifest(self.path, new)
         except BaseException:
-            _remove(self.path, change._added)
+            # Which manifest is there decides: its rename may have been the last success.
+            named: Any = {}
+            with contextlib.suppress(UserError):
+                named = _read_manifest(self.path, self.kind)["files"]
+            _remove(self.path, [name for name in change._added if name not in named])
             raise
         self._manifest = new
         _remove(self.path, (old["files"].keys() | change._added) - new["files"].keys())

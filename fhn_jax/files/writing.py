@@ -153,7 +153,8 @@ def sync_folder(folder: str | os.PathLike) -> None:
     """Waits until the entries of a folder are on the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with _naming(Path(folder)):
+            os.fsync(handle)
     except OSError as error:
         if error.errno != errno.EINVAL:  # a file system that cannot
             raise
