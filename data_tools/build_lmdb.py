@@ -9,6 +9,7 @@ complete, and the next run continues where it ended.
 """
 
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -21,7 +22,14 @@ import tqdm
 
 from fhn_jax import files
 from fhn_jax.data.catalogue import name_fault
-from fhn_jax.data.images import VERIFIED_KEY, FolderImages, LmdbImages, image_fault
+from fhn_jax.data.images import (
+    VERIFIED_KEY,
+    FolderImages,
+    LmdbImages,
+    Notice,
+    tell_changes,
+)
+from fhn_jax.data.pictures import Changes, image_fault
 from fhn_jax.data.records import CHECKSUMS_KEY, Progress, checksum, checksum_key
 from fhn_jax.errors import InputError, MissingFileError, RefusedError
 from fhn_jax.program import Arguments, run_program
@@ -38,6 +46,7 @@ def build_lmdb(
     target: str | os.PathLike,
     *,
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> int:
     """Builds the LMDB, or continues to. One that is complete already is left alone.
 
@@ -45,6 +54,7 @@ def build_lmdb(
       images: the folder of image files; hidden files and folders in it are ignored.
       target: the folder of the LMDB.
       progress: called with the number of images done, and of all.
+      notice: told what reading changes about the images that are new in it.
     Returns:
       the number of images.
     Raises:
@@ -59,12 +69,16 @@ def build_lmdb(
         if os.path.lexists(target):
             _check_complete(target, names, source.path)
         else:
-            _build(source, names, target, progress)
+            _build(source, names, target, progress, notice)
     return len(names)
 
 
 def _build(
-    source: FolderImages, names: Sequence[str], target: Path, progress: Progress | None
+    source: FolderImages,
+    names: Sequence[str],
+    target: Path,
+    progress: Progress | None,
+    notice: Notice | None,
 ) -> None:
     partial = target.with_name(f"{target.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
@@ -74,7 +88,9 @@ def _build(
             str(partial), map_size=_FIRST_MAP_SIZE, lock=False
         ) as environment:
             _forget_others(environment, names)
-            faults = _copy(source, names, environment, progress)
+            changes = Changes()
+            faults = _copy(source, names, environment, progress, changes)
+            tell_changes(changes, source.path, notice)
             if faults:
                 raise InputError(_fault_text(faults, len(names), source.path))
             count = b"%d" % len(names)
@@ -99,7 +115,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("lmdb", metavar="LMDB_FOLDER", help="usually ROOT/images/lmdb")
     options = parser.parse_args(arguments)
     with _progress_bar() as progress:
-        count = build_lmdb(options.images, options.lmdb, progress=progress)
+        count = build_lmdb(
+            options.images,
+            options.lmdb,
+            progress=progress,
+            notice=lambda text: print(text, file=sys.stderr),
+        )
     print(f"{options.lmdb} holds {count:,} images, all verified")
 
 
@@ -159,6 +180,7 @@ def _copy(
     names: Sequence[str],
     environment: lmdb.Environment,
     progress: Progress | None,
+    changes: Changes,
 ) -> list[str]:
     """Stores all good images; returns what is wrong with the others."""
     faults = []
@@ -174,7 +196,8 @@ def _copy(
                     if transaction.get(name.encode()) != data
                     or transaction.get(checksum_key(name.encode())) != checksum(data)
                 }
-            found = list(pool.map(image_fault, new.values(), new))
+            check = functools.partial(image_fault, changes=changes)
+            found = list(pool.map(check, new.values(), new))
             good = [
                 (name.encode(), data)
                 for (name, data), fault in zip(new.items(), found, strict=True)

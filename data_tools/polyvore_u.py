@@ -40,8 +40,9 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float32, Int32
 
 from fhn_jax.data.catalogue import Catalogue, Outfits
-from fhn_jax.data.images import ImageStore, decode, open_images
+from fhn_jax.data.images import ImageStore, open_images
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.pictures import garment_photo
 from fhn_jax.data.vectors import read_text_vectors
 from fhn_jax.errors import InputError
 
@@ -190,7 +191,7 @@ class _Items:
     def __init__(self, catalogue: Catalogue, config: PolyvoreUConfig):
         self._catalogue = catalogue
         self._size = config.image_size
-        self._checked: set[str] = set()
+        self._plain: set[str] = set()
         if config.image_size is not None:
             self._images = open_images(catalogue.root)
         if config.text_dim is not None:
@@ -216,16 +217,18 @@ class _Items:
                 "id": item,
             }
             if self._images is not None:
-                feature["image"] = io.BytesIO(self._image(self._images, name))
+                feature["image"] = self._image(self._images, name)
             if self._text is not None:
                 feature["text"] = self._text[row]
             features.append(feature)
         return features
 
-    def _image(self, images: ImageStore, name: str) -> bytes:
+    def _image(self, images: ImageStore, name: str) -> Any:
+        """The encoded image as it is stored, or the pixels of one that is changed."""
         (data,) = images.read([name])
-        if name not in self._checked:
-            height, width, _ = decode(data, name).shape
+        if name not in self._plain:
+            photo = garment_photo(data, name)
+            height, width, _ = photo.pixels.shape
             if (height, width) != (self._size, self._size):
                 raise InputError(
                     f"image {name!r} is {width}x{height}; expected "
@@ -233,5 +236,7 @@ class _Items:
                     "of your images, which must all be square and of one size, or "
                     "image_size=None for none"
                 )
-            self._checked.add(name)
-        return data
+            if photo.changes:
+                return photo.pixels
+            self._plain.add(name)
+        return io.BytesIO(data)

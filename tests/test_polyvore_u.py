@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fhn_jax.data.images import decode, open_images
+from fhn_jax.data.images import open_images
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.pictures import decode
 from fhn_jax.data.vectors import read_text_vectors
 from tests.polyvore_u import write_polyvore_u
 
@@ -221,6 +222,6 @@ def test_tfds_what_does_not_fit_is_an_error(tfds, root, tmp_path, options, messa
 def test_tfds_an_image_that_is_none_is_an_error(tfds, tmp_path):
     root = write_polyvore_u(tmp_path / "data", variant="8v", users=2, text_dim=24)
     for path in (root / "images" / "291x291").glob("top*"):
-        Image.new("L", (32, 32)).save(path)
-    with pytest.raises(ValueError, match="has mode L; expected RGB"):
+        Image.new("L", (32, 32)).save(path, "GIF")
+    with pytest.raises(ValueError, match="expected a complete JPEG, PNG or WebP file"):
         build(tfds, root, tmp_path / "tfds")

@@ -1,10 +1,9 @@
-"""Item images by name, from an LMDB or a folder, and their checked decoding.
+"""Item images by name, from an LMDB or a folder, and the reading of all of them.
 
-Images are hostile until checked: only JPEG, PNG and WebP are decoded, at most 25
-megapixels, and no name or link leads out of the folder.
+No name or link leads out of the folder.
 """
 
-import io
+import functools
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -13,23 +12,19 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import simplejpeg
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fhn_jax.data.catalogue import name_fault
+from fhn_jax.data.pictures import Changes, decode, image_fault
 from fhn_jax.data.records import LmdbRecords, Progress
 from fhn_jax.errors import InputError, MissingFileError, MissingKeyError
 
-MAX_PIXELS = 25_000_000
-# Each scan of a progressive JPEG is decoded over all of its pixels, so a small file of
-# many scans costs seconds. The usual ten scans of the largest image are below this.
-MAX_SCANNED_PIXELS = 12 * MAX_PIXELS
 # No image can have this key: a name has no control character. Its value is the number
 # of images that were decoded when the LMDB was built, in decimal.
 VERIFIED_KEY = b"\0fhn_jax.verified"
 
-_FORMATS = ("JPEG", "PNG", "WEBP")
+Notice = Callable[[str], None]
 _IMAGES_AT_ONCE = 256
 _BUILD = "`python -m data_tools.build_lmdb IMAGES_FOLDER LMDB_FOLDER`"
 
@@ -207,100 +202,6 @@ def open_images(root: str | os.PathLike) -> LmdbImages | FolderImages:
     return FolderImages(folders[0])
 
 
-def decode(
-    data: bytes,
-    name: str,
-    size: int | None = None,
-    into: UInt8[np.ndarray, "h w 3"] | None = None,
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes an image after checking that it is one that the models can take.
-
-    Args:
-      data: an encoded JPEG, PNG or WebP.
-      name: of the image, for errors.
-      size: height and width to resize to if it has another one, in pixels, with an
-        antialiasing triangle filter. None: as it is.
-      into: an array of this size, contiguous, to write the pixels to.
-    Raises:
-      ValueError: it cannot be decoded completely, is not RGB, moves, or has more
-        than 25 megapixels.
-    """
-    try:
-        pixels = _jpeg_pixels(data, into)
-        if pixels is None:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                _check_header(image, name, data)
-                pixels = np.array(image)
-        if size is not None and pixels.shape[:2] != (size, size):
-            image = Image.fromarray(pixels)
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
-            pixels = np.array(image)
-        if into is not None and pixels is not into:
-            into[:] = pixels
-        return pixels
-    except _UnsuitableImage:
-        raise
-    except Exception as error:  # Decoders of hostile bytes raise nearly anything.
-        raise _UnsuitableImage(
-            f"{_undecodable(data, name, error)}; download it again, or remove the item "
-            "from the data"
-        ) from error
-
-
-def _jpeg_pixels(
-    data: bytes, into: UInt8[np.ndarray, "_h _w 3"] | None
-) -> UInt8[np.ndarray, "h w 3"] | None:
-    """The pixels of a plain JPEG, which are Pillow's, in less than half the time.
-
-    None for anything else, of which Pillow then says what it is.
-    """
-    if not data.startswith(b"\xff\xd8"):
-        return None
-    try:
-        tall, wide, colours, _ = simplejpeg.decode_jpeg_header(data)
-        height, width = int(tall), int(wide)
-        pixels = height * width
-        if colours not in ("YCbCr", "RGB") or pixels > MAX_PIXELS:
-            return None
-        if _scans(data) * pixels > MAX_SCANNED_PIXELS:
-            return None
-        exact = {"fastdct": False, "fastupsample": False}
-        if into is not None and into.shape == (height, width, 3):
-            simplejpeg.decode_jpeg(data, "RGB", buffer=into, **exact)
-            return into
-        return simplejpeg.decode_jpeg(data, "RGB", **exact)
-    except ValueError:
-        return None
-
-
-def garment_photo(data: bytes, size: int) -> Image.Image:
-    """Somebody's photo as those of the data sets: RGB, square, the rest white.
-
-    Unlike `decode` it takes any colours, and turns a photo as its camera says.
-
-    Args:
-      data: an encoded JPEG, PNG or WebP.
-      size: height and width, in pixels.
-    Raises:
-      ValueError: it cannot be decoded completely, moves, or has more than 25 megapixels.
-    """
-    name = "photo"
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _check_still(image, name, data)
-            # What lies behind transparent pixels is nobody's business.
-            image = ImageOps.exif_transpose(image).convert("RGBA")
-            image.thumbnail((size, size), Image.Resampling.LANCZOS)
-            square = Image.new("RGB", (size, size), "white")
-            place = ((size - image.width) // 2, (size - image.height) // 2)
-            square.paste(image, place, image)
-            return square
-    except _UnsuitableImage:
-        raise
-    except Exception as error:  # Decoders of hostile bytes raise nearly anything.
-        raise _UnsuitableImage(_undecodable(data, name, error)) from error
-
-
 def thumbnail(store: ImageStore, name: str, size: int) -> Image.Image:
     """A picture of an item, scaled down to fit a square of `size` pixels.
 
@@ -313,17 +214,12 @@ def thumbnail(store: ImageStore, name: str, size: int) -> Image.Image:
     return picture
 
 
-def image_fault(data: bytes, name: str) -> str | None:
-    """Why an encoded image is of no use, or None: it decodes. See `decode`."""
-    try:
-        decode(data, name)
-    except _UnsuitableImage as error:
-        return str(error)
-    return None
-
-
 def verify_images(
-    store: ImageStore, names: Sequence[str], *, progress: Progress | None = None
+    store: ImageStore,
+    names: Sequence[str],
+    *,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> None:
     """Makes sure that every image is there and decodes.
 
@@ -333,6 +229,7 @@ def verify_images(
       store: to read from.
       names: of the images.
       progress: called with the number of images done, and of all.
+      notice: told what reading changes about the images, see `Changes`.
     Raises:
       KeyError: images are missing.
       ValueError: images cannot be used; names up to 20 of them.
@@ -342,7 +239,10 @@ def verify_images(
         raise _missing_error(store, missing)
     if store.verified:
         return
-    faults = [f for f in _decoded(store, names, image_fault, progress) if f]
+    changes = Changes()
+    check = functools.partial(image_fault, changes=changes)
+    faults = [f for f in _decoded(store, names, check, progress) if f]
+    tell_changes(changes, store.path, notice)
     if faults:
         raise InputError(
             "\n".join(
@@ -363,6 +263,7 @@ def load_table(
     *,
     table: UInt8[np.ndarray, "n h w 3"] | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Decodes all images into one array.
 
@@ -372,6 +273,7 @@ def load_table(
       size: height and width in pixels, see `decode`. None: as they are, all equal.
       table: to decode into; a new one if None.
       progress: called with the number of images done, and of all.
+      notice: told what reading changed about the images, see `Changes`.
     Raises:
       KeyError: an image is missing.
       ValueError: an image cannot be used; without `size`, one has another size.
@@ -379,8 +281,10 @@ def load_table(
     if not names:
         raise InputError("no image names: expected at least one")
 
+    changes = Changes()
+
     def sized(data: bytes, name: str) -> np.ndarray:
-        return decode(data, name, size)
+        return decode(data, name, size, changes=changes)
 
     for row, image in enumerate(_decoded(store, names, sized, progress)):
         if table is None:  # Only now is the size known.
@@ -393,12 +297,15 @@ def load_table(
                 "size that all are resized to"
             )
         table[row] = image
+    tell_changes(changes, store.path, notice)
     assert table is not None
     return table
 
 
-class _UnsuitableImage(InputError):
-    """An image that the models cannot take; the text names it and the remedy."""
+def tell_changes(changes: Changes, path: Path, notice: Notice | None) -> None:
+    """Tells what reading the images in `path` changed, if anything."""
+    if changes and notice is not None:
+        notice(f"images in {path} are not read as they are stored: {changes}")
 
 
 def _missing_error(store: ImageStore, missing: Sequence[str]) -> KeyError:
@@ -412,63 +319,6 @@ def _missing_error(store: ImageStore, missing: Sequence[str]) -> KeyError:
         f"image {missing[0]!r}{others} missing in {store.path} ({len(store):,} "
         f"images); expected one for each item; {remedy}"
     )
-
-
-def _undecodable(data: bytes, name: str, error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return (
-            f"image {name!r} is a decompression bomb; expected at most "
-            f"{MAX_PIXELS // 10**6} megapixels"
-        )
-    return (
-        f"image {name!r} cannot be decoded ({len(data):,} bytes, {_reason(error)}); "
-        "expected a complete JPEG, PNG or WebP file"
-    )
-
-
-def _scans(data: bytes) -> int:
-    """How many scans a JPEG has, and a few more if it holds previews of itself.
-
-    Within a scan 0xFF is followed by 0, so the marker of a start occurs nowhere else.
-    """
-    return data.count(b"\xff\xda")
-
-
-def _check_header(image: Image.Image, name: str, data: bytes) -> None:
-    """Checks what a file says of itself, before any pixel is decoded."""
-    _check_still(image, name, data)
-    if image.mode != "RGB":
-        raise _UnsuitableImage(
-            f"image {name!r} has mode {image.mode}; expected RGB; convert it, for "
-            f"example with PIL: Image.open(FILE).convert('RGB').save(FILE)"
-        )
-
-
-def _check_still(image: Image.Image, name: str, data: bytes) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise _UnsuitableImage(
-            f"image {name!r} is {width}x{height}; expected at most "
-            f"{MAX_PIXELS // 10**6} megapixels; make it smaller"
-        )
-    scans = _scans(data) if image.format in ("JPEG", "MPO") else 1
-    if scans * width * height > MAX_SCANNED_PIXELS:
-        raise _UnsuitableImage(
-            f"image {name!r} is a {width}x{height} JPEG of {scans} scans; expected at "
-            f"most {MAX_SCANNED_PIXELS // (width * height)} of that size; save it again "
-            "as a baseline JPEG"
-        )
-    # MPO: a JPEG with a second, smaller JPEG behind it, from some cameras.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise _UnsuitableImage(
-            f"image {name!r} is a moving {image.format}; expected a still image"
-        )
-
-
-def _reason(error: Exception) -> str:
-    """The text of a decoder's error, without the address of the buffer."""
-    text = str(error).split("<_io.BytesIO")[0].strip()
-    return text or type(error).__name__
 
 
 def _decoded(

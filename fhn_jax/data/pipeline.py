@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from fhn_jax.data.images import ImageStore, decode
+from fhn_jax.data.images import ImageStore
+from fhn_jax.data.pictures import decode
 from fhn_jax.errors import InputError
 
 _ALIGNMENT = 64  # bytes
@@ -32,10 +33,9 @@ def image_batches(
 ) -> Iterator[UInt8[np.ndarray, "_ h w 3"]]:
     """The decoded images of each batch of ids, in the order of the batches.
 
-    Pixels are those that Pillow decodes. Images that are not `size` x `size` are
-    resized with an antialiasing triangle filter. Batches may differ in length. The
-    images should have been verified (`verify_images`): decoding checks what it must,
-    but not their megapixels.
+    Pixels are those of `fhn_jax.data.pictures.decode`. Batches may differ in length.
+    The images should have been verified (`verify_images`), which tells of those that
+    reading changes.
 
     Args:
       id_batches: global item ids; -1 is padding, which becomes an image of zeros.

@@ -82,7 +82,7 @@ def host_table(
       names: of the images.
       size: height and width in pixels.
       progress: called with the number of images done, and of all, when it is built.
-      notice: told when a file of other images is replaced.
+      notice: told when a file of other images is replaced, and what reading changed.
     Raises:
       KeyError: an image is missing.
       ValueError: an image cannot be used.
@@ -105,7 +105,9 @@ def host_table(
             # First, because writing to a mapped hole of a full disk kills the process.
             files.reserve(temporary, start + math.prod(shape))
             table = files.map_array(temporary, "r+", "")
-            load_table(store, names, size, table=table, progress=progress)
+            load_table(
+                *(store, names, size), table=table, progress=progress, notice=notice
+            )
             table.flush()
             checksums = np.array([zlib.crc32(row) for row in table], "<u4").tobytes()
             del table

@@ -26,7 +26,7 @@ from safetensors.numpy import save_file
 
 from fhn_jax import files
 from fhn_jax.codes import Codes, pack
-from fhn_jax.data.images import garment_photo
+from fhn_jax.data.pictures import fitted, garment_photo
 from fhn_jax.errors import InputError, UnavailableError
 from fhn_jax.recommender import ExternalItem
 
@@ -283,11 +283,11 @@ def _limit_cpu(seconds: int) -> None:
 
 def _encode(function: Any, size: int, data: bytes, category: int):
     """The values of a `Photo`."""
-    picture = garment_photo(data, PICTURE_PX)
-    # As `fhn_jax.data.images.decode` resizes what the network was trained on.
-    image = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))[None]
-    signs, scales = (np.asarray(each) for each in function(image))
+    # As the items were read that the network was trained on.
+    pixels = garment_photo(data, "photo").pixels
+    signs, scales = (np.asarray(each) for each in function(fitted(pixels, size)[None]))
     number = min(category, len(signs) - 1)  # one head may serve all categories
     kept = io.BytesIO()
+    picture = Image.fromarray(fitted(pixels, PICTURE_PX))
     picture.save(kept, "JPEG", quality=90)
     return kept.getvalue(), pack(signs[number]), float(scales[number])
