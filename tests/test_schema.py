@@ -10,6 +10,8 @@ import pytest
 
 from fhn_jax.data.catalogue import name_fault
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.tables import read_table
+from fhn_jax.data.titles import read_titles
 from tests.polyvore_u import (
     edit_line,
     read_lines,
@@ -463,3 +465,20 @@ def test_image_list_that_is_no_text_names_the_line(root, folder):
     path = folder / "image_list_top"
     path.write_bytes(b"top000.jpg\nb\xff.jpg\n")
     assert_refused(root, "image_list_top:2: not UTF-8 text")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_data(root, folder):
+    before = read_catalogue(root, "8")
+    (root / "titles.json").write_text('{"top000.jpg": "Shirt"}', encoding="utf-8-sig")
+    for path in folder.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    after = read_catalogue(root, "8")
+    assert after.names == before.names and after.categories == before.categories
+    for name, split in before.splits.items():
+        ours = after.splits[name].positives
+        np.testing.assert_array_equal(ours.items, split.positives.items)
+    assert len(after.fitb["test"]) == len(before.fitb["test"])
+    header, table = read_table(folder / "tuples_test_posi")
+    assert header == "user,top,bottom,shoe"
+    assert len(table) == len(before.splits["test"].positives)
+    assert read_titles(root) == {"top000.jpg": "Shirt"}

@@ -18,10 +18,13 @@ from fhn_jax.errors import InputError
 from fhn_jax.files import atomic_path, write_text
 
 DOWNLOAD = "download or copy this file again"
+# Some editors and spreadsheets begin a file with it.
+_BOM = b"\xef\xbb\xbf"
 
 
 def first_line(path: Path, content: bytes) -> str:
     """The first line of a CSV file that is not empty."""
+    content = content.removeprefix(_BOM)
     if not content:
         raise InputError(f"{path} is empty; {DOWNLOAD}")
     line = content.partition(b"\n")[0].removesuffix(b"\r")
@@ -35,6 +38,7 @@ def quoted(line: str) -> str:
 
 def parse_names(path: Path, content: bytes) -> tuple[str, ...]:
     """The image names of a category: valid, and each once."""
+    content = content.removeprefix(_BOM)
     if not content:
         raise InputError(f"{path} is empty; expected one name a line; {DOWNLOAD}")
     try:
@@ -129,7 +133,7 @@ def _table_fault(path: Path, body: bytes, columns: int) -> str:
 
 def read_table(path: str | os.PathLike) -> tuple[str, Int[np.ndarray, "n c"]]:
     """The header and rows of a file that `parse_table` has found right, as they are."""
-    header, _, body = Path(path).read_bytes().partition(b"\n")
+    header, _, body = Path(path).read_bytes().removeprefix(_BOM).partition(b"\n")
     table = np.loadtxt(io.BytesIO(body), np.int64, delimiter=",", ndmin=2)
     return header.decode().removesuffix("\r"), table
 

@@ -57,7 +57,9 @@ def load_inputs(
         images = open_images(Path(config.data.root))
         if cache == "device":
             decoded = load_table(
-                images, names, size, progress=progress("decoding images")
+                *(images, names, size),
+                progress=progress("decoding images"),
+                notice=_say_once,
             )
             tables["visual"], images = _resident(config, decoded), None
         elif cache == "host":
@@ -69,15 +71,27 @@ def load_inputs(
                     names,
                     size,
                     progress=progress("decoding images"),
-                    notice=lambda text: print(text, file=sys.stderr),
+                    notice=_say_once,
                 )
             images = None
         else:
             own = names[jax.process_index() :: jax.process_count()]
-            verify_images(images, own, progress=progress("checking images"))
+            verify_images(
+                images, own, progress=progress("checking images"), notice=_say
+            )
     if text is not None and cache == "device":
         tables["text"], text = _resident(config, text), None
     return ItemInputs(tables, text, images, names, size, pixels)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _say_once(text: str) -> None:
+    """What all processes would say."""
+    if sharding.is_first():
+        _say(text)
 
 
 def _resident(config: Settings, table: np.ndarray) -> jax.Array:
