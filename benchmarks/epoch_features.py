@@ -71,6 +71,7 @@ def random_catalogue() -> Catalogue:
         splits=splits,
         fitb={},
         checksum="0" * 64,
+        train_checksum="0" * 64,
     )
 
 

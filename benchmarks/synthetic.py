@@ -91,4 +91,5 @@ def catalogue(
         splits={"train": Split("train", positives, {})},
         fitb={},
         checksum="0" * 64,
+        train_checksum="0" * 64,
     )

@@ -161,7 +161,7 @@ def convert(
     state = build.make_trainer(config, model, batches).init()
     state = state._replace(step=jnp.int32(step))
     schedule = build.make_schedule(config, batches.steps)
-    host = {"schedule": schedule.memory(), "data": catalogue.checksum}
+    host = {"schedule": schedule.memory(), "data": catalogue.train_checksum}
     with files.lock(workdir, "converting"):
         claim_workdir(config_values(config), workdir)
         with Checkpoints(workdir / "checkpoints") as checkpoints:

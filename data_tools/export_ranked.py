@@ -112,11 +112,13 @@ def export_ranked(
     is_sheet = bool(target.suffix)
     if users is not None:
         shown = parse_users(users, catalogue.num_users)
-    elif is_sheet:
-        count = min(SHEET_USERS, catalogue.num_users)
-        shown = np.linspace(0, catalogue.num_users - 1, count).astype(int).tolist()
     else:
-        shown = range(catalogue.num_users)
+        part = catalogue.splits.get(split)
+        shown = [] if part is None else np.unique(part.positives.users).tolist()
+        if is_sheet:
+            count = min(SHEET_USERS, len(shown))
+            rows = np.linspace(0, len(shown) - 1, count).astype(int)
+            shown = [shown[row] for row in rows]
     scorer = Scorer(codes, latents)
     rankings = _rankings(catalogue, scorer, split, negatives, score, shown)
     pictures = _Pictures(catalogue, images)

@@ -44,6 +44,7 @@ def catalogue(positives, sizes, *, slots=(0, 1, 2), negatives=None):
         },
         fitb={},
         checksum="0" * 64,
+        train_checksum="0" * 64,
     )
 
 

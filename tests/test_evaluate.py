@@ -53,7 +53,7 @@ def slow_fields(codes, latents, catalogue, which, kind):
     others = [score(*row) for row in zip(table.users, table.items, strict=True)]
     ratio = len(others) // len(liked)
     aucs, recalls = [], []
-    for user in range(catalogue.num_users):
+    for user in np.unique(part.positives.users):
         pos = [s for s, u in zip(liked, part.positives.users, strict=True) if u == user]
         neg = [s for s, u in zip(others, table.users, strict=True) if u == user]
         aucs.append(np.mean([(p > n) + (p == n) / 2 for p in pos for n in neg]))
@@ -88,6 +88,7 @@ def test_results_have_the_documented_fields(catalogue):
         "scores",
         "config_hash",
         "codes_sha256",
+        "data",
         "hard",
     ]
     assert results["dataset"] == "tiny" and results["split"] == "test"
@@ -122,7 +123,9 @@ def test_rows_of_users_need_not_be_sorted():
     others = Outfits(np.array([0, 1, 0, 1], np.int32), items)
     scores = np.arange(4, dtype=np.float32)
     part = Split("test", liked, {"random": others})
-    (p0, n0), (p1, n1) = evaluators.scores_by_user(part, "random", scores, scores)
+    users = evaluators.scores_by_user(part, "random", scores, scores)
+    assert list(users) == [0, 1]
+    (p0, n0), (p1, n1) = users.values()
     assert (p0.tolist(), n0.tolist()) == ([1, 3], [0, 2])
     assert (p1.tolist(), n1.tolist()) == ([0, 2], [1, 3])
 
@@ -299,20 +302,37 @@ def test_fitb_without_questions_is_an_error(workdir, catalogue):
         evaluators.run("fitb", workdir, catalogue, "val")
 
 
-def test_a_user_without_positives_is_named(catalogue):
-    part = catalogue.splits["test"]
+def test_means_are_over_the_users_who_have_positives(catalogue, capsys):
+    part, ratio = catalogue.splits["test"], 3
     keep = part.positives.users != 3
-    positives = Outfits(part.positives.users[keep], part.positives.items[keep])
-    short = Split("test", positives, part.negatives)
-    broken = dataclasses.replace(catalogue, splits={"test": short})
-    with pytest.raises(ValueError, match="1 of 8 users have no positives .* user 3"):
-        evaluators.evaluate(codes_of(broken), broken)
+    short = Split(
+        "test",
+        Outfits(part.positives.users[keep], part.positives.items[keep]),
+        {
+            kind: Outfits(each.users[rows], each.items[rows])
+            for kind, each in part.negatives.items()
+            for rows in [np.repeat(keep, ratio)]
+        },
+    )
+    fewer = dataclasses.replace(catalogue, splits={**catalogue.splits, "test": short})
+    codes = codes_of(catalogue)
+    results = evaluators.evaluate(codes, fewer)
+    assert results["users"] == 7 and results["positives"] == 14
+    assert results["data"]["users_without_outfits"] == 1
+    expected = slow_fields(codes, latents_of(codes), fewer, "binary", "random")
+    assert results["scores"]["binary"]["auc"] == pytest.approx(expected["auc"])
+    lines = evaluators.format_table(results).splitlines()
+    assert lines[:2] == [
+        "tiny, test split: 7 users, 14 positives",
+        "warning: 1 users have no test outfit; means are over the others",
+    ]
 
 
 def test_a_split_without_random_negatives_is_an_error(catalogue):
     part = catalogue.splits["test"]
     broken = dataclasses.replace(
-        catalogue, splits={"test": Split("test", part.positives, {})}
+        catalogue,
+        splits={**catalogue.splits, "test": Split("test", part.positives, {})},
     )
     with pytest.raises(ValueError, match="no tuples_test_nega in tuples_8"):
         evaluators.evaluate(codes_of(broken), broken)

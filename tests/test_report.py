@@ -241,7 +241,7 @@ def test_area_below_the_mean_roc_is_the_auc(catalogue):
         "liked": rng.integers(0, 5, len(part.positives)).astype(np.float32),
         "random": rng.integers(0, 5, len(part.negatives["random"])).astype(np.float32),
     }
-    users = evaluators.scores_by_user(part, "random", *scores.values())
+    users = evaluators.scores_by_user(part, "random", *scores.values()).values()
     false, true = mean_roc(users)
     aucs = [metrics.auc(*user) for user in users]
     assert np.trapezoid(true, false) == pytest.approx(np.mean(aucs), abs=0.02)

@@ -101,6 +101,7 @@ class Catalogue:
       splits: "train" and "test", and "val" where the data has it.
       fitb: fill-in-the-blank questions by split, where the data has them.
       checksum: SHA-256 over the bytes of all files read, in the order of their names.
+      train_checksum: the same without those of the test split and of the questions.
     """
 
     root: Path
@@ -113,6 +114,7 @@ class Catalogue:
     splits: Mapping[str, Split]
     fitb: Mapping[str, Questions]
     checksum: str
+    train_checksum: str
 
     @functools.cached_property
     def offsets(self) -> tuple[int, ...]:

@@ -44,6 +44,7 @@ _LAYOUT = (
     "tuples_train_posi, tuples_test_posi and tuples_test_nega, and beside it "
     "ROOT/images/ and ROOT/sentence_vector/semantic.npz"
 )
+_NOT_TRAINED_ON = ("tuples_test_", "fill_in_blank_")
 _REMEDY = (
     "point config.data.root and config.data.variant at your data, or draw the demo "
     "set with `python -m data_tools.make_demo`"
@@ -71,9 +72,11 @@ def read_catalogue(root: str | os.PathLike, variant: str) -> Catalogue:
         raise MissingFileError(f"{train} is missing; {_LAYOUT}; {DOWNLOAD}")
     categories, slots = _parse_header(train, first_line(train, train.read_bytes()))
     contents = {path.name: path.read_bytes() for path in _files(folder, categories)}
-    checksum = hashlib.sha256()
-    for content in contents.values():
+    checksum, train_checksum = hashlib.sha256(), hashlib.sha256()
+    for name, content in contents.items():
         checksum.update(content)
+        if not name.startswith(_NOT_TRAINED_ON):
+            train_checksum.update(b"%d %s\n" % (len(content), name.encode()) + content)
 
     names = tuple(
         parse_names(folder / f"image_list_{c}", contents[f"image_list_{c}"])
@@ -127,6 +130,7 @@ def read_catalogue(root: str | os.PathLike, variant: str) -> Catalogue:
         splits=splits,
         fitb=fitb,
         checksum=checksum.hexdigest(),
+        train_checksum=train_checksum.hexdigest(),
     )
 
 

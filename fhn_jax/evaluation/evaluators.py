@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, Scorer
+from fhn_jax.data.audit import audit, describe
 from fhn_jax.data.catalogue import Catalogue, Outfits, Questions, Split
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.evaluation.metrics import METRICS, Metric, bootstrap_ci95
@@ -43,12 +44,13 @@ def evaluate(
     Returns:
       what results.json holds: {"dataset", "split", "negatives": "random", "users",
       "positives", "scores": {"binary" | "asymmetric" | "relaxed": {field: value}},
-      "config_hash", "codes_sha256"}, and the same scores against hard negatives under
-      "hard" if there are any. Questions do not depend on the negatives; their fields
+      "config_hash", "codes_sha256", "data": see `fhn_jax.data.audit.audit`}, and the
+      same scores against hard negatives under "hard" if there are any. "users" are
+      those with positives in the split, over whom means are taken. Questions do not depend on the negatives; their fields
       are in both. The fields are those of `fhn_jax.evaluation.metrics.METRICS`.
     Raises:
-      ValueError: codes of another data set, an unknown split or action, a user without
-        positives in the split, or a split without questions for "fitb".
+      ValueError: codes of another data set, an unknown split or action, or a split
+        without questions for "fitb".
     """
     _check_action(action)
     check_same_data(codes, catalogue)
@@ -69,8 +71,9 @@ def evaluate(
             answers = _score_questions(scorer, which, questions)
         for kind, outfits in part.negatives.items():
             negatives = _score(scorer, which, outfits)
+            by_user = scores_by_user(part, kind, positives, negatives)
             inputs = {
-                "evaluate-rank": scores_by_user(part, kind, positives, negatives),
+                "evaluate-rank": by_user.values(),
                 "evaluate-accuracy": (positives, negatives.reshape(len(positives), -1)),
                 "fitb": answers,
             }
@@ -82,11 +85,12 @@ def evaluate(
         "dataset": catalogue.dataset,
         "split": split,
         "negatives": "random",
-        "users": catalogue.num_users,
+        "users": len(np.unique(part.positives.users)),
         "positives": len(part.positives),
         "scores": scores["random"],
         "config_hash": codes.config_hash,
         "codes_sha256": codes.sha256(),
+        "data": audit(catalogue, split),
     }
     if "hard" in scores:
         results["hard"] = scores["hard"]
@@ -186,6 +190,8 @@ def format_table(results: Mapping[str, Any]) -> str:
         f"{results['dataset']}, {results['split']} split: {results['users']:,} users, "
         f"{results['positives']:,} positives"
     ]
+    if odd := describe(results["data"], results["split"]):
+        lines.append(f"warning: {odd}")
     for row in rows:
         texts = [cell.ljust(w) for cell, w in zip(row[:2], widths[:2], strict=True)]
         numbers = [cell.rjust(w) for cell, w in zip(row[2:], widths[2:], strict=True)]
@@ -198,26 +204,31 @@ def scores_by_user(
     kind: str,
     positives: Float32[np.ndarray, " p"],
     negatives: Float32[np.ndarray, " n"],
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The scores of each user's positives and negatives.
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """The scores of the positives and negatives of each user who has positives.
 
     Args:
-      split: whose every user has positives.
+      split: to which the negatives of this kind belong.
       kind: of its negatives.
       positives, negatives: scores in the order of the split.
     Returns:
-      float32 [p_u] and [n_u] of every user, in the order of the split.
+      user → float32 [p_u] and [n_u] in the order of the split; users in their order.
     """
-    num_users = int(split.positives.users.max()) + 1
+    users = np.unique(split.positives.users)
     per_user = []
     for outfits, scores in (
         (split.positives, positives),
         (split.negatives[kind], negatives),
     ):
         order = np.argsort(outfits.users, kind="stable")
-        counts = np.bincount(outfits.users, minlength=num_users)
-        per_user.append(np.split(scores[order], np.cumsum(counts)[:-1]))
-    return list(zip(*per_user, strict=True))
+        edges = (
+            np.searchsorted(outfits.users[order], users, side)
+            for side in ("left", "right")
+        )
+        per_user.append(
+            [scores[order[a:b]] for a, b in zip(*edges, strict=True)],
+        )
+    return dict(zip(users.tolist(), zip(*per_user, strict=True), strict=True))
 
 
 def ranked_outfits(
@@ -284,14 +295,6 @@ def _part(catalogue: Catalogue, split: str) -> Split:
         raise InputError(
             f"{catalogue.root}: no tuples_{split}_nega in tuples_{catalogue.variant}; "
             "evaluation reads fixed negatives"
-        )
-    counts = np.bincount(part.positives.users, minlength=catalogue.num_users)
-    if not counts.all():
-        without = np.flatnonzero(counts == 0)
-        raise InputError(
-            f"{catalogue.root}: {without.size} of {catalogue.num_users} users have no "
-            f"positives in tuples_{split}_posi, first user {without[0]}; expected at "
-            "least one each"
         )
     return part
 

@@ -1,6 +1,6 @@
 """Outfits in the report: rankings of some users, and questions with their answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float32, Int
@@ -38,8 +38,8 @@ def users_section(
       scores: binary scores of the outfits of the split, "liked" and "random".
     """
     users = scores_by_user(split, "random", scores["liked"], scores["random"])
-    aucs = [auc(*user) for user in users]
-    by_auc = np.argsort(-np.array(aucs), kind="stable").tolist()
+    aucs = {user: auc(*of_user) for user, of_user in users.items()}
+    by_auc = sorted(aucs, key=lambda user: -aucs[user])
     count = min(NUM_USERS, len(aucs))
     places = np.linspace(0, len(aucs) - 1, count).round().astype(int).tolist()
     cards = [
@@ -63,7 +63,7 @@ def _user_card(
     pictures: Pictures,
     user: int,
     place: int,
-    aucs: Sequence[float],
+    aucs: Mapping[int, float],
 ) -> str:
     items, liked, values = ranked_outfits(
         user,

@@ -27,7 +27,9 @@ def scores_section(
     figures = []
     for kind in split.negatives:
         rates = {
-            which: mean_roc(scores_by_user(split, kind, values["liked"], values[kind]))
+            which: mean_roc(
+                scores_by_user(split, kind, values["liked"], values[kind]).values()
+            )
             for which, values in scores.items()
         }
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents
+from fhn_jax.data.audit import audit, describe
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.data.layout import read_catalogue
@@ -123,6 +124,13 @@ class Experiment:
 
     def _train(self, model: FashionHashNet | None) -> None:
         config, starts = self.config, not is_trained(self.workdir)
+        odd = describe(audit(self.catalogue))
+        if odd and sharding.is_first():
+            print(
+                f"warning: tuples_{self.catalogue.variant} in {self.catalogue.root}: "
+                f"{odd}",
+                file=sys.stderr,
+            )
         claim_workdir(config_values(config), self.workdir, writes=sharding.is_first())
         if model is None:
             model = self.new_model()
@@ -161,7 +169,7 @@ class Experiment:
                         validation,
                         writer,
                         checkpoints,
-                        self.catalogue.checksum,
+                        self.catalogue.train_checksum,
                     ).run(state)
 
     def best(self) -> Trained:
@@ -225,9 +233,10 @@ class Experiment:
     def _check_data(self, host: Mapping[str, Any]) -> None:
         """Raises InputError about the host values of a checkpoint of other data."""
         checksum, ours = host["data"], self.catalogue
-        if checksum != ours.checksum:
+        # Old checkpoints have the checksum of all files, those of the test split too.
+        if checksum not in (ours.train_checksum, ours.checksum):
             raise InputError(
                 f"{self.workdir / 'checkpoints'} was trained on other data (checksum "
                 f"{checksum[:12]}) than tuples_{ours.variant} in {ours.root} "
-                f"({ours.checksum[:12]}); give that data, or another --workdir"
+                f"({ours.train_checksum[:12]}); give that data, or another --workdir"
             )

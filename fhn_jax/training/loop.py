@@ -35,7 +35,7 @@ class Loop:
       validation: None without a validation split.
       writer: of metrics.
       checkpoints: of states.
-      checksum: of the data, noted in each checkpoint.
+      checksum: of the data that are trained on, noted in each checkpoint.
     """
 
     def __init__(
