@@ -79,6 +79,7 @@ def test_results_have_exactly_the_promised_fields(main_job, root):
     config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
     assert config["model"]["bits"] == 16
     assert len(found.pop("codes_sha256")) == 64
+    assert set(found.pop("data").values()) == {0}
     assert found == {
         "dataset": "tiny",
         "split": "test",
