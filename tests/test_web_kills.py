@@ -1,0 +1,81 @@
+"""A process that is killed loses no acknowledged like and doubles none."""
+
+import contextlib
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from scale import SCALE
+
+from fhn_jax.web.state import State
+
+CODES = "c" * 64
+THREADS = 6
+# Likes one after the other in each thread, each with a key of its own; says when one is
+# acknowledged. Those that an earlier process began are repeated with their keys.
+PROGRAM = """
+import sys, threading
+from fhn_jax.web.state import State
+
+url, codes, token, *begun = sys.argv[1:]
+state = State(url, codes)
+visitor = state.visitor(token).id
+print("ready", flush=True)
+
+def like(thread):
+    number = int(begun[thread])
+    while True:
+        key = f"{thread}-{number}"
+        with state.changing(visitor) as change:
+            if change.answer_of(key, key) is None:
+                event = change.judge((thread, number, 0), True)
+                change.keep_answer(key, key, str(event))
+        sys.stdout.write(f"{thread} {number}\\n")
+        sys.stdout.flush()
+        number += 1
+
+for thread in range(len(begun)):
+    threading.Thread(target=like, args=(thread,)).start()
+"""
+
+
+@pytest.mark.slow
+def test_likes_are_there_once_after_kills_at_random_moments(tmp_path):
+    url = f"sqlite:///{tmp_path}/visitors.sqlite"
+    state = State(url, CODES)
+    token = state.create(None)
+    visitor = state.visitor(token).id
+    state.close()
+    rng = random.Random(0)
+    acknowledged = Counter()
+    for _ in range(3 * SCALE):
+        begun = [str(acknowledged[thread]) for thread in range(THREADS)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, url, CODES, token, *begun],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        for line in process.stdout.read().splitlines(keepends=True):
+            thread, _, number = line.partition(" ")
+            if number.endswith("\n"):
+                acknowledged[int(thread)] = int(number) + 1
+        process.wait()
+        process.stdout.close()
+    state = State(url, CODES)
+    judged = [one.items[:2] for one in state.all_judgements(visitor)]
+    state.close()
+    assert len(judged) == len(set(judged))
+    for thread, count in acknowledged.items():
+        stored = sorted(number for one, number in judged if one == thread)
+        # One more may be stored whose acknowledgement was cut off.
+        assert stored == [*range(len(stored))] and count <= len(stored) <= count + 1
+    assert sum(acknowledged.values()) > 3
+    with contextlib.closing(sqlite3.connect(tmp_path / "visitors.sqlite")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
