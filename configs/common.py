@@ -4,6 +4,8 @@ from ml_collections import ConfigDict
 
 from fhn_jax.errors import InputError, nearest
 
+# What the image network decides about images.
+_OF_IMAGES = ("image_size", "mean", "std")
 # Learning rates of the groups of variables, by optimiser (Polyvore-630).
 RATES = {
     "sgd": dict(user=10.0, backbone=0.001, visual=0.01, text=0.01, matching=0.1),
@@ -62,14 +64,15 @@ def fashion_hash_net(modalities, arg):
         bits=0,
         hash="ste",
         hash_types=3,
-        optimizer="sgd",
+        optimizer="",
         backbone="",
         features="",
         margin=0.1,
         clothing=False,
         smoke=False,
     )
-    if arg.optimizer not in RATES:
+    optimizer = arg.optimizer or "sgd"
+    if optimizer not in RATES:
         raise InputError(
             f"config argument optimizer={arg.optimizer!r}: expected one of "
             f"{', '.join(RATES)}"
@@ -130,8 +133,8 @@ def fashion_hash_net(modalities, arg):
     )
     config.optimizer = ConfigDict(
         dict(
-            name=arg.optimizer,
-            rates=RATES[arg.optimizer],
+            name=optimizer,
+            rates=RATES[optimizer],
             weight_decay=1e-6,
             momentum=0.9,
             b1=0.9,
@@ -169,13 +172,28 @@ def fashion_hash_net(modalities, arg):
     # Devices that share the rows of a batch, and the user table.
     config.mesh = ConfigDict(dict(data=1, model=1))
     config.wandb = ConfigDict(dict(mode="offline", project="fhn_jax"))
+    named = config.copy_and_resolve_references()
     if arg.clothing:
         clothing(config, arg.bits)
     if arg.smoke:
         smoke(config)
-    else:
+    keep_named(config, named, arg)
+    if not arg.smoke:
         config.demo = demo_overlay(config)
+        keep_named(config.demo, named, arg)
     return config
+
+
+def keep_named(config, named, arg):
+    """Gives `config` the network and optimiser of `named` where the argument names them.
+
+    The settings for small data come with their own, which are for those who name none.
+    """
+    if arg.backbone:
+        config.model.backbone = named.model.backbone
+        config.data.update({key: named.data[key] for key in _OF_IMAGES})
+    if arg.optimizer:
+        config.optimizer.update(name=arg.optimizer, rates=RATES[arg.optimizer])
 
 
 def sweep(add, modalities):

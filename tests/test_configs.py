@@ -333,3 +333,15 @@ def test_a_binary_share_needs_a_gradient(hash):
         ValueError, match=f"model.hash='{hash}' pass no gradient; use 0"
     ):
         build.check_config(config)
+
+
+@pytest.mark.parametrize("small", ["", "clothing", "smoke"])
+def test_the_network_and_optimiser_that_are_named_win_over_small_settings(small):
+    config = load("vse_t3", f"{small},backbone=resnet18,optimizer=adam".strip(","))
+    for settings in (config, config.get("demo", config)):
+        assert settings.model.backbone.name == "resnet18"
+        assert settings.data.image_size == 291 and settings.data.mean[0] == 0.485
+        assert settings.optimizer.name == "adam"
+        assert settings.optimizer.rates.user == 0.01
+    unnamed = load("vse_t3", small)
+    assert unnamed.get("demo", unnamed).model.backbone.name == "tiny"

@@ -15,6 +15,7 @@ from runs import act, choose, flags, run, settings
 from fhn_jax import files, main
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.errors import InputError
 from fhn_jax.reporting import training
 from fhn_jax.training.settings import config_hash, config_values
 
@@ -309,3 +310,13 @@ def test_data_polyvore_is_taken_if_it_is_there(at_home, no_demo):
     assert (config.data.root, config.data.variant) == ("data/polyvore", "630")
     assert config.train.epochs == 100
     assert "demo" not in config
+
+
+@pytest.mark.parametrize(
+    "value", ["model.backbone.name=resnet18", "optimizer.name=adam"]
+)
+def test_a_network_that_the_demo_would_replace_is_an_error(at_home, monkeypatch, value):
+    shown(monkeypatch)
+    argument = value.replace("model.", "").replace(".name", "")
+    with pytest.raises(InputError, match=f"the demo's settings .* argument {argument}"):
+        main.run(["train", "--config=vse_t3", f"--config.{value}"])

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,31 @@ def with_data(given: GivenConfig) -> Any:
             for section, values in config.demo.items():
                 config[section] = values
             del config.demo
+    _check_overrides(config, given.overrides)
     config.update_from_flattened_dict(dict(given.overrides))
     marker = json.loads((DEMO_ROOT / "DEMO").read_text(encoding="utf-8"))
     config.data.root, config.data.variant = str(DEMO_ROOT), str(marker["users"])
     return config
+
+
+def _check_overrides(demo: Any, overrides: Mapping[str, Any]) -> None:
+    """Raises InputError where single values and the demo's settings do not go together.
+
+    An image network and an optimiser come with settings of their own, which a single
+    value does not bring.
+    """
+    for key, argument in (
+        ("model.backbone.name", "backbone"),
+        ("optimizer.name", "optimizer"),
+    ):
+        section, _, name = key.rpartition(".")
+        wanted = overrides.get(key)
+        theirs = demo.to_dict()
+        for part in section.split("."):
+            theirs = theirs[part]
+        if wanted is not None and wanted != theirs[name]:
+            raise InputError(
+                f"{key}={wanted!r}: the demo's settings are for {theirs[name]!r}; give "
+                f"the config's argument {argument}={wanted}, such as --config vse_t3:"
+                f"{argument}={wanted}, or name data with --config.data.root"
+            )
