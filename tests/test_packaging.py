@@ -78,7 +78,8 @@ def test_every_module_of_the_wheel_can_be_imported(wheel, tmp_path):
     modules = sorted(
         re.sub(r"(/__init__)?\.py$", "", name).replace("/", ".")
         for name in FILES
-        if name.endswith(".py")
+        # Alembic runs this one, with a connection.
+        if name.endswith(".py") and not name.endswith("migrations/env.py")
     )
     program = f"""
 import importlib, sys
