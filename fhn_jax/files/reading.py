@@ -65,8 +65,11 @@ def read_sealed(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
       MissingFileError, InputError: as `read_json`; the checksum is wrong.
     """
     values = read_json(path, dict, remedy)
+    # The checksum comes last. Damage of its name must not make it a value like others.
+    last = next(reversed(values.values()), None)
+    nameless = SEAL not in values and isinstance(last, str) and len(last) >= 32
     stated = values.pop(SEAL, None)
-    if stated is not None and stated != checksum_of(values):
+    if nameless or (stated is not None and stated != checksum_of(values)):
         raise InputError(
             f"{path} was changed by hand, or is damaged: its checksum is wrong; {remedy}"
         )
