@@ -30,7 +30,7 @@ from fhn_jax.data.catalogue import NEGATIVES, SPLITS, Catalogue, name_fault
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.tables import read_table, write_table
 from fhn_jax.errors import InputError
-from fhn_jax.files import new_folder
+from fhn_jax.files import new_folder, refuse_existing
 from fhn_jax.program import Arguments, run_program
 
 
@@ -84,9 +84,11 @@ def split_users(
     if seed < 0:
         raise InputError(f"seed={seed}; expected a number from 0")
     source, target = root / f"tuples_{variant}", root / f"tuples_{new_variant}"
+    refuse_existing(target)
+    # Before the new folder: it would make the root, and with it data that are not there.
+    catalogue = read_catalogue(root, variant)
+    _check_negatives(catalogue, negatives)
     with new_folder(target) as folder:
-        catalogue = read_catalogue(root, variant)
-        _check_negatives(catalogue, negatives)
         taken = _choose(catalogue.num_users, users, random_users, rest, seed)
         for category in catalogue.categories:
             shutil.copyfile(

@@ -55,6 +55,8 @@ def evaluated(tmp_path_factory, root):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        ({"seed": 2**32}, "seed=4294967296: expected 0 to 4294967295"),
+        ({"seed": -1}, "seed=-1: expected 0 to 4294967295"),
         ({"model.bits": 12}, "model.bits=12: .* use a multiple of 8"),
         (
             {"train.batch_size": 49},
@@ -108,6 +110,15 @@ def test_the_workdir_of_another_config_is_refused(root, tmp_path, no_training):
         ):
             act(action, settings(root), workdir)
     assert json.loads((workdir / "config.json").read_text()) == values
+
+
+def test_a_wrong_root_is_named_before_what_differs_in_the_config(root, tmp_path):
+    workdir = tmp_path / "run"
+    (workdir / "checkpoints" / "6").mkdir(parents=True)
+    values = config_values(settings(root, {"model.bits": 32}))
+    (workdir / "config.json").write_text(json.dumps(values))
+    with pytest.raises(FileNotFoundError, match="there is no data at .*nowhere"):
+        act("train", settings(tmp_path / "nowhere"), workdir)
 
 
 def test_a_config_that_was_changed_by_hand_is_refused(root, tmp_path):

@@ -236,3 +236,9 @@ def test_the_command_line_says_what_was_made(root, capsys, new):
     assert capsys.readouterr().out == (
         f"{root}/tuples_{new} has 3 users; positives: 12 train, 6 val, 6 test\n"
     )
+
+
+def test_a_root_that_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no data at"):
+        split_users(tmp_path / "data" / "polyvore", "630", "base", random_users=5)
+    assert list(tmp_path.iterdir()) == []

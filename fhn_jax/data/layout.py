@@ -66,7 +66,7 @@ def read_catalogue(root: str | os.PathLike, variant: str) -> Catalogue:
         file and line, what was expected and the remedy.
     """
     root = Path(root)
-    folder = _variant_folder(root, variant)
+    folder = variant_folder(root, variant)
     train = folder / "tuples_train_posi"
     if not train.is_file():
         raise MissingFileError(f"{train} is missing; {_LAYOUT}; {DOWNLOAD}")
@@ -171,8 +171,13 @@ def _owners(
     return np.broadcast_to(users[:, None, None], (*outfits.shape[:2], 1))
 
 
-def _variant_folder(root: Path, variant: str) -> Path:
-    """The folder of the tuples, which exists."""
+def variant_folder(root: Path, variant: str) -> Path:
+    """The folder of the tuples of a variant.
+
+    Raises:
+      FileNotFoundError: the root or the variant is missing.
+      ValueError: `variant` is no part of a folder's name.
+    """
     if not root.is_dir():
         raise MissingFileError(
             f"there is no data at {root} ({root.absolute()} is not a folder); "

@@ -199,6 +199,8 @@ def check_config(config: Settings) -> None:
       ValueError: says key, value, what was expected.
     """
     check_bits(config.model.bits)
+    if not 0 <= config.seed < 2**32:  # jax takes no more bits, and would drop others
+        raise InputError(f"seed={config.seed}: expected 0 to {2**32 - 1}")
     make_hash(config)
     make_objective(config)
     make_schedule(config, 1)

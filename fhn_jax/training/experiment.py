@@ -11,7 +11,7 @@ from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.audit import audit, describe
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.items import ItemInputs
-from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.layout import read_catalogue, variant_folder
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.models.hashing import tanh_scale
@@ -84,6 +84,8 @@ class Experiment:
         build.check_config(config)
         if not (config.model.backbone.weights_sha256 and is_trained(workdir)):
             pretrained.note_weights(config)
+        if catalogue is None:  # A wrong root explains what differs after it.
+            variant_folder(Path(config.data.root), config.data.variant)
         check_workdir(config_values(config), workdir)
         self.config, self.workdir, self.progress = config, workdir, progress
         if catalogue is None:
