@@ -46,8 +46,8 @@ def evaluate(
       "positives", "scores": {"binary" | "asymmetric" | "relaxed": {field: value}},
       "config_hash", "codes_sha256", "data": see `fhn_jax.data.audit.audit`}, and the
       same scores against hard negatives under "hard" if there are any. "users" are
-      those with positives in the split, over whom means are taken. Questions do not depend on the negatives; their fields
-      are in both. The fields are those of `fhn_jax.evaluation.metrics.METRICS`.
+      those with positives in the split, over whom means are taken. Questions do not
+      depend on the negatives; their fields are in both. The fields are those of `fhn_jax.evaluation.metrics.METRICS`.
     Raises:
       ValueError: codes of another data set, an unknown split or action, or a split
         without questions for "fitb".
@@ -64,23 +64,24 @@ def evaluate(
     wanted = [metric for metric in METRICS if action in (metric.action, "all")]
     scorer = Scorer(codes, latents)
     scores: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in part.negatives}
+    actions = {metric.action for metric in wanted}
     for which in scorer.which:
-        positives = _score(scorer, which, part.positives)
-        answers = None
+        given: dict[str, Any] = {}
         if questions is not None:
-            answers = _score_questions(scorer, which, questions)
+            given["fitb"] = _score_questions(scorer, which, questions)
         for kind, outfits in part.negatives.items():
-            negatives = _score(scorer, which, outfits)
-            by_user = scores_by_user(part, kind, positives, negatives)
-            inputs = {
-                "evaluate-rank": by_user.values(),
-                "evaluate-accuracy": (positives, negatives.reshape(len(positives), -1)),
-                "fitb": answers,
-            }
+            if actions != {"fitb"}:
+                positives = _score(scorer, which, part.positives)
+                negatives = _score(scorer, which, outfits)
+                by_outfit = negatives.reshape(len(positives), -1)
+                given["evaluate-accuracy"] = positives, by_outfit
+                if "evaluate-rank" in actions:
+                    by_user = scores_by_user(part, kind, positives, negatives)
+                    given["evaluate-rank"] = by_user.values()
             values = scores[kind][which] = {}
             for metric in wanted:
-                if (given := inputs[metric.action]) is not None:
-                    values |= _fields(metric, given, seed)
+                if metric.action in given:
+                    values |= _fields(metric, given[metric.action], seed)
     results = {
         "dataset": catalogue.dataset,
         "split": split,
