@@ -5,6 +5,8 @@ import shutil
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pytest
@@ -38,6 +40,19 @@ EVIL = "<b id=evil>bold</b>"
 WAIT = 15
 
 
+def wait_until_ready(address):
+    """The first server of a machine compiles its loops."""
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(f"{address}/ready", timeout=60):
+                return
+        except urllib.error.HTTPError as error:
+            assert error.code == 503, error
+            time.sleep(0.5)
+    pytest.fail("the server is not ready after 300 seconds")
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The address of a server, and its program."""
@@ -47,7 +62,9 @@ def site(tmp_path_factory):
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}", app
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    wait_until_ready(address)
+    yield address, app
     server.should_exit = True
     thread.join()
 
