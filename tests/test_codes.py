@@ -272,6 +272,8 @@ BAD_FILES = {
     "other_format": ({"metadata": {"format": "x"}}, "format is 'x', expected 'fhn_"),
     "no_format": ({"drop": ["format"]}, "format is None, expected"),
     "newer": ({"metadata": {"version": "2"}}, "version is '2', .* update fhn_jax"),
+    "odd_version": ({"metadata": {"version": "²"}}, "version is '²', expected '1'"),
+    "long_version": ({"metadata": {"version": "9" * 5000}}, "version is '9"),
     "no_version": ({"drop": ["version"]}, "version is '', expected '1'"),
     "no_bits": ({"drop": ["bits"]}, "metadata bits is missing"),
     "bits_text": ({"metadata": {"bits": "x"}}, "metadata bits is 'x', expected JSON"),

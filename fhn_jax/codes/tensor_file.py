@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def read(
     if found != expected:
         raise InputError(f"{path}: format is {found!r}, expected {expected!r}")
     remedy = REMEDY
-    if version.isdigit() and int(version) > VERSION:
+    if re.fullmatch("[0-9]{1,9}", version) and int(version) > VERSION:
         remedy = "update fhn_jax"
     raise InputError(f"{path}: version is {version!r}, expected '{VERSION}'; {remedy}")
 

@@ -6,6 +6,7 @@ value behind a NUL, with which no name begins; the number of checksums has a key
 
 import contextlib
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +52,7 @@ class LmdbRecords:
             count = transaction.get(CHECKSUMS_KEY)
         self._has_checksums = count is not None
         if count is not None:
-            if not count.isdigit() or int(count) >= self._entries:
+            if not re.fullmatch(b"[0-9]{1,18}", count) or int(count) >= self._entries:
                 raise self._damaged(f"it states {count[:20]!r} checksums")
             self._entries -= 1 + int(count)
 
