@@ -131,7 +131,8 @@ def test_a_photo_stands_for_all_modalities(run):
     assert item.scales.tolist() == [0.25] * 2
 
 
-def test_an_odd_photo_is_read_as_an_item_of_the_catalogue_is(encoder):
+def test_an_odd_photo_is_read_as_an_item_of_the_catalogue_is(run, encoder):
+    function, size = photos.load_program(Path(run[0].workdir) / photos.FILE)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
     for data in (
@@ -140,8 +141,6 @@ def test_an_odd_photo_is_read_as_an_item_of_the_catalogue_is(encoder):
         encoded("PNG", mode="L"),
     ):
         photo = encoder.encode(data, 0)
-        photos._load(encoder._path)
-        function, size = photos._loaded
         signs, _ = function(decode(data, "", size)[None])
         assert photo.code.tolist() == pack(np.asarray(signs)[0]).tolist()
         with Image.open(io.BytesIO(photo.picture)) as picture:

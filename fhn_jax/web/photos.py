@@ -244,18 +244,26 @@ def _metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
+def load_program(path: Path) -> tuple[Any, int]:
+    """The program that `save_encoder` wrote, and the size of its images in pixels.
+
+    It takes and returns what `fhn_jax.training.export.export_encoder` says.
+    """
+    import jax.export
+
+    size = int(_metadata(path)["image_size"])
+    with safe_open(path, framework="numpy") as file:
+        program = file.get_tensor("program").tobytes()
+    return jax.export.deserialize(bytearray(program)).call, size
+
+
 def _serve(pipe: Connection, path: Path) -> None:
     """Encodes what comes through a pipe until it is closed: the process's program."""
     # Ctrl-C is for the server, which then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICE)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    import jax.export
-
-    size = int(_metadata(path)["image_size"])
-    with safe_open(path, framework="numpy") as file:
-        program = file.get_tensor("program").tobytes()
-    function = jax.export.deserialize(bytearray(program)).call
+    function, size = load_program(path)
     function(np.zeros((1, size, size, 3), np.uint8))  # compiles it
     pipe.send(True)
     while True:
