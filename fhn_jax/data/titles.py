@@ -15,8 +15,10 @@ def read_titles(root: Path) -> dict[str, str]:
     path = root / "titles.json"
     if not path.is_file():
         return {}
-    titles = read_json(path, dict, "mend or remove it")
-    if not all(isinstance(title, str) for title in titles.values()):
+    titles = read_json(path, object, "mend or remove it")
+    if not isinstance(titles, dict) or not all(
+        isinstance(title, str) for title in titles.values()
+    ):
         raise InputError(
             f"{path}: expected an object of image names and titles; mend or remove it"
         )

@@ -39,7 +39,7 @@ def read_json(path: str | os.PathLike, kind: type, remedy: str) -> Any:
 
     Args:
       path: the file.
-      kind: what the value must be: `dict` or `list`.
+      kind: what the value must be: `dict` or `list`; `object` for any.
       remedy: what to do if it cannot be used.
     Raises:
       MissingFileError: there is no such file.
