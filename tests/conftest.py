@@ -1,6 +1,7 @@
 """Settings of all tests."""
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -13,10 +14,10 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
 # Nearly all of the time is that of compilers: fast code would not pay for itself here.
 # The README's commands, which are run apart, are compiled as a user's are.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
-)
+_flags = ["--xla_backend_optimization_level=0"]
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    _flags.append("--xla_cpu_use_fusion_emitters=false")  # Later ones do not know it.
+os.environ.setdefault("XLA_FLAGS", " ".join(_flags))
 
 
 def _share_compiled_steps():
