@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 
+import pytest
 from postgres_server import postgres  # noqa: F401  (a fixture)
 
 # Broadcasting between arrays of unequal rank must be spelled out. Set as a variable, so
@@ -39,3 +40,21 @@ def _share_compiled_steps():
 
 
 _share_compiled_steps()
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """How to serve a small site; a module may have another."""
+    from web_site import make_site
+
+    return make_site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def app(settings):
+    """The server of these settings."""
+    from fhn_jax.web.app import create_app
+
+    app = create_app(settings)
+    yield app
+    app.state.service.close()

@@ -26,18 +26,6 @@ from fhn_jax.web.app import Settings, create_app, split_hosts
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory):
-    return make_site(tmp_path_factory.mktemp("site"))
-
-
-@pytest.fixture(scope="module")
-def app(settings):
-    app = create_app(settings)
-    yield app
-    app.state.service.state.close()
-
-
-@pytest.fixture(scope="module")
 def codes(settings):
     return Codes.load(f"{settings.workdir}/codes.safetensors")
 

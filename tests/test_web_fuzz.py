@@ -6,9 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from scale import SCALE
-from web_site import ORIGIN, make_site, program
-
-from fhn_jax.web.app import create_app
+from web_site import ORIGIN, program
 
 schemathesis = pytest.importorskip("schemathesis")
 from schemathesis.specs.openapi.checks import (  # noqa: E402
@@ -25,13 +23,6 @@ SETTINGS = settings(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    app = create_app(make_site(tmp_path_factory.mktemp("site")))
-    yield app
-    app.state.service.state.close()
 
 
 @pytest.fixture(scope="module")

@@ -29,13 +29,6 @@ def settings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def app(settings):
-    app = create_app(settings)
-    yield app
-    app.state.service.state.close()
-
-
-@pytest.fixture(scope="module")
 def codes(settings):
     return Codes.load(f"{settings.workdir}/codes.safetensors")
 

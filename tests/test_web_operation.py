@@ -3,25 +3,12 @@
 import gzip
 
 import pytest
-from web_site import API, browser, make_site, ok, problem, program
+from web_site import API, browser, ok, problem, program
 
 from fhn_jax.errors import InputError
 from fhn_jax.main import COMMANDS
 from fhn_jax.web import app as server
 from fhn_jax.web.app import create_app, serve
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory):
-    return make_site(tmp_path_factory.mktemp("site"))
-
-
-@pytest.fixture(scope="module")
-def app(settings):
-    app = create_app(settings)
-    yield app
-    app.state.service.close()
-
 
 # --- settings ---------------------------------------------------------------------
 

@@ -6,17 +6,9 @@ import json
 
 import pytest
 from PIL import Image
-from web_site import API, make_site, problem, program
+from web_site import API, problem, program
 
-from fhn_jax.web.app import create_app
 from fhn_jax.web.guard import MOST_JSON_BYTES
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    app = create_app(make_site(tmp_path_factory.mktemp("site")))
-    yield app
-    app.state.service.close()
 
 
 @pytest.fixture

@@ -1,21 +1,9 @@
 """The API: requests that are refused, and failures of the server."""
 
 import pytest
-from web_site import API, ORIGIN, browser, make_site, ok, problem, program
+from web_site import API, ORIGIN, browser, ok, problem, program
 
 from fhn_jax.web.app import create_app
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory):
-    return make_site(tmp_path_factory.mktemp("site"))
-
-
-@pytest.fixture(scope="module")
-def app(settings):
-    app = create_app(settings)
-    yield app
-    app.state.service.state.close()
 
 
 @pytest.fixture
