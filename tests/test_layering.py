@@ -92,7 +92,7 @@ ARROWS = {
     },
     "retrieval": {"errors", "files", "codes"},
     "recommender": {
-        *("errors", "codes", "data", "evaluation", "new_users", "retrieval"),
+        *("errors", "files", "codes", "data", "evaluation", "new_users", "retrieval"),
     },
     "integrations": {"errors", "files", "codes", "retrieval"},
     "reporting": {"errors", "files", "codes", "data", "evaluation"},

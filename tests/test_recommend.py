@@ -13,7 +13,8 @@ from fhn_jax import files
 from fhn_jax.cli import answers
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
-from fhn_jax.errors import UserError
+from fhn_jax.errors import MissingFileError, UserError
+from fhn_jax.recommender import Recommender
 from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 
@@ -190,3 +191,21 @@ def test_compose_says_what_is_wrong_and_writes_nothing(workdir, flags, message):
     assert code == 1
     assert message in err
     assert not (workdir / "compose.json").exists()
+
+
+def test_an_index_that_another_process_has_just_built_is_left(
+    workdir, root, monkeypatch
+):
+    built = []
+
+    def late(folder, *arguments, **options):
+        # Nothing was there; before that is acted upon, another server builds it.
+        monkeypatch.undo()
+        Recommender.open(workdir, root, "8")
+        built.append(folder.stat().st_ino)
+        raise MissingFileError(f"{folder}: no index")
+
+    monkeypatch.setattr(OutfitIndex, "open", late)
+    recommender = Recommender.open(workdir, root, "8")
+    assert len(recommender.index) > 0
+    assert [(workdir / "outfits").stat().st_ino] == built

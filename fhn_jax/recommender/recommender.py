@@ -1,5 +1,6 @@
 """The recommender: search, composition, learning and explanations for a visitor."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -17,8 +18,9 @@ from fhn_jax.codes import Codes, load
 from fhn_jax.data.catalogue import Outfits, stored_outfits
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.titles import read_titles
-from fhn_jax.errors import BusyError, ExistingFileError, InputError
+from fhn_jax.errors import BusyError, InputError
 from fhn_jax.evaluation.evaluators import check_same_data
+from fhn_jax.files import lock
 from fhn_jax.new_users import BprFit, no_clicks
 from fhn_jax.recommender.suggestions import (
     Judged,
@@ -397,24 +399,31 @@ def _index_of_data(
     folder: Path, codes: Codes, root: str | os.PathLike, variant: str
 ) -> OutfitIndex:
     """The index of a data set's outfits, built if there is none that can be used."""
+    # None yet, or a damaged one, or one of the codes before the last training.
+    useless = (FileNotFoundError, ValueError)
+    with contextlib.suppress(*useless):
+        return _verified(folder, codes)
+    catalogue = read_catalogue(root, variant)
+    check_same_data(codes, catalogue)
     last = time.monotonic() + _LONGEST_BUILD
     while True:
         try:
-            index = OutfitIndex.open(folder, codes)
-            index.verify()
-            return index
-        except (FileNotFoundError, ValueError):
-            # None yet, or a damaged one, or one of the codes before the last training.
-            shutil.rmtree(folder, ignore_errors=True)
-        catalogue = read_catalogue(root, variant)
-        check_same_data(codes, catalogue)
-        try:
-            return OutfitIndex.build(folder, codes, stored_outfits(catalogue))
-        except (BusyError, ExistingFileError):
-            # Another process that starts at the same time was faster.
+            # Not the lock of the folder, which `build` takes.
+            with lock(folder.with_name(f"{folder.name}.kept"), "building the index"):
+                with contextlib.suppress(*useless):
+                    return _verified(folder, codes)  # Another was faster.
+                shutil.rmtree(folder, ignore_errors=True)
+                return OutfitIndex.build(folder, codes, stored_outfits(catalogue))
+        except BusyError:
             if time.monotonic() > last:
                 raise
         time.sleep(0.2)
+
+
+def _verified(folder: Path, codes: Codes) -> OutfitIndex:
+    index = OutfitIndex.open(folder, codes)
+    index.verify()
+    return index
 
 
 def _slot_names(codes: Codes) -> tuple[str, ...]:
