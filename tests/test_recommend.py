@@ -196,16 +196,15 @@ def test_compose_says_what_is_wrong_and_writes_nothing(workdir, flags, message):
 def test_an_index_that_another_process_has_just_built_is_left(
     workdir, root, monkeypatch
 ):
-    built = []
-
     def late(folder, *arguments, **options):
         # Nothing was there; before that is acted upon, another server builds it.
         monkeypatch.undo()
         Recommender.open(workdir, root, "8")
-        built.append(folder.stat().st_ino)
+        monkeypatch.setattr(OutfitIndex, "build", again)
         raise MissingFileError(f"{folder}: no index")
 
+    def again(*_, **__):
+        pytest.fail("the index is built again")
+
     monkeypatch.setattr(OutfitIndex, "open", late)
-    recommender = Recommender.open(workdir, root, "8")
-    assert len(recommender.index) > 0
-    assert [(workdir / "outfits").stat().st_ino] == built
+    assert len(Recommender.open(workdir, root, "8").index) > 0
