@@ -62,14 +62,16 @@ class Server:
 
     Args:
       folder: of the run and the index.
+      connections: of one address, at most.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, connections: int = 256):
         with socket.socket() as some:
             some.bind(("127.0.0.1", 0))
             self.port = some.getsockname()[1]
         command = [sys.executable, "-m", "fhn_jax.main", "serve", "--rate=0"]
         command += [f"--workdir={folder / 'run'}", f"--index={folder / 'index'}"]
+        command.append(f"--connections={connections}")
         started = time.perf_counter()
         self.process = subprocess.Popen(
             [*command, f"--port={self.port}"], cwd=harness.ROOT, stdout=subprocess.PIPE
@@ -86,9 +88,7 @@ class Server:
                 raise RuntimeError("the server has ended; see above")
             time.sleep(0.01)
         self.ready_seconds = time.perf_counter() - started
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2]
-        ticks = sum(map(int, stat.split()[11:13]))  # its own and the system's for it
-        self.ready_cpu_seconds = ticks / os.sysconf("SC_CLK_TCK")
+        self.ready_cpu_seconds = self.cpu_seconds()
 
     def connect(self) -> http.client.HTTPConnection:
         """A connection that stays open."""
@@ -97,6 +97,11 @@ class Server:
         # Else a small request waits for the answer to an earlier packet.
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+    def cpu_seconds(self) -> float:
+        """Processor time so far, the system's for it included."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2]
+        return sum(map(int, stat.split()[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def mebibytes(self) -> float:
         """Its resident memory."""
