@@ -34,6 +34,7 @@ class FakeWandb(types.ModuleType):
 
     def __init__(self, has_key=True, login=None, init=None):
         super().__init__("wandb")
+        self.id = "abc123"
         self.has_key, self.failures = has_key, {"login": login, "init": init}
         self.logged, self.exit_code = [], None
 
@@ -163,6 +164,33 @@ def test_wandb_gets_config_and_metrics(use, tmp_path):
     assert (fake.options["project"], fake.options["mode"]) == ("p", "offline")
 
 
+def test_a_resumed_run_goes_on_as_the_same_run_of_wandb(use, tmp_path):
+    fake = use()
+    with Writer(tmp_path, {}, mode="offline"):
+        assert fake.options["id"] is None
+    fake.id = "drawn-anew"
+    with Writer(tmp_path, {}, mode="online", after_step=4):
+        assert (fake.options["id"], fake.options["resume"]) == ("abc123", "allow")
+
+
+def test_a_new_run_is_a_new_run_of_wandb(use, tmp_path):
+    fake = use()
+    with Writer(tmp_path, {}, mode="offline"):
+        fake.id = "second"
+    with Writer(tmp_path, {}, mode="offline"):
+        assert fake.options["id"] is None
+    with Writer(tmp_path, {}, mode="offline", after_step=4):
+        assert fake.options["id"] == "second"
+
+
+def test_a_damaged_id_of_wandb_is_an_error_that_names_the_file(use, tmp_path):
+    use()
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "id").write_text("a/b")
+    with pytest.raises(ValueError, match=r"wandb/id holds 'a/b', expected .* remove"):
+        Writer(tmp_path, {}, mode="offline", after_step=4)
+
+
 def test_wandb_is_told_of_a_failed_run(use, tmp_path):
     fake = use()
     with pytest.raises(FloatingPointError):
@@ -176,8 +204,9 @@ def test_the_real_wandb_never_asks_for_a_key(tmp_path):
     program = """
 from fhn_jax.training.writers import Writer, check_wandb
 from pathlib import Path
-with Writer(Path("run"), {"seed": 3}) as writer:
-    writer.write(1, {"train/loss": 0.5})
+for step in (1, 2):
+    with Writer(Path("run"), {"seed": 3}, after_step=step - 1) as writer:
+        writer.write(step, {"train/loss": 0.5})
 try:
     check_wandb("online")
 except ValueError as error:
@@ -198,7 +227,9 @@ except ValueError as error:
     assert done.returncode == 0, done.stderr
     assert "config.wandb.mode='online' needs a key" in done.stdout
     assert done.stderr == ""
-    assert (
-        len(list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))) == 1
-    )
-    assert len(lines(tmp_path / "run")) == 1
+    # Two stretches of one run, which `wandb sync` puts together.
+    wandb = tmp_path / "run" / "wandb"
+    (name,) = {path.name for path in wandb.glob("offline-run-*/run-*.wandb")}
+    assert name == f"run-{(wandb / 'id').read_text().strip()}.wandb"
+    assert len(list(wandb.glob("offline-run-*"))) == 2
+    assert len(lines(tmp_path / "run")) == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class Writer:
         network; "online" needs a key that is already set up, and never asks for one.
       project: of Weights & Biases.
       after_step: a resumed run's step; lines of later steps are dropped, since those
-        steps are run again.
+        steps are run again. Weights & Biases goes on with the same run.
       writes: nothing is written if False, as by all but one of several processes.
     Raises:
       ValueError, ModuleNotFoundError: as `check_wandb`; wandb does not start.
@@ -41,7 +42,7 @@ class Writer:
         self.path, self._run, self._file = Path(workdir) / "metrics.jsonl", None, None
         if not writes:
             return
-        self._run = _start_wandb(Path(workdir), config, mode, project)
+        self._run = _start_wandb(Path(workdir), config, mode, project, after_step > 0)
         if self.path.exists():
             text = files.read_text(self.path, "remove it; only curves are lost")
             lines = text.splitlines(keepends=True)
@@ -116,25 +117,45 @@ def check_wandb(mode: str) -> None:
             raise _wandb_error(mode, error) from None
 
 
-def _start_wandb(workdir, config, mode, project):
+def _start_wandb(workdir, config, mode, project, resumes):
     check_wandb(mode)
     if mode == "disabled":
         return None
     import wandb
 
+    note = workdir / "wandb" / "id"
     try:
-        return wandb.init(
+        run = wandb.init(
             project=project,
             dir=workdir,
             name=workdir.name,
             config=dict(config),
             mode=mode,
+            # Offline too: `wandb sync` then sends both stretches as one run.
+            id=_noted_id(note) if resumes else None,
+            resume="allow",
             settings=wandb.Settings(
                 silent=True, console="off", disable_git=True, x_disable_stats=True
             ),
         )
     except wandb.Error as error:
         raise _wandb_error(mode, error) from None
+    files.write_text(note, f"{run.id}\n")
+    return run
+
+
+def _noted_id(note: Path) -> str | None:
+    """The id of the workdir's run of Weights & Biases, None if there was none."""
+    if not note.exists():
+        return None
+    remedy = "remove it, and a new run of Weights & Biases starts"
+    name = files.read_text(note, remedy).strip()
+    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name):
+        raise InputError(
+            f"{note} holds {name[:80]!r}, expected the id of a run: up to 64 letters, "
+            f"digits, - and _; {remedy}"
+        )
+    return name
 
 
 def _wandb_error(mode, error):
