@@ -36,6 +36,7 @@ from fhn_jax.reporting.contact_sheet import (
     OutfitPicture,
     as_worn,
     contact_sheet,
+    most_columns,
 )
 from fhn_jax.training.workdir import read_config
 
@@ -81,7 +82,8 @@ def export_ranked(
       target: the file or folder to make.
       users: ids such as "0-5,9". None: all users for folders, and for a sheet a few
         that are spread evenly over all.
-      best: outfits of each user that are shown.
+      best: outfits of each user that are shown; all if there are fewer, and in a sheet
+        no more than fit beside each other.
       split: whose outfits are ranked.
       negatives: "random" or "hard".
       score: "binary", "asymmetric" or "relaxed".
@@ -123,6 +125,7 @@ def export_ranked(
     rankings = _rankings(catalogue, scorer, split, negatives, score, shown)
     pictures = _Pictures(catalogue, images)
     if is_sheet:
+        best = max(1, min(best, most_columns(len(shown), len(catalogue.slots))))
         note = (
             f"Of each user's own {split} outfits and {_OTHERS[negatives]}, the {best} "
             f"with the highest {score} score. Below each: rank and score. Green: the "

@@ -7,6 +7,7 @@ import pytest
 from random_codes import clustered_codes, random_codes
 from scale import SCALE
 
+from fhn_jax.errors import UserError
 from fhn_jax.retrieval.composer import Composer, ExternalItem
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
 from fhn_jax.retrieval.items import ItemTables
@@ -361,6 +362,13 @@ def test_diversity_does_not_count_fixed_items():
     got = composer.compose(0, 4, fixed={"shoe": 1}, diversity=1)
     assert set(got.items[:, 2]) == {1}
     assert len(set(got.items[:, 0])) == len(set(got.items[:, 1])) == len(got) == 4
+
+
+def test_more_outfits_than_memory_holds_are_refused():
+    composer = Composer(random_codes(bits=8, counts=(200, 100, 60), num_users=1))
+    with pytest.raises(UserError, match="1,200,000 outfits are too many to compose"):
+        composer.compose(0, 10**12)
+    assert len(composer.compose(0, 10**12, fixed={"top": 3, "shoe": 1})) == 100
 
 
 def test_all_items_fixed_leave_one_outfit():

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fhn_jax.reporting.contact_sheet import OutfitPicture, as_worn, contact_sheet
+from fhn_jax.errors import InputError
+from fhn_jax.reporting import contact_sheet as drawing
+from fhn_jax.reporting.contact_sheet import (
+    OutfitPicture,
+    as_worn,
+    contact_sheet,
+    most_columns,
+)
 
 RED, BLUE, BLACK = (200, 30, 30), (30, 30, 200), (0, 0, 0)
 GREEN = (22, 163, 74)
@@ -121,3 +128,19 @@ def test_a_sheet_too_large_to_open_is_refused_before_it_is_drawn():
 )
 def test_a_line_is_a_category_and_a_repeated_item_comes_once(slots, items, lines):
     assert as_worn(slots, items) == lines
+
+
+@pytest.mark.parametrize(("side", "pixels"), [(650, 10**9), (10**5, 300_000)])
+def test_the_most_columns_are_those_that_fit(monkeypatch, side, pixels):
+    monkeypatch.setattr(drawing, "MAX_SIDE", side)
+    monkeypatch.setattr(drawing, "MAX_PIXELS", pixels)
+
+    def sheet(columns):
+        row = [outfit(RED, BLUE, caption="1")] * columns
+        text = {"titles": ["1", "2"], "heading": "a", "note": "b"}
+        return contact_sheet([row, row], **text, item_px=40)
+
+    most = most_columns(2, 2, item_px=40)
+    assert most > 2 and sheet(most).width <= side
+    with pytest.raises(InputError, match="a sheet of 2 rows"):
+        sheet(most + 1)

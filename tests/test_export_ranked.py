@@ -13,6 +13,7 @@ from runs import exit_code
 from fhn_jax.codes import Scorer
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.files import write_json
+from fhn_jax.reporting import contact_sheet
 from tests.polyvore_u import write_polyvore_u
 from tests.random_codes import codes_of, latents_of
 
@@ -136,6 +137,18 @@ def test_a_sheet_is_one_picture(workdir, tmp_path, name):
     export_ranked(workdir, tmp_path / f"small {name}", users="0-2", best=4)
     with Image.open(tmp_path / f"small {name}") as sheet:
         assert sheet.width < whole[0] and sheet.height < whole[1]
+
+
+def test_a_sheet_shows_all_there_are_or_the_first_that_fit(
+    workdir, tmp_path, monkeypatch
+):
+    export_ranked(workdir, tmp_path / "all.png", users="3", best=10**9)
+    with Image.open(tmp_path / "all.png") as sheet:
+        width = sheet.width
+    monkeypatch.setattr(contact_sheet, "MAX_SIDE", width - 1)
+    export_ranked(workdir, tmp_path / "some.png", users="3", best=10**9)
+    with Image.open(tmp_path / "some.png") as sheet:
+        assert width - 200 < sheet.width < width
 
 
 def test_a_sheet_shows_the_ranked_outfits_with_their_pictures(

@@ -178,6 +178,21 @@ def test_compose_writes_a_table_json_and_pictures(workdir, codes):
         assert picture.format == "PNG"
 
 
+def test_a_k_beyond_the_catalogue_gives_what_there_is_and_the_first_pictures(workdir):
+    act("compose", workdir=workdir, k=10**30, fixed="shoe:1,top:2")
+    found = json.loads((workdir / "compose.json").read_text(encoding="utf-8"))
+    assert len(found["outfits"]) == 32
+    act("compose", workdir=workdir, k=10**30, fixed="shoe:1")
+    found = json.loads((workdir / "compose.json").read_text(encoding="utf-8"))
+    assert len(found["outfits"]) == 32 * 32
+    with Image.open(workdir / "compose.png") as picture:
+        assert 9_000 < picture.height < 12_000  # 20 rows
+    for command in ("search", "cold-start"):
+        others = {"fit": True, "likes": "1"} if command == "cold-start" else {}
+        act(command, workdir=workdir, k=10**30, **others)
+    assert (workdir / "search.png").exists() and (workdir / "fit.png").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -162,6 +162,25 @@ def test_the_best_are_those_of_the_index(client, codes, score):
     assert len(found.search_batch(np.arange(0), 5)) == 0
 
 
+def test_a_k_beyond_the_catalogue_asks_the_server_for_what_there_is(
+    client, monkeypatch
+):
+    outfits = some_outfits(CODES, 20)
+    found = OutfitCollection.create(client, "outfits", CODES, outfits)
+    limits = []
+    query = client.query_batch_points
+
+    def noting(name, requests):
+        limits.extend(request.limit for request in requests)
+        return query(name, requests)
+
+    monkeypatch.setattr(client, "query_batch_points", noting)
+    assert len(found.search(1, 10**30)) == 20
+    assert limits == [20]
+    some = found.search(1, 10**30, filters=ExcludeOutfits(outfits[:1]))
+    assert 0 < len(some) < 20 and max(limits) == 20
+
+
 def test_equal_scores_are_ordered_by_id(client):
     outfits = np.tile(some_outfits(CODES, 4), (5, 1))
     found = OutfitCollection.create(client, "outfits", CODES, outfits)

@@ -14,8 +14,9 @@ from fhn_jax.cli.progress import say_written
 from fhn_jax.codes import Codes
 from fhn_jax.errors import InputError, MissingFileError
 
-# Cards side by side in a contact sheet.
+# Cards side by side in a contact sheet, and rows of them: more is nothing to look at.
 _CARDS = 5
+_SHEET_ROWS = 20
 
 
 def read_csv(
@@ -152,6 +153,8 @@ def write_outfits(
 ) -> dict[str, Any]:
     """Prints outfits as a table; writes NAME.json and, with images, NAME.png.
 
+    The picture shows the best of them, 100 at most.
+
     Args:
       folder: gets the files.
       about: what was asked, goes into the file.
@@ -217,6 +220,10 @@ def _write_sheet(path, name, about, codes, rows, images) -> None:
     from fhn_jax.data.images import thumbnail
     from fhn_jax.reporting import contact_sheet
 
+    shown = rows[: _CARDS * _SHEET_ROWS]
+    best = "The best outfits"
+    if len(shown) < len(rows):
+        best = f"The first {len(shown)} of the {len(rows):,} best outfits"
     pictures = [
         contact_sheet.OutfitPicture(
             [
@@ -228,12 +235,12 @@ def _write_sheet(path, name, about, codes, rows, images) -> None:
             ],
             caption=f"{rank} · {row['score']:.2f}",
         )
-        for rank, row in enumerate(rows, 1)
+        for rank, row in enumerate(shown, 1)
     ]
     sheet = contact_sheet.contact_sheet(
         [pictures[i : i + _CARDS] for i in range(0, len(pictures), _CARDS)],
         heading=f"{name.capitalize()} for user {about['user']}",
-        note=f"The best outfits of {codes.dataset}, by the codes",
+        note=f"{best} of {codes.dataset}, by the codes",
     )
     with files.atomic_path(path) as temporary:
         sheet.save(temporary, "PNG")

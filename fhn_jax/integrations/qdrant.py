@@ -218,6 +218,8 @@ class OutfitCollection(OutfitSearch):
     ) -> list[Hits]:
         """The k best outfits for each query, those excluded by items included."""
         models = _models()
+        if k > _BATCH:  # A server makes room for as many as it is asked for.
+            k = min(k, max(len(self), 1))
         requests = [
             models.QueryRequest(
                 query=query.tolist(),

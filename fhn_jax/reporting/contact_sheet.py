@@ -134,6 +134,23 @@ def contact_sheet(
     return sheet
 
 
+def most_columns(rows: int, lines: int, *, item_px: int = ITEM_PX) -> int:
+    """How many outfits fit side by side in a sheet with titles, heading and note.
+
+    Args:
+      rows: of the sheet.
+      lines: of pictures in a card.
+
+    >>> most_columns(6, 3)
+    232
+    """
+    width, height = _size_of_card(lines, True, item_px)
+    each = _TITLE + _GUTTER + height + 2 * _GUTTER
+    total = 2 * _MARGIN + _HEADING + _NOTE + rows * each
+    widest = min(MAX_SIDE, MAX_PIXELS // total) - 2 * _MARGIN + _GUTTER
+    return max(widest // (width + _GUTTER), 0)
+
+
 def _check(rows: Sequence[Sequence[OutfitPicture]], titles: Sequence[str]) -> None:
     if not rows or not all(rows):
         raise InputError("a row of the sheet has no outfit; expected at least one each")
@@ -156,9 +173,13 @@ def _write(sheet: Image.Image, text: str, size: int, color: str, middle: int) ->
 
 
 def _card_size(outfit: OutfitPicture, item_px: int) -> tuple[int, int]:
+    captioned = bool(outfit.caption or outfit.highlighted)
+    return _size_of_card(len(outfit.lines), captioned, item_px)
+
+
+def _size_of_card(lines: int, captioned: bool, item_px: int) -> tuple[int, int]:
     frame = 2 * (_PADDING + _BORDER)
-    caption = _CAPTION if outfit.caption or outfit.highlighted else 0
-    lines = len(outfit.lines)
+    caption = _CAPTION if captioned else 0
     height = lines * item_px + (lines - 1) * _GAP + frame + caption
     return item_px + frame, height
 

@@ -9,12 +9,23 @@ from fhn_jax.codes import Codes, unpack
 from fhn_jax.errors import InputError
 
 SCORES = ("asymmetric", "binary")
+# Outfits of an answer that are composed: all there are may be more than memory holds.
+_MOST = 10**6
 
 
 def check_count(name: str, value: Any) -> None:
     """Raises InputError unless `value` is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise InputError(f"{name} is {value!r}, expected a whole number of at least 1")
+
+
+def check_most(count: int) -> None:
+    """Raises InputError if so many composed outfits are more than an answer may hold."""
+    if count > _MOST:
+        raise InputError(
+            f"{count:,} outfits are too many to compose; expected a k of at most "
+            f"{_MOST:,}, or fewer items to choose from"
+        )
 
 
 def one_user(user: int | np.integer | Shaped[np.ndarray, "..."]) -> np.ndarray:

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int, Int32, Int64, Shaped, UInt8
 from fhn_jax.codes import Codes
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval import kernels
-from fhn_jax.retrieval.arguments import check_count, item_ids, one_user
+from fhn_jax.retrieval.arguments import check_count, check_most, item_ids, one_user
 from fhn_jax.retrieval.filters import Conditions, Filters, among, in_order, resolve
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.kernels import compose_edges
@@ -147,10 +147,10 @@ class Composer:
             than so many of the outfits. Outfits are then taken greedily: each is the
             best that the limit allows after those before it.
         Raises:
-          InputError: k or diversity < 1, an unknown score, user, category or item, more
-            items required than slots, filters that contradict each other or leave no
-            item to choose in a category, outfits excluded by id, or a vector that
-            `ItemTables.user_vectors` rejects.
+          InputError: k or diversity < 1, over a million outfits to give, an unknown
+            score, user, category or item, more items required than slots, filters that
+            contradict each other or leave no item to choose in a category, outfits
+            excluded by id, or a vector that `ItemTables.user_vectors` rejects.
         """
         check_count("k", k)
         if diversity is not None:
@@ -414,6 +414,7 @@ class _Search:
             first, last = starts[self._slots[slot] :][:2]
             combinations *= int(allowed[first:last].sum())
         k = min(k, combinations)
+        check_most(k)
         scores = np.full(k, NEG_INF)
         outfits = np.zeros((k, len(self._slots)), np.int64)
         if k == 0:
