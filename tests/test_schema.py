@@ -385,12 +385,12 @@ def test_short_image_list_is_seen_by_the_ids(root, folder):
 def test_only_a_second_top_may_be_missing(two_tops, row):
     path = two_tops / "tuples_8/tuples_train_posi"
     edit_line(path, 2, row)
-    assert_refused(two_tops, f"{path}:2: item -1", "only in a second slot")
+    assert_refused(two_tops, f"{path}:2: item -1", "only in its second slot")
 
 
-def test_item_may_not_be_missing_without_a_second_slot(root, folder):
+def test_item_may_not_be_missing_beside_negatives_that_have_it(root, folder):
     edit_line(folder / "tuples_train_posi", 2, "0,1,-1,3")
-    assert_refused(root, "tuples_train_posi:2: item -1", "only in a second slot")
+    assert_refused(root, "tuples_train_nega:2: the outfit is of top+bottom+shoe")
 
 
 def test_negative_user_is_refused(root, folder):

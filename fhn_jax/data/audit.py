@@ -1,6 +1,7 @@
 """What is odd about the outfits of a data set, though all of its files are right."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt64
@@ -17,7 +18,7 @@ _MEANINGS = {
 }
 
 
-def audit(catalogue: Catalogue, split: str = "test") -> dict[str, int]:
+def audit(catalogue: Catalogue, split: str = "test") -> dict[str, Any]:
     """Counts what makes figures of a split better or worse than they should be.
 
     Returns:
@@ -25,8 +26,26 @@ def audit(catalogue: Catalogue, split: str = "test") -> dict[str, int]:
       "train_overlaps": positives of the split that are train positives of their user;
       "false_negatives": negatives of the split, of all kinds, that are positives of
       their user in any split; "duplicates": positives of all splits that repeat an
-      earlier one of their user in the same split.
+      earlier one of their user in the same split. Where there are several templates,
+      "by_template" has the same for the outfits of each, by its name, and "positives",
+      their number in each split.
     """
+    counts: dict[str, Any] = _counts(catalogue, split)
+    if len(catalogue.templates) > 1:
+        counts["by_template"] = {}
+        for template in catalogue.templates:
+            of_template = catalogue.of_template(template)
+            positives = {
+                name: len(part.positives) for name, part in of_template.splits.items()
+            }
+            counts["by_template"][catalogue.template_name(template)] = {
+                "positives": positives,
+                **_counts(of_template, split),
+            }
+    return counts
+
+
+def _counts(catalogue: Catalogue, split: str) -> dict[str, int]:
     part = catalogue.splits[split]
     positives = {
         name: _keys(catalogue, each.positives)
@@ -48,16 +67,16 @@ def audit(catalogue: Catalogue, split: str = "test") -> dict[str, int]:
     }
 
 
-def describe(counts: Mapping[str, int], split: str = "test") -> str:
+def describe(counts: Mapping[str, Any], split: str = "test") -> str:
     """The counts of `audit` that are not 0, in a line; "" if there are none.
 
     >>> describe({"users_without_outfits": 0, "duplicates": 3})
     '3 outfits are listed again for the same user in the same split'
     """
     return "; ".join(
-        f"{count:,} {_MEANINGS[name].format(split=split)}"
-        for name, count in counts.items()
-        if count
+        f"{counts[name]:,} {meaning.format(split=split)}"
+        for name, meaning in _MEANINGS.items()
+        if counts.get(name)
     )
 
 

@@ -7,6 +7,10 @@ to their positive) is checked here, once, before any training time is spent. A f
 is an error that names the file and line, what was found, what was expected and what
 to do about it.
 
+A row has one column per slot, and -1 where its outfit has no item: outfits may fill
+different sets of slots. Only where the header repeats a category does -1 say that the
+second item of a category is the first one again.
+
 Nothing here needs an accelerator, an image or tensorflow.
 """
 
@@ -14,7 +18,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +32,7 @@ from fhn_jax.data.catalogue import (
     Questions,
     Split,
     name_fault,
+    template_masks,
 )
 from fhn_jax.data.tables import (
     DOWNLOAD,
@@ -108,15 +113,16 @@ def read_catalogue(root: str | os.PathLike, variant: str) -> Catalogue:
             name = f"tuples_{split}_{ending}"
             if name in contents:
                 negatives[kind] = outfits(name)
-                _check_negatives(folder / name, negatives[kind], positives)
+                _check_negatives(folder / name, negatives[kind], positives, slot_names)
         splits[split] = Split(split, positives, negatives)
+    known = _check_slots(folder, splits, slot_names)
 
     fitb = {}
     for split in ("val", "test"):
         name = f"fill_in_blank_{split}"
         if name in contents:
             fitb[split] = _parse_questions(
-                folder / name, contents[name], slot_names, sizes, num_users
+                folder / name, contents[name], slot_names, sizes, num_users, known
             )
     is_demo = (root / "DEMO").is_file()
     return Catalogue(
@@ -146,7 +152,7 @@ def write_outfits(
       path: the file, such as `tuples_train_posi` (k = 1) or `tuples_train_nega`.
       slot_names: the category of each slot.
       users: of each row.
-      outfits: item ids within the category of the slot.
+      outfits: item ids within the category of the slot, -1 where there is none.
     """
     rows = np.concatenate([_owners(users, outfits), outfits], axis=2)
     write_table(path, ",".join(("user", *slot_names)), rows.reshape(-1, rows.shape[2]))
@@ -260,25 +266,38 @@ def _check_items(
     sizes: Sequence[int],
     rows_per_line: int = 1,
 ) -> None:
-    """All item ids in range; -1 only in a further slot of one category."""
+    """All item ids in range, and an item in each outfit.
+
+    -1 says that there is none; but where a category has two slots, it may stand only in
+    the second one.
+    """
+    repeated = len(set(slot_names)) < len(slot_names)
     for slot, (name, size) in enumerate(zip(slot_names, sizes, strict=True)):
         column = items[:, slot]
         further = slot > 0 and slot_names[slot - 1] == name
-        bad = (column < (-1 if further else 0)) | (column >= size)
+        optional = further or not repeated
+        bad = (column < (-1 if optional else 0)) | (column >= size)
         if bad.any():
             row = int(np.argmax(bad))
             line = row // rows_per_line + 2
             remedy = f"use the image_list_{name} that belongs to the tuples"
             if column[row] == -1:
                 remedy = (
-                    "-1 says that an outfit has no further item of a category, and "
-                    "may stand only in a second slot of the category"
+                    "where the header repeats a category, -1 says that an outfit has no "
+                    "further item of it, and may stand only in its second slot"
                 )
             raise InputError(
                 f"{path}:{line}: item {column[row]} is out of range in column "
                 f"{slot + 2} ({name}); expected 0 to {size - 1}, the {size:,} lines of "
                 f"image_list_{name}; {remedy}"
             )
+    empty = (items < 0).all(axis=1)
+    if empty.any():
+        line = int(np.argmax(empty)) // rows_per_line + 2
+        raise InputError(
+            f"{path}:{line}: the outfit has no item, -1 in every column; expected at "
+            "least one; drop the row"
+        )
 
 
 def _fill_missing(items: Int[np.ndarray, "n s"], slot_names: Sequence[str]) -> None:
@@ -329,8 +348,35 @@ def _check_users(path: Path, users: Int32[np.ndarray, " n"], num_users: int) -> 
         )
 
 
-def _check_negatives(path: Path, negatives: Outfits, positives: Outfits) -> None:
-    """The same number of negatives to each positive, and with its user."""
+def _check_slots(
+    folder: Path, splits: Mapping[str, Split], slot_names: Sequence[str]
+) -> Int[np.ndarray, " t"]:
+    """Every slot is filled by somebody; returns the `template_masks` there are."""
+    known = np.unique(
+        np.concatenate(
+            [np.unique(template_masks(s.positives.items)) for s in splits.values()]
+        )
+    )
+    unused = [
+        name for slot, name in enumerate(slot_names) if not (known >> slot & 1).any()
+    ]
+    if unused:
+        raise InputError(
+            f"{folder}: no positive of any split has an item of {', '.join(unused)} (-1 "
+            "in every row); drop the column from all tables of the variant"
+        )
+    return known
+
+
+def _template(mask: np.int64, slot_names: Sequence[str]) -> str:
+    """A template for an error text."""
+    return "+".join(name for slot, name in enumerate(slot_names) if mask >> slot & 1)
+
+
+def _check_negatives(
+    path: Path, negatives: Outfits, positives: Outfits, slot_names: Sequence[str]
+) -> None:
+    """The same number of negatives to each positive, with its user and template."""
     ratio, rest = divmod(len(negatives), len(positives))
     if rest or not ratio:
         raise InputError(
@@ -348,6 +394,17 @@ def _check_negatives(path: Path, negatives: Outfits, positives: Outfits) -> None
             f"positives): rows {ratio}*i to {ratio}*i + {ratio - 1} belong to positive "
             f"i; put the rows in the order of the positives, or {DOWNLOAD}"
         )
+    found = template_masks(negatives.items)
+    wanted = np.repeat(template_masks(positives.items), ratio)
+    bad = found != wanted
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputError(
+            f"{path}:{row + 2}: the outfit is of {_template(found[row], slot_names)}; "
+            f"expected {_template(wanted[row], slot_names)}, as of positive "
+            f"{row // ratio} (line {row // ratio + 2} of the positives), to which it "
+            "belongs; put -1 where the positive has -1, and an item where it has one"
+        )
 
 
 def _parse_questions(
@@ -356,8 +413,13 @@ def _parse_questions(
     slot_names: Sequence[str],
     sizes: Sequence[int],
     num_users: int,
+    known: Int[np.ndarray, " t"],
 ) -> Questions:
-    """Fill-in-the-blank questions: candidates of one user that differ in one slot."""
+    """Fill-in-the-blank questions: candidates of one user that differ in one slot.
+
+    Args:
+      known: `template_masks` of the positives.
+    """
     once = ("user", *slot_names)
     line = first_line(path, content)
     candidates = (line.count(",") + 1) // len(once)
@@ -398,6 +460,23 @@ def _parse_questions(
             f"expected a wrong outfit; {remedy}"
         )
     _fill_missing(flat, slot_names)
+    masks = template_masks(flat.reshape(items.shape))
+    wrong = masks != masks[:, :1]
+    if wrong.any():
+        row, candidate = (int(i) for i in np.argwhere(wrong)[0])
+        raise InputError(
+            f"{path}:{row + 2}: candidate {candidate + 1} is of "
+            f"{_template(masks[row, candidate], slot_names)}; expected "
+            f"{_template(masks[row, 0], slot_names)}, as the answer; {remedy}"
+        )
+    unknown = ~np.isin(masks[:, 0], known)
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        raise InputError(
+            f"{path}:{row + 2}: the candidates are of "
+            f"{_template(masks[row, 0], slot_names)}, as no positive of any split is; "
+            f"{remedy}"
+        )
     return Questions(
         users[:, 0].astype(np.int32), flat.reshape(items.shape).astype(np.int32)
     )

@@ -21,13 +21,14 @@ def outfit_keys(
     probability of about 2⁻⁶⁴, at the cost of a needless redraw.
 
     Args:
-      items: item ids within the category of each slot.
+      items: item ids within the category of each slot, -1 where there is none.
       sizes: number of items of each slot's category.
     """
     keys = np.zeros(items.shape[:-1], np.uint64)
     for slot, size in enumerate(sizes):
-        # An odd factor loses no bit when it wraps around.
-        keys = keys * np.uint64(size | 1) + items[..., slot].astype(np.uint64)
+        # An odd factor loses no bit when it wraps around. -1 counts as one more item.
+        factor = np.uint64((size + 1) | 1)
+        keys = keys * factor + (items[..., slot] + 1).astype(np.uint64)
     return keys
 
 
