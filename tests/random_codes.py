@@ -44,10 +44,40 @@ def random_codes(seed=0, *, counts=(5, 4, 3), num_users=6, scaled=False, **chang
         "alpha": 0.75 if hash_types == 0 else 1.0,
         "names": tuple(
             tuple(f"{category}{i:03d}.jpg" for i in range(n))
-            for category, n in zip(("top", "bottom", "shoe"), counts, strict=True)
+            for category, n in zip(
+                changes.get("categories", ("top", "bottom", "shoe")),
+                counts,
+                strict=True,
+            )
         ),
     }
     return Codes(**fields | changes)
+
+
+SHOP = ("top", "bottom", "shoe", "dress", "outerwear", "bag")
+
+
+def shop_codes(seed=0, *, counts=(6, 5, 4, 5, 3, 4), **changes):
+    """Codes of outfits of three, four and two pieces, and of bags alone."""
+    fields = {
+        "categories": SHOP,
+        "slots": (0, 1, 2, 3, 4, 5),
+        "templates": ((0, 1, 2), (0, 1, 2, 4), (2, 3), (5,)),
+    }
+    return random_codes(seed, counts=counts, **fields | changes)
+
+
+def outfits_of(rng, codes, count):
+    """Rows of items, -1 where the outfit's template has no such slot."""
+    items = np.full((count, len(codes.slots)), -1)
+    which = rng.integers(len(codes.templates), size=count)
+    for number, template in enumerate(codes.templates):
+        rows = np.flatnonzero(which == number)
+        for slot in template:
+            items[rows, slot] = rng.integers(
+                codes.num_items[codes.slots[slot]], size=len(rows)
+            )
+    return items
 
 
 def codes_of(catalogue, seed=0, **changes):

@@ -136,6 +136,18 @@ BAD_FIELDS = {
     "category_slash": ({"categories": ("a/b", "c", "d")}, "without a slash"),
     "slot_unknown": ({"slots": (0, 1, 3)}, r"slots is \(0, 1, 3\)"),
     "slot_missing": ({"slots": (0, 1, 1)}, "each of .* at least once"),
+    "template_unsorted": (
+        {"templates": ((0, 2, 1),)},
+        r"templates is \(\(0, 2, 1\),\), expected different sets of the slots",
+    ),
+    "template_slot": ({"templates": ((0, 1, 2), (3,))}, "templates is"),
+    "template_twice": ({"templates": ((0, 1, 2), (0, 1, 2))}, "templates is"),
+    "template_empty": ({"templates": ((), (0, 1, 2))}, "templates is"),
+    "slot_of_none": ({"templates": ((0, 1),)}, "each slot in one at least"),
+    "two_tops": (
+        {"slots": (0, 0, 1, 2), "templates": ((0, 1, 2, 3), (0, 2, 3))},
+        "expected all slots together, .* as two are of one category",
+    ),
     "hash_types": ({"hash_types": 4}, "hash_types is 4, expected 0, 1, 2 or 3"),
     "width": (
         {"items": other_items(1, np.zeros((4, 3), np.uint8))},

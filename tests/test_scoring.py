@@ -1,12 +1,13 @@
 """Scores of outfits from codes: the formula, ties, and what is refused."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
-from fhn_jax.codes import ScoreForm, Scorer, outfit_scores, pack
-from tests.random_codes import latents_of, random_codes
+from fhn_jax.codes import Latents, ScoreForm, Scorer, outfit_scores, pack
+from tests.random_codes import latents_of, outfits_of, random_codes, shop_codes
 
 
 def brute_force_score(user, modalities, slots, codes):
@@ -90,6 +91,66 @@ def test_scores_are_those_of_the_formula(which, changes):
         ]
         expected = brute_force_score(user_codes[users[row]], outfit, codes.slots, codes)
         np.testing.assert_allclose(got[row], expected, rtol=1e-6, atol=1e-6)
+
+
+def some(arrays, categories):
+    return {m: tuple(of[c] for c in categories) for m, of in arrays.items()}
+
+
+@pytest.mark.parametrize("which", ["binary", "asymmetric", "relaxed"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"scaled": True},
+        {"alphabet": "01", "hash_types": 0},
+        {"zero_user_term": True},
+    ],
+    ids=str,
+)
+def test_an_outfit_scores_as_one_of_codes_with_its_slots_alone(which, changes):
+    codes = shop_codes(**changes)
+    latents = latents_of(codes)
+    rng = np.random.default_rng(0)
+    items = outfits_of(rng, codes, 600)  # more than a block
+    users = rng.integers(0, codes.num_users, len(items))
+    got = Scorer(codes, latents).score(which, users, items)
+    for template in codes.templates:
+        own = [s in template for s in range(6)]
+        rows = ((items >= 0) == own).all(axis=1)
+        assert rows.any()
+        alone = dataclasses.replace(
+            codes,
+            categories=tuple(codes.categories[s] for s in template),
+            slots=(),
+            templates=(),
+            names=None,
+            items=some(codes.items, template),
+            item_scales=codes.item_scales and some(codes.item_scales, template),
+        )
+        parts = some(latents.items, template)
+        expected = Scorer(alone, Latents(parts, alone.sha256())).score(
+            which, users[rows], items[rows][:, list(template)]
+        )
+        np.testing.assert_array_equal(got[rows], expected)
+
+
+def test_outfits_of_no_template_are_named():
+    codes, user = shop_codes(), np.array([0, 0])
+    outfit = [0, 1, 2, -1, -1, -1]
+    for wrong, text in (
+        (
+            [0, 1, -1, -1, -1, -1],
+            r"outfit 1 has items .* expected a template, top\+bottom",
+        ),
+        ([-1] * 6, "outfit 1 has items .* and -1 in all other slots"),
+        (
+            [0, 1, 2, -2, -1, -1],
+            r"row 1: dress \(slot 3\) -2 .* 0 to 4, or -1 for none",
+        ),
+    ):
+        with pytest.raises(ValueError, match=text):
+            Scorer(codes).score("binary", user, np.array([outfit, wrong]))
 
 
 def test_a_top_that_stands_in_for_a_missing_one_makes_no_pair_with_itself():

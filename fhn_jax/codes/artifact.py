@@ -29,6 +29,7 @@ _METADATA = (
     "modalities",
     "categories",
     "slots",
+    "templates",
     "hash_types",
     "zero_item_term",
     "zero_user_term",
@@ -62,6 +63,8 @@ class Codes:
         None if the codes are not scaled.
       slots: the category of each slot of an outfit; by default one of each category, in
         order.
+      templates: which slots make an outfit, by number, sorted; by default all together.
+        A row of items has -1 where its template has no such slot.
       alphabet: "pm1" (codes are ±1) or "01".
       hash_types: which matching weights were learned, 0 to 3.
       lambda_user, lambda_item: matching weights, float32 [d]; 1 where not learned.
@@ -97,6 +100,7 @@ class Codes:
     user_latents: np.ndarray
     item_scales: Mapping[str, tuple[np.ndarray, ...]] | None = None
     slots: tuple[int, ...] = ()
+    templates: tuple[tuple[int, ...], ...] = ()
     alphabet: str = "pm1"
     hash_types: int = 0
     lambda_user: np.ndarray = field(default_factory=lambda: _ONES)
@@ -112,6 +116,8 @@ class Codes:
     def __post_init__(self):
         if self.slots == ():
             object.__setattr__(self, "slots", tuple(range(len(self.categories))))
+        if self.templates == ():
+            object.__setattr__(self, "templates", (tuple(range(len(self.slots))),))
         checks.check_scalars({key: getattr(self, key) for key in _METADATA})
         d, width = self.bits, self.bits // 8
         for key in ("lambda_user", "lambda_item"):
@@ -156,6 +162,14 @@ class Codes:
         """Number of items of each category."""
         return tuple(len(codes) for codes in self.items[self.modalities[0]])
 
+    @property
+    def template_names(self) -> tuple[tuple[str, ...], ...]:
+        """The categories of each template's slots."""
+        return tuple(
+            tuple(self.categories[self.slots[slot]] for slot in each)
+            for each in self.templates
+        )
+
     @classmethod
     def from_embeddings(
         cls,
@@ -166,6 +180,7 @@ class Codes:
         scaled: bool = False,
         centre: bool = True,
         names: Mapping[str, Sequence[str]] | None = None,
+        templates: Sequence[Sequence[str]] = (),
     ) -> "Codes":
         """Codes of vectors from elsewhere, such as CLIP embeddings of the images.
 
@@ -181,7 +196,7 @@ class Codes:
         outfit; `weights` changes that.
 
         Args:
-          items: category -> vectors, [n, d]; an outfit has one item of each category.
+          items: category -> vectors, [n, d].
           users: [u, d]; none by default: user vectors can be given to search and
             compose later, and `fhn_jax.fit_users` learns users from likes.
           weights: of the user term and of the item term (λᵘ, λⁱ), a number or one for
@@ -191,8 +206,10 @@ class Codes:
           centre: whether to take means away; False for vectors that were trained for
             their inner products with the users'.
           names: category -> item names.
+          templates: the categories of which an outfit has one item each, such as
+            [("top", "bottom", "shoe"), ("dress", "shoe")]; by default all together.
         Raises:
-          ValueError: no items; vectors that differ in length or are not finite; a length
+          ValueError: no items; a template of unknown categories; vectors that differ in length or are not finite; a length
             that is not a multiple of 8 (append columns of zeros, which add the same to
             all scores).
         Source: signs of centred vectors keep their angles, see Charikar 2002, "Similarity
@@ -246,6 +263,9 @@ class Codes:
             lambda_user=lambda_user,
             lambda_item=lambda_item,
             names=of_items,
+            templates=tuple(
+                sorted({checks.template_of(each, tuple(items)) for each in templates})
+            ),
             dataset="embeddings",
         )
 
@@ -261,6 +281,8 @@ class Codes:
         """Tensors and metadata of the file."""
         metadata = {"format": FORMAT, "version": str(tensor_file.VERSION)}
         metadata |= {key: json.dumps(getattr(self, key)) for key in _METADATA}
+        if len(self.templates) == 1:
+            del metadata["templates"]
         tensors = {
             "users/codes": self.users,
             "users/latents": self.user_latents,
@@ -293,6 +315,8 @@ class Codes:
         tensors, metadata = tensor_file.read(path, FORMAT)
         try:
             tensor_file.expect_keys(metadata, _METADATA)
+            # Files of one template do not name it.
+            metadata.setdefault("templates", "[]")
             scalars = {key: tensor_file.parse(metadata, key) for key in _METADATA}
             checks.check_scalars(scalars)
             modalities, categories = scalars["modalities"], scalars["categories"]

@@ -62,12 +62,53 @@ def check_scalars(values: Mapping[str, Any]) -> None:
         slots,
         f"numbers of categories, each of {categories} at least once",
     )
+    if values["templates"] != ():
+        _check_templates(values["templates"], slots)
     types = values["hash_types"]
     expect("hash_types", types in (0, 1, 2, 3), types, "0, 1, 2 or 3")
     for key in ("zero_item_term", "zero_user_term"):
         expect(key, isinstance(values[key], bool), values[key], "true or false")
     for key in ("dataset", "dataset_checksum", "config_hash"):
         expect(key, _is_text(values[key]), values[key], "a printable string")
+
+
+def _check_templates(templates: Any, slots: tuple[int, ...]) -> None:
+    every = tuple(range(len(slots)))
+    listed = (
+        isinstance(templates, tuple)
+        and all(isinstance(each, tuple) for each in templates)
+        and all(type(slot) is int for each in templates for slot in each)
+    )
+    expect(
+        "templates",
+        listed
+        and all(each and list(each) == sorted(set(each)) for each in templates)
+        and list(templates) == sorted(set(templates))
+        and sorted({slot for each in templates for slot in each}) == list(every),
+        templates,
+        f"different sets of the slots {every}, sorted, and each slot in one at least",
+    )
+    expect(
+        "templates",
+        templates == (every,) or len(set(slots)) == len(slots),
+        templates,
+        f"all slots together, {(every,)}, as two are of one category",
+    )
+
+
+def template_of(names: Sequence[str], slots: Sequence[str]) -> tuple[int, ...]:
+    """The numbers of the slots of a template.
+
+    Args:
+      names: of its categories, in any order.
+      slots: the category of each slot, no two alike.
+    Raises:
+      InputError: not a list of some of these categories, each once.
+    """
+    listed = not isinstance(names, str) and all(isinstance(name, str) for name in names)
+    fits = listed and len(set(names)) == len(names) and set(names) <= set(slots)
+    expect("template", fits, names, f"a list of some of {tuple(slots)}, each once")
+    return tuple(sorted(slots.index(name) for name in names))
 
 
 def _is_text(value: Any) -> bool:
@@ -218,11 +259,18 @@ def check_embeddings(items: Mapping[str, np.ndarray], users: np.ndarray | None) 
         )
 
 
-def check_range(name: str, ids: Int[np.ndarray, " n"], count: int) -> None:
-    """Raises InputError naming the first row whose id is not 0 to count - 1."""
-    wrong = np.flatnonzero((ids < 0) | (ids >= count))
+def check_range(
+    name: str, ids: Int[np.ndarray, " n"], count: int, absent: int | None = None
+) -> None:
+    """Raises InputError naming the first row whose id is not 0 to count - 1.
+
+    Args:
+      absent: is admitted too, for no item.
+    """
+    wrong = np.flatnonzero(((ids < 0) | (ids >= count)) & (ids != absent))
     if wrong.size:
+        none = "" if absent is None else f", or {absent} for none"
         raise InputError(
             f"row {wrong[0]}: {name} {ids[wrong[0]]} is not among the codes; "
-            f"expected 0 to {count - 1}"
+            f"expected 0 to {count - 1}{none}"
         )

@@ -4,7 +4,7 @@
 for a database and learners of new users derive their constants from `ScoreForm`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,6 +181,47 @@ def gather(
     ]
 
 
+def by_slots(
+    items: Int[np.ndarray, "n s"],
+) -> Iterator[tuple[tuple[int, ...], Int[np.ndarray, " m"]]]:
+    """Outfits that have the same slots.
+
+    Args:
+      items: -1 in a slot that an outfit has not.
+    Yields:
+      numbers of slots, and the rows with just these.
+    """
+    groups = [((), np.arange(len(items)))] if len(items) else []
+    for slot, filled in enumerate(items.T >= 0):
+        halves = []
+        for slots, rows in groups:
+            has = filled[rows]
+            halves += [(slots, rows[~has]), ((*slots, slot), rows[has])]
+        groups = [(slots, rows) for slots, rows in halves if len(rows)]
+    yield from groups
+
+
+def blocks(
+    codes: Codes,
+    items: Int[np.ndarray, "n s"],
+    item_vectors: Callable[..., np.ndarray] | None = None,
+) -> Iterator[tuple[Int[np.ndarray, " m"], ScoreForm, list[list[np.ndarray]]]]:
+    """Blocks of outfits that have the same slots, so few that codes fit the cache.
+
+    Args:
+      items: ids within the category of the slot, -1 in a slot that an outfit has not.
+      item_vectors: see `gather`.
+    Yields:
+      rows of the block; the form of their score; the codes of their items.
+    """
+    for slots, rows in by_slots(items):
+        form = ScoreForm.of(codes, slots)
+        for start in range(0, len(rows), _BLOCK):
+            block = rows[start : start + _BLOCK]
+            some = items[block][:, list(slots)]
+            yield block, form, gather(codes, some, slots, item_vectors)
+
+
 class Scorer:
     """Scores outfits from a codes artifact.
 
@@ -205,7 +246,6 @@ class Scorer:
             latents.check(codes)
         self._codes = codes
         self._latents = latents
-        self._form = ScoreForm.of(codes)
 
     def __repr__(self) -> str:
         return f"Scorer({', '.join(self.which)}; {self._codes!r})"
@@ -226,9 +266,11 @@ class Scorer:
           which: "binary" (user and item bits), "asymmetric" (real user, item bits) or
             "relaxed" (both real).
           users: user of each outfit.
-          items: items of each outfit: ids within the category of the slot.
+          items: items of each outfit: ids within the category of the slot, -1 where
+            its template has no such slot.
         Raises:
-          ValueError: an unknown score, an id out of range, or no latents for "relaxed".
+          ValueError: an unknown score, an id out of range, slots that are no template,
+            or no latents for "relaxed".
         """
         codes = self._codes
         expect("score", which in SCORES, which, f"one of {SCORES}")
@@ -243,12 +285,11 @@ class Scorer:
         _check_ids(codes, users, items)
         user_vectors = self._binary_users if which == "binary" else self._real_users
         scores = np.empty(len(users), np.float32)
-        for start in range(0, len(users), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            scores[block] = outfit_scores(
-                self._form,
-                user_vectors(users[block]),
-                gather(codes, items[block], item_vectors=item_vectors),
+        for rows, form, gathered in blocks(codes, items, item_vectors):
+            scores[rows] = outfit_scores(
+                form,
+                user_vectors(users[rows]),
+                gathered,
                 codes.lambda_user,
                 codes.lambda_item,
                 codes.alpha,
@@ -273,6 +314,26 @@ def _check_ids(
         f"{(len(users), len(codes.slots))}: one outfit a user, one item a slot",
     )
     check_range("user", users, codes.num_users)
+    absent = -1 if len(codes.templates) > 1 else None
     for slot, category in enumerate(codes.slots):
         name = f"{codes.categories[category]} (slot {slot})"
-        check_range(name, items[:, slot], codes.num_items[category])
+        check_range(name, items[:, slot], codes.num_items[category], absent)
+    check_templates(codes, items)
+
+
+def check_templates(codes: Codes, items: Int[np.ndarray, "n s"]) -> None:
+    """Raises InputError naming the first outfit whose slots are no template.
+
+    Args:
+      items: -1 in a slot that an outfit has not.
+    """
+    if len(codes.templates) == 1:
+        return  # ids that are in range fill all slots
+    wrong = [rows[0] for slots, rows in by_slots(items) if slots not in codes.templates]
+    if wrong:
+        names = [codes.categories[category] for category in codes.slots]
+        templates = map("+".join, codes.template_names)
+        raise InputError(
+            f"outfit {min(wrong)} has items {items[min(wrong)].tolist()} of {names}, "
+            f"expected a template, {' or '.join(templates)}, and -1 in all other slots"
+        )

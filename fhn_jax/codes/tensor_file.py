@@ -107,7 +107,7 @@ def read(
 
 
 def parse(metadata: Mapping[str, str], key: str) -> Any:
-    """The JSON value of a key; lists as tuples."""
+    """The JSON value of a key; lists, and lists in them, as tuples."""
     if key not in metadata:
         raise InputError(f"metadata {key} is missing")
     try:
@@ -116,7 +116,9 @@ def parse(metadata: Mapping[str, str], key: str) -> Any:
         raise InputError(
             f"metadata {key} is {metadata[key][:60]!r}, expected JSON"
         ) from None
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(tuple(each) if isinstance(each, list) else each for each in value)
+    return value
 
 
 def expect_keys(metadata: Mapping[str, str], known: Iterable[str]) -> None:

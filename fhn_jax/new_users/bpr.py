@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
-from fhn_jax.codes import Codes, outfit_scores
+from fhn_jax.codes import Codes, blocks, outfit_scores
 from fhn_jax.codes.scoring import SCALE
 from fhn_jax.data.catalogue import Outfits
 from fhn_jax.errors import InputError
-from fhn_jax.new_users.clicks import blocks, check_both
+from fhn_jax.new_users.clicks import check_both
 from fhn_jax.new_users.learner import Learner, NewUsers
 
 # Users taken at a time: their codes then fit the processor's cache.

@@ -1,21 +1,16 @@
-"""Likes and dislikes: what is right about them, and the codes of their items.
+"""Likes and dislikes: what is right about them.
 
 Clicks are `Outfits`: users are numbered from 0, and an item may be -1 for a slot that
 was not part of the click, so a single liked item is a click too.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fhn_jax.codes import Codes, ScoreForm, gather
+from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import Outfits
 from fhn_jax.data.negatives import outfit_keys
 from fhn_jax.errors import InputError
-
-# Outfits taken at a time: their codes then fit the processor's cache.
-_BLOCK = 256
 
 
 def no_clicks(codes: Codes) -> Outfits:
@@ -42,27 +37,6 @@ def of_users(clicks: Outfits, users: Int[np.ndarray, " u"]) -> Outfits:
     return Outfits(
         np.searchsorted(users, clicks.users[mine]).astype(np.int32), clicks.items[mine]
     )
-
-
-def blocks(
-    codes: Codes, items: Int[np.ndarray, "n s"]
-) -> Iterator[tuple[np.ndarray, ScoreForm, list[list[np.ndarray]]]]:
-    """Blocks of outfits that fill the same slots.
-
-    Args:
-      items: -1 for none.
-    Yields:
-      rows of the block; the form of their score; the codes of their items, see
-      `fhn_jax.codes.gather`.
-    """
-    filled = items >= 0
-    for pattern in np.unique(filled, axis=0):
-        slots = np.flatnonzero(pattern).tolist()
-        form = ScoreForm.of(codes, slots)
-        rows = np.flatnonzero((filled == pattern).all(axis=1))
-        for start in range(0, len(rows), _BLOCK):
-            block = rows[start : start + _BLOCK]
-            yield block, form, gather(codes, items[block][:, slots], slots)
 
 
 def check_clicks(codes: Codes, name: str, clicks: Outfits, num_users: int) -> None:

@@ -6,10 +6,10 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Float64
 
-from fhn_jax.codes import Codes
+from fhn_jax.codes import Codes, blocks
 from fhn_jax.data.catalogue import Outfits
 from fhn_jax.errors import InputError
-from fhn_jax.new_users.clicks import blocks, check_clicks, have_clicks
+from fhn_jax.new_users.clicks import check_clicks, have_clicks
 from fhn_jax.new_users.learner import Learner, both_codes
 
 
