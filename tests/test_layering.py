@@ -156,6 +156,7 @@ def test_nothing_knows_the_command_line():
         ("pickle", {"data_tools.restricted_pickle"}),
         ("ray", {"integrations.ray"}),
         ("pyarrow", {"integrations.ray"}),
+        ("duckdb", {"data.item_table"}),
         ("qdrant_client", {"integrations.qdrant"}),
         ("numba", {"retrieval.kernels.jit"}),
         (
@@ -187,7 +188,7 @@ def test_a_package_is_imported_in_one_place(package, only):
 
 
 @pytest.mark.parametrize(
-    "package", ["tensorflow", "wandb", "ray", "pyarrow", "qdrant_client"]
+    "package", ["tensorflow", "wandb", "ray", "pyarrow", "duckdb", "qdrant_client"]
 )
 def test_what_is_slow_to_import_is_imported_when_used(package):
     for module in FILES:

@@ -1,0 +1,210 @@
+"""A shop's own ids, titles and attributes, beside the numbers that all else uses.
+
+`ROOT/items.parquet` has a row for each item, in the order of global ids: `category`
+(string), `index` (int32, the id within the category), `id` (string, the shop's own),
+`title` (string or null), and the shop's attribute columns. `ROOT/users.parquet` has
+`index` (int32) and `id` (string). `data_tools.import_catalogue` writes both.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32
+
+from fhn_jax.errors import InputError, MissingKeyError, MissingPackageError, nearest
+
+ITEMS_FILE, USERS_FILE = "items.parquet", "users.parquet"
+OWN_COLUMNS = ("category", "index", "id", "title")
+_REMEDY = "import the catalogue again with `fhn-jax import-catalogue`"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ids:
+    """Ids of a shop, and the numbers that stand for them: the position of each.
+
+    Attributes:
+      names: the ids, each once.
+      kind: what they are of, for errors: "item".
+    """
+
+    names: Sequence[str]
+    kind: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> str:
+        return self.names[number]
+
+    @functools.cached_property
+    def _numbers(self) -> Mapping[str, int]:
+        return {name: number for number, name in enumerate(self.names)}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._numbers
+
+    def number(self, name: str) -> int:
+        """The number that stands for an id.
+
+        Raises:
+          KeyError: there is no such id; names the nearest.
+        """
+        try:
+            return self._numbers[name]
+        except KeyError:
+            # The nearest of a million takes seconds.
+            near = self.names if len(self) <= 20_000 else ()
+            raise MissingKeyError(
+                f"{self.kind} {name[:80]!r} is not one of the {len(self):,} "
+                f"{self.kind}s{nearest(name, near)}"
+            ) from None
+
+    def numbers(self, names: Iterable[str]) -> Int32[np.ndarray, " n"]:
+        """The numbers of several; see `number`."""
+        return np.array([self.number(name) for name in names], np.int32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ItemTable:
+    """What a shop says about its items, by global id.
+
+    Attributes:
+      ids: the shop's own ids; `ids[i]` and `ids.number(id)`.
+      titles: None where an item has none.
+      categories: names, in the order of global ids.
+      offsets: where each category starts in global ids, and last their number.
+      attributes: by name, a value for each item: numbers as float64 with NaN where there
+        is none, all others as objects with None where there is none.
+    """
+
+    ids: Ids
+    titles: Sequence[str | None]
+    categories: tuple[str, ...]
+    offsets: tuple[int, ...]
+    attributes: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def category(self, number: int) -> str:
+        """The category of an item, by global id."""
+        return self.categories[int(np.searchsorted(self.offsets, number, "right")) - 1]
+
+    def row(self, number: int) -> dict[str, Any]:
+        """All that is known of an item, by global id; without what it has no value of.
+
+        `id`, `category`, and if there are any `title` and attributes.
+        """
+        row = {
+            "id": self.ids[number],
+            "category": self.category(number),
+            "title": self.titles[number],
+        }
+        row |= {name: values[number] for name, values in self.attributes.items()}
+        plain = {
+            k: v.item() if isinstance(v, np.generic) else v for k, v in row.items()
+        }
+        return {k: v for k, v in plain.items() if v is not None and v == v}
+
+
+def read_items(root: str | os.PathLike) -> ItemTable | None:
+    """What a shop says about the items of a data root; None without items.parquet.
+
+    Raises:
+      ValueError: the file is damaged, or not as this module says.
+      ModuleNotFoundError: duckdb is not installed.
+    """
+    path = Path(root) / ITEMS_FILE
+    if not path.is_file():
+        return None
+    columns = _read(path, OWN_COLUMNS)
+    categories, starts = np.unique(columns["category"].astype(str), return_index=True)
+    order = np.argsort(starts)
+    offsets = (*starts[order].tolist(), len(columns["id"]))
+    expected = [np.arange(b - a) for a, b in zip(offsets, offsets[1:], strict=False)]
+    if not np.array_equal(columns["index"], np.concatenate(expected)):
+        raise InputError(
+            f"{path}: `index` does not count the items of each category from 0, one "
+            f"category after another; {_REMEDY}"
+        )
+    titles = columns["title"]
+    return ItemTable(
+        ids=_ids(path, columns["id"], "item"),
+        titles=titles.tolist(),
+        categories=tuple(categories[order].tolist()),
+        offsets=offsets,
+        attributes={k: v for k, v in columns.items() if k not in OWN_COLUMNS},
+    )
+
+
+def read_users(root: str | os.PathLike) -> Ids | None:
+    """The shop's ids of the users of a data root; None without users.parquet.
+
+    Raises:
+      ValueError: the file is damaged, or not as this module says.
+      ModuleNotFoundError: duckdb is not installed.
+    """
+    path = Path(root) / USERS_FILE
+    if not path.is_file():
+        return None
+    columns = _read(path, ("index", "id"))
+    if not np.array_equal(columns["index"], np.arange(len(columns["id"]))):
+        raise InputError(f"{path}: `index` does not count the users from 0; {_REMEDY}")
+    return _ids(path, columns["id"], "user")
+
+
+def _ids(path: Path, column: np.ndarray, kind: str) -> Ids:
+    names = column.tolist()
+    if not names or None in names or len(set(names)) != len(names):
+        raise InputError(
+            f"{path}: expected an id for each {kind}, each once; {_REMEDY}"
+        )
+    return Ids(names, kind)
+
+
+def _read(path: Path, required: Sequence[str]) -> dict[str, np.ndarray]:
+    """The columns of a Parquet file, in the order of its rows."""
+    with _reading(path) as database:
+        relation = database.read_parquet(str(path))
+        absent = [name for name in required if name not in relation.columns]
+        if absent:
+            raise InputError(
+                f"{path} has no column {absent[0]!r}, only {relation.columns}; {_REMEDY}"
+            )
+        return {name: _plain(v) for name, v in relation.fetchnumpy().items()}
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """A column without a mask; see `ItemTable.attributes`."""
+    values, absent = np.ma.getdata(values), np.ma.getmaskarray(values)
+    if values.dtype.kind in "iu" and not absent.any():
+        return values
+    if values.dtype.kind in "iuf":
+        return np.where(absent, np.nan, values).astype(np.float64)
+    values = values.astype(object)
+    values[absent] = None
+    return values
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """A database in memory; what it finds wrong with a file becomes an InputError."""
+    try:
+        import duckdb
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f'{path} needs the package duckdb: pip install "fhn_jax[shop]"'
+        ) from error
+    with duckdb.connect() as database:
+        try:
+            yield database
+        except duckdb.Error as error:
+            raise InputError(
+                f"{path} is no Parquet file ({error}); {_REMEDY}"
+            ) from None
