@@ -481,4 +481,4 @@ def test_a_byte_order_mark_is_no_part_of_the_data(root, folder):
     header, table = read_table(folder / "tuples_test_posi")
     assert header == "user,top,bottom,shoe"
     assert len(table) == len(before.splits["test"].positives)
-    assert read_titles(root) == {"top000.jpg": "Shirt"}
+    assert read_titles(root / "titles.json") == {"top000.jpg": "Shirt"}

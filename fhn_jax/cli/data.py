@@ -6,6 +6,7 @@ COMMANDS = tuple(
     Program(name, text, f"fhn_jax.data_tools.{name.replace('-', '_')}")
     for name, text in (
         ("make-demo", "Draw the demo data: garments and simulated users"),
+        ("embed-text", "Make text vectors of items from their titles"),
         ("build-lmdb", "Build an LMDB of images from a folder of image files"),
         ("split-users", "Make a variant of some users, or of some of their outfits"),
         ("make-fitb", "Make fill-in-the-blank questions"),

@@ -6,13 +6,14 @@ from fhn_jax.errors import InputError
 from fhn_jax.files import read_json
 
 
-def read_titles(root: Path) -> dict[str, str]:
-    """Titles of items by image name, from titles.json of a data root; {} without it.
+def read_titles(path: Path) -> dict[str, str]:
+    """Titles of items by image name, from a file such as `ROOT/titles.json`.
 
+    Returns:
+      {} where there is no file.
     Raises:
       ValueError: it holds anything else.
     """
-    path = root / "titles.json"
     if not path.is_file():
         return {}
     titles = read_json(path, object, "mend or remove it")

@@ -122,7 +122,7 @@ class Recommender:
             outfits = OutfitIndex.open(index, codes)
         else:
             outfits = _index_of_data(Path(workdir) / "outfits", codes, root, variant)
-        titles = read_titles(Path(root))
+        titles = read_titles(Path(root) / "titles.json")
         return cls(codes, outfits, titles, Path(workdir) / "composing")
 
     def __repr__(self) -> str:
