@@ -43,6 +43,8 @@ from fhn_jax.retrieval.searcher import Hits, OutfitSearch, Searcher
 _USERS_PER_FILE = 1024
 # Seconds in which the head of a cluster must accept a connection.
 _HEAD_TIMEOUT_S = 5
+# Ray gives its processes half a minute to start, which a busy machine may not give them.
+_STARTS = 4
 
 
 @contextlib.contextmanager
@@ -58,7 +60,7 @@ def connect(address: str = "") -> Iterator[None]:
     Raises:
       ModuleNotFoundError: ray is not installed.
       ValueError: an address of another form; or the process is connected to another.
-      ConnectionError: nobody answers at the address.
+      ConnectionError: nobody answers at the address, or Ray does not start.
     """
     ray = _ray()
     if address:
@@ -72,16 +74,49 @@ def connect(address: str = "") -> Iterator[None]:
             )
         yield
         return
-    # Ray reads it when it starts, and else reports how it is used.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {} if address else {"include_dashboard": False}
-    ray.init(
-        address or None, logging_level=logging.WARNING, log_to_driver=False, **options
-    )
+    _start(ray, address or os.environ.get("RAY_ADDRESS", ""))
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any, address: str) -> None:
+    """Joins the cluster at an address, or starts one on this machine.
+
+    Raises:
+      UnreachableError: it does not start, or cannot be joined.
+    """
+    # Ray reads them when it starts: it reports how it is used, and waits 30 s.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")
+    options: dict[str, Any] = {} if address else {"include_dashboard": False}
+    tries = 1 if address else _STARTS
+    for left in reversed(range(tries)):
+        try:
+            ray.init(
+                address or None,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+                **options,
+            )
+            return
+        # Whatever stops one of its processes; it also ends the program.
+        except (Exception, SystemExit) as error:
+            ray.shutdown()
+            if left and not isinstance(error, ValueError | TypeError):
+                continue
+            reason = " ".join(str(error).split())[:300]
+        if address:
+            raise UnreachableError(
+                f"the Ray cluster at {address} cannot be joined ({reason}); look with "
+                "`ray status` whether it runs, and with the same version of Ray"
+            )
+        raise UnreachableError(
+            f"Ray does not start on this machine ({reason}); try again when the machine "
+            "is less busy and has room in memory and in /tmp/ray, or start a cluster "
+            "with `ray start --head` and give its address"
+        )
 
 
 def _check_address(address: str) -> None:
