@@ -13,6 +13,7 @@ name needs (numpy, numba, jax) has to be installed only where it is used.
 | `MustContain`, `Only`, `Wardrobe`, `ExcludeOutfits` | what outfits must be, to be found or composed |
 | `fit_users` | codes of new users, from likes and dislikes |
 | `Recommender` | all of this for a visitor who judges outfits |
+| `import_catalogue` | a data set from a shop's own tables and photos |
 | `train`, `evaluate` | the main job, and what its codes are worth |
 """
 
@@ -22,6 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fhn_jax.codes import Codes, Latents, Scorer, load
+
+    # In a checkout it lies beside the package, where pyright does not look.
+    from fhn_jax.data_tools.import_catalogue import (  # pyright: ignore[reportMissingImports]
+        import_catalogue,
+    )
     from fhn_jax.new_users import fit_users
     from fhn_jax.recommender import Recommender
     from fhn_jax.retrieval.composer import Composer
@@ -47,6 +53,7 @@ _MODULES = {
     "Scorer": "fhn_jax.codes",
     "Wardrobe": "fhn_jax.retrieval.filters",
     "fit_users": "fhn_jax.new_users",
+    "import_catalogue": "fhn_jax.data_tools.import_catalogue",
     "load": "fhn_jax.codes",
 }
 __all__ = [
@@ -63,6 +70,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "fit_users",
+    "import_catalogue",
     "load",
     "train",
 ]

@@ -143,6 +143,9 @@ def test_nothing_knows_the_command_line():
     assert not [m for m in FILES if "fhn_jax.main" in imports(m)]
 
 
+_SHOP = {"data_tools.shop.engine", "data_tools.shop.sources"}
+
+
 @pytest.mark.parametrize(
     ("package", "only"),
     [
@@ -156,7 +159,7 @@ def test_nothing_knows_the_command_line():
         ("pickle", {"data_tools.restricted_pickle"}),
         ("ray", {"integrations.ray"}),
         ("pyarrow", {"integrations.ray"}),
-        ("duckdb", {"data.item_table"}),
+        ("duckdb", {"data.item_table", *_SHOP}),
         ("qdrant_client", {"integrations.qdrant"}),
         ("numba", {"retrieval.kernels.jit"}),
         (

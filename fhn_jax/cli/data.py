@@ -5,6 +5,7 @@ from fhn_jax.cli.command import Program
 COMMANDS = tuple(
     Program(name, text, f"fhn_jax.data_tools.{name.replace('-', '_')}")
     for name, text in (
+        ("import-catalogue", "Import a shop's own tables and photos"),
         ("make-demo", "Draw the demo data: garments and simulated users"),
         ("embed-text", "Make text vectors of items from their titles"),
         ("build-lmdb", "Build an LMDB of images from a folder of image files"),

@@ -1,0 +1,1 @@
+"""What turns a shop's files into the layout; see `data_tools.import_catalogue`."""

@@ -1,0 +1,198 @@
+"""Who likes what: rows of a user, an outfit, 1 or -1, and a time."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from fhn_jax.data_tools.shop.engine import name, text
+from fhn_jax.data_tools.shop.outfits import check_unknown
+from fhn_jax.data_tools.shop.sources import Source
+
+_LIKE = ("1", "1.0", "1,0", "+1", "true", "yes", "like", "liked")
+_DISLIKE = (
+    "-1",
+    "-1.0",
+    "-1,0",
+    "\N{MINUS SIGN}1",
+    "false",
+    "no",
+    "dislike",
+    "disliked",
+)
+_DAY = 86_400
+# Later than any time in seconds: such numbers are milliseconds.
+_MILLISECONDS = 1e11
+_SPLITS = {"val": ("val", "valid", "validation", "dev"), "test": ("test",)}
+
+
+def make_likes(connection: Any, slots: Sequence[str]) -> None:
+    """Makes the empty table `likes_all`."""
+    columns = ", ".join(f"s{k} INTEGER" for k in range(len(slots)))
+    connection.execute(
+        f'CREATE TABLE likes_all (file UTINYINT, row BIGINT, "user" VARCHAR, '
+        f"value TINYINT, time DOUBLE, split VARCHAR, mask INTEGER, {columns})"
+    )
+
+
+def add_makers(
+    connection: Any, source: Source, number: int, slots: Sequence[str]
+) -> None:
+    """Adds who made or ordered the outfits of `KIND_sets`, where the table says so."""
+    if not source.has("user"):
+        return
+    connection.execute(
+        f"""
+        INSERT INTO likes_all SELECT {number}, s.row, t."user", 1,
+            {_time(source)}, {_split(source)}, s.mask, {_items(slots)}
+          FROM {source.kind}_sets s JOIN {source.kind} t ON s.row = t.row
+          WHERE s.fault IS NULL AND t."user" IS NOT NULL;
+        INSERT INTO left_out SELECT {text(source.label)}, s.row, NULL, 'no user', true
+          FROM {source.kind}_sets s JOIN {source.kind} t ON s.row = t.row
+          WHERE s.fault IS NULL AND t."user" IS NULL;
+        """
+    )
+
+
+def add_likes(
+    connection: Any, source: Source, number: int, slots: Sequence[str], own: str
+) -> None:
+    """Adds the rows of a table of likes.
+
+    Args:
+      number: of the table, for `file`.
+      own: the column that names an outfit of `outfits_all`; "" where rows name items,
+        of which `KIND_sets` was made.
+    Raises:
+      ValueError: most of them are of outfits that are not there.
+    """
+    label = text(source.label)
+    if own:
+        connection.execute(
+            f"""
+            CREATE TABLE {source.kind}_found AS SELECT t.row, t.{name(own)} AS item,
+                o.id IS NULL AS unknown, CASE
+                  WHEN t.{name(own)} IS NULL THEN 'no {own}'
+                  WHEN o.id IS NULL THEN 'outfit ' || t.{name(own)}[:40] || ' is unknown'
+                  WHEN NOT o.good THEN 'its outfit was left out' END AS fault,
+                o.mask, {_items(slots, "o")}
+              FROM {source.kind} t LEFT JOIN outfits_all o ON t.{name(own)} = o.id
+            """
+        )
+        check_unknown(connection, source, f"{source.kind}_found", "outfit")
+        found = f"{source.kind}_found"
+    else:
+        found = f"{source.kind}_sets"
+    value = "1"
+    if source.has("value"):
+        value = (
+            f"CASE WHEN t.value IS NULL OR lower(t.value) IN "
+            f"({', '.join(map(text, _LIKE))}) THEN 1 WHEN lower(t.value) IN "
+            f"({', '.join(map(text, _DISLIKE))}) THEN -1 END"
+        )
+    wrong = (
+        "'value ' || t.value[:20] || ' is neither 1 nor -1'"
+        if source.has("value")
+        else "NULL"
+    )
+    connection.execute(
+        f"""
+        CREATE TABLE {source.kind}_judged AS SELECT s.* EXCLUDE (fault), t."user",
+            {value} AS value, {_time(source)} AS time, {_split(source)} AS split,
+            CASE WHEN t."user" IS NULL THEN 'no user' WHEN s.fault IS NOT NULL
+              THEN s.fault WHEN {value} IS NULL THEN {wrong} END AS fault
+          FROM {found} s JOIN {source.kind} t ON s.row = t.row;
+        INSERT INTO left_out SELECT {label}, row, "user", fault,
+            NOT starts_with(fault, 'its ') FROM {source.kind}_judged
+          WHERE fault IS NOT NULL ORDER BY row;
+        INSERT INTO likes_all SELECT {number}, row, "user", value, time, split, mask,
+            {_items(slots)} FROM {source.kind}_judged s WHERE fault IS NULL;
+        DROP TABLE {source.kind}_judged
+        """
+    )
+
+
+def merge_repeats(connection: Any, slots: Sequence[str]) -> None:
+    """Makes `judgements` of `likes_all`: what a user said of an outfit, once.
+
+    Who both likes and dislikes an outfit has the last word: by time, then by row. `count`
+    says how often it was liked.
+    """
+    keys = ", ".join(["mask", *(f"s{k}" for k in range(len(slots)))])
+    connection.execute(
+        f"""
+        CREATE TABLE judgements AS SELECT min(file) AS file, min(row) AS row, "user",
+            arg_max(value, (coalesce(time, 0), row)) AS value, max(time) AS time,
+            min(split) AS split, CAST(count(*) AS INTEGER) AS count,
+            min(value) < max(value) AS contradicts, {keys}
+          FROM likes_all GROUP BY "user", {keys}
+        """
+    )
+    repeats, both = connection.execute(
+        "SELECT sum(count) - count(*), count(*) FILTER (contradicts) FROM judgements"
+    ).fetchone()
+    if repeats:
+        connection.execute(
+            f"INSERT INTO notes VALUES ('{repeats:,} likes repeat one of the same user')"
+        )
+    if both:
+        connection.execute(
+            f"INSERT INTO notes VALUES ('{both:,} outfits are liked and disliked by one "
+            "user; the last word counts')"
+        )
+
+
+def leave_out_times(connection: Any, labels: Sequence[str]) -> None:
+    """Leaves out the likes without a time, and those of the future."""
+    names = "[" + ", ".join(map(text, labels)) + "]"
+    fault = (
+        "CASE WHEN time IS NULL THEN 'no time, or none that can be read' "
+        f"WHEN time > {time.time() + _DAY} THEN 'the time is in the future' END"
+    )
+    connection.execute(
+        f"""
+        INSERT INTO left_out SELECT {names}[file + 1], row, "user", {fault}, true
+          FROM likes_all WHERE {fault} IS NOT NULL ORDER BY file, row;
+        DELETE FROM likes_all WHERE {fault} IS NOT NULL
+        """
+    )
+
+
+def leave_out_rare(connection: Any, labels: Sequence[str], least: int) -> None:
+    """Leaves out the users with fewer likes than wanted."""
+    names = "[" + ", ".join(map(text, labels)) + "]"
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE rare AS SELECT "user", count(*) FILTER (value = 1) AS n
+          FROM judgements GROUP BY "user" HAVING n < {least};
+        INSERT INTO left_out SELECT {names}[j.file + 1], j.row, j."user",
+            'the user has fewer than {least} likes', false
+          FROM judgements j JOIN rare r ON j."user" = r."user" ORDER BY j.file, j.row;
+        DELETE FROM judgements WHERE "user" IN (SELECT "user" FROM rare)
+        """
+    )
+
+
+def _items(slots: Sequence[str], table: str = "s") -> str:
+    return ", ".join(f"{table}.s{k}" for k in range(len(slots)))
+
+
+def _time(source: Source) -> str:
+    """A query's expression for the time of a row, in Unix seconds."""
+    if not source.has("time"):
+        return "NULL"
+    number = "TRY_CAST(replace(t.time, ',', '.') AS DOUBLE)"
+    return (
+        f"coalesce(CASE WHEN {number} > {_MILLISECONDS} THEN {number} / 1000 "
+        f"ELSE {number} END, epoch(TRY_CAST(t.time AS TIMESTAMPTZ)))"
+    )
+
+
+def _split(source: Source) -> str:
+    """A query's expression for the split that a row names."""
+    if not source.has("split"):
+        return "NULL"
+    cases = " ".join(
+        f"WHEN lower(t.split) IN ({', '.join(map(text, names))}) THEN {text(split)}"
+        for split, names in _SPLITS.items()
+    )
+    return f"CASE {cases} WHEN lower(t.split) IN ('train', 'training') THEN 'train' END"

@@ -1,0 +1,255 @@
+"""From a shop's tables to arrays: who likes what, by number, with what was left out."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from fhn_jax.data_tools.shop import items, likes, outfits
+from fhn_jax.data_tools.shop.engine import text
+from fhn_jax.data_tools.shop.settings import Settings
+from fhn_jax.data_tools.shop.sources import Source, load_table
+from fhn_jax.data_tools.shop.splits import LEFT_OUT, TEST, TRAIN, VAL, Judgements
+
+from fhn_jax.errors import InputError
+
+_SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A shop's items in the database.
+
+    Attributes:
+      sources: table → what was read.
+      categories: where the shop's categories go.
+    """
+
+    sources: Mapping[str, Source]
+    categories: items.Categories
+
+
+def begin(connection: Any) -> None:
+    """Makes the tables for what is left out, and for what else must be said."""
+    connection.execute(
+        """
+        CREATE TABLE left_out (file VARCHAR, row BIGINT, what VARCHAR, reason VARCHAR,
+            fault BOOLEAN);
+        CREATE TABLE notes (note VARCHAR)
+        """
+    )
+
+
+def load(connection: Any, found: Mapping[str, Any], settings: Settings) -> Loaded:
+    """Reads all tables, and sorts the items into slots."""
+    source = load_table(connection, "items", found["items"], settings)
+    categories = items.find_categories(connection, settings, source)
+    items.sort_items(connection, settings, source, categories)
+    sources = {"items": source}
+    for kind, given in found.items():
+        if kind != "items":
+            sources[kind] = load_table(
+                connection, kind, given, settings, categories.slots
+            )
+    return Loaded(sources, categories)
+
+
+def make_judgements(
+    connection: Any,
+    loaded: Loaded,
+    settings: Settings,
+    *,
+    split: str,
+    min_likes: int,
+) -> outfits.Templates:
+    """Makes the table `judgements`, of items that are numbered.
+
+    Args:
+      split: "given" to go by the tables' column split.
+    Raises:
+      ValueError: nothing says who likes what, or nothing is left.
+    """
+    slots, sources = loaded.categories.slots, loaded.sources
+    outfits.mark_known(connection)
+    rated = sources.get("likes")
+    own = ""
+    if rated is not None:
+        own = next((c for c in ("outfit_id", "order_id") if rated.has(c)), "")
+    strict = []
+    for kind, key in (("outfits", "outfit_id"), ("likes", "")):
+        if kind in sources and not (kind == "likes" and own):
+            outfits.gather(connection, sources[kind], slots, key)
+            single = kind == "likes" and rated is not None and rated.has("item_id")
+            outfits.assemble(connection, sources[kind], slots, single=single)
+            if not single:
+                strict.append(kind)
+    if "orders" in sources:
+        outfits.gather(connection, sources["orders"], slots, "order_id")
+    templates = outfits.find_templates(connection, settings, slots, strict)
+    for kind in strict:
+        outfits.judge_templates(connection, kind, templates)
+    if "orders" in sources:
+        if not templates.masks:
+            raise InputError(
+                f"{sources['orders'].label}: nobody says what makes an outfit of "
+                f"{', '.join(slots)}; add [[templates]] to catalogue.toml"
+            )
+        outfits.assemble_orders(connection, sources["orders"], slots, templates)
+    likes.make_likes(connection, slots)
+    labels = []
+    for kind, key in (("outfits", "outfit_id"), ("orders", "order_id")):
+        if kind in sources:
+            if kind == "outfits":
+                _mark_repeated(connection)
+            outfits.note_faults(connection, sources[kind], key, kind == "outfits")
+            likes.add_makers(connection, sources[kind], len(labels), slots)
+            labels.append(sources[kind].label)
+    _make_outfits_all(connection, sources, slots)
+    if rated is not None:
+        likes.add_likes(connection, rated, len(labels), slots, own)
+        labels.append(rated.label)
+    (number,) = connection.execute("SELECT count(*) FROM likes_all").fetchone()
+    if not number and rated is None:
+        raise InputError(
+            "nothing says who likes what: expected a table of likes (user, and item_id "
+            "or outfit_id), or outfits or orders with a column user"
+        )
+    if split == "time":
+        likes.leave_out_times(connection, labels)
+    if split == "given":
+        _leave_out(connection, labels, "likes_all", "split IS NULL", "no known split")
+    likes.merge_repeats(connection, slots)
+    if split != "given" and min_likes > 1:
+        likes.leave_out_rare(connection, labels, min_likes)
+    connection.execute("CREATE TABLE labels (file UTINYINT, label VARCHAR)")
+    for number, label in enumerate(labels):
+        connection.execute("INSERT INTO labels VALUES (?, ?)", [number, label])
+    return templates
+
+
+def _leave_out(
+    connection: Any, labels: Sequence[str], table: str, where: str, reason: str
+) -> None:
+    names = "[" + ", ".join(map(text, labels)) + "]"
+    connection.execute(
+        f"""
+        INSERT INTO left_out SELECT {names}[file + 1], row, "user", {text(reason)}, true
+          FROM {table} WHERE {where};
+        DELETE FROM {table} WHERE {where}
+        """
+    )
+
+
+def _mark_repeated(connection: Any) -> None:
+    """Marks the rows of `outfits_sets` whose id an earlier outfit has."""
+    connection.execute(
+        """
+        UPDATE outfits_sets SET fault = 'the id is that of an earlier outfit'
+          WHERE fault IS NULL AND row IN (SELECT row FROM (SELECT s.row, row_number()
+            OVER (PARTITION BY t.outfit_id ORDER BY s.row) AS n
+            FROM outfits_sets s JOIN outfits t ON s.row = t.row) WHERE n > 1)
+        """
+    )
+
+
+def _make_outfits_all(
+    connection: Any, sources: Mapping[str, Source], slots: Sequence[str]
+) -> None:
+    """Makes `outfits_all`: id → whether it is good, mask and items."""
+    columns = ", ".join(f"s.s{k}" for k in range(len(slots)))
+    parts = [
+        f"SELECT t.{key} AS id, s.row, s.fault IS NULL AS good, s.mask, {columns} "
+        f"FROM {kind}_sets s JOIN {kind} t ON s.row = t.row WHERE t.{key} IS NOT NULL"
+        for kind, key in (("outfits", "outfit_id"), ("orders", "order_id"))
+        if kind in sources
+    ]
+    empty = ", ".join(f"NULL::INTEGER AS s{k}" for k in range(len(slots)))
+    parts = parts or [
+        f"SELECT NULL::VARCHAR AS id, 0 AS row, false AS good, 0 AS mask, {empty} "
+        "WHERE false"
+    ]
+    connection.execute(
+        "CREATE TABLE outfits_all AS SELECT * EXCLUDE (n) FROM (SELECT *, row_number() "
+        f"OVER (PARTITION BY id ORDER BY good DESC, row) AS n FROM "
+        f"({' UNION ALL '.join(parts)})) WHERE n = 1"
+    )
+
+
+def fetch_judgements(connection: Any, slots: Sequence[str]) -> Judgements:
+    """The table `judgements` as arrays; users are numbered by their ids.
+
+    Ids of equal length are in order, so that numbers count up.
+    """
+    connection.execute(
+        """
+        CREATE TABLE user_numbers AS SELECT "user" AS id, CAST(row_number() OVER
+            (ORDER BY length("user"), "user") - 1 AS INTEGER) AS number
+          FROM (SELECT DISTINCT "user" FROM judgements)
+        """
+    )
+    columns = ", ".join(f"coalesce(j.s{k}, -1) AS s{k}" for k in range(len(slots)))
+    cases = " ".join(f"WHEN {text(s)} THEN {n}" for s, n in _SPLITS.items())
+    table = connection.execute(
+        f"""
+        SELECT u.number AS "user", {columns}, j.value = 1 AS liked,
+            coalesce(j.time, 'nan'::DOUBLE) AS time, j.count,
+            CAST(CASE j.split {cases} ELSE -1 END AS TINYINT) AS split, j.file, j.row
+          FROM judgements j JOIN user_numbers u ON j."user" = u.id
+          ORDER BY j.file, j.row
+        """
+    ).fetchnumpy()
+    table = {column: np.ma.getdata(values) for column, values in table.items()}
+    return Judgements(
+        users=table["user"],
+        items=np.stack([table[f"s{k}"] for k in range(len(slots))], axis=1),
+        liked=table["liked"],
+        times=table["time"],
+        counts=table["count"],
+        splits=table["split"],
+        file=table["file"].astype(np.int8),
+        row=table["row"],
+    )
+
+
+def leave_out_rows(
+    connection: Any, some: Judgements, reason: str, *, fault: bool = False
+) -> None:
+    """Notes judgements that were left out in numpy."""
+    if not len(some.users):
+        return
+    rows = {"file": some.file, "row": some.row, "number": some.users}
+    connection.register("rows_left_out", rows)
+    connection.execute(
+        f"INSERT INTO left_out SELECT l.label, r.row, u.id, {text(reason)}, "
+        f"{str(fault).lower()} FROM rows_left_out r JOIN labels l ON r.file = l.file "
+        "JOIN user_numbers u ON r.number = u.number ORDER BY r.file, r.row"
+    )
+    connection.unregister("rows_left_out")
+
+
+def trainable(all_: Judgements, splits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which judgements stay in their split, and new numbers of their users.
+
+    Users without a train positive are left out.
+
+    Returns:
+      whether each stays; and the new number of each user, -1 for those left out.
+    """
+    trained = np.zeros(int(all_.users.max()) + 1, bool)
+    trained[all_.users[(splits == TRAIN) & all_.liked]] = True
+    numbers = np.where(trained, np.cumsum(trained) - 1, -1).astype(np.int32)
+    return trained[all_.users] & (splits != LEFT_OUT), numbers
+
+
+def write_users(connection: Any, numbers: np.ndarray, path: Any) -> None:
+    """Writes users.parquet; see `trainable`."""
+    users = {"old": np.arange(len(numbers), dtype=np.int32), "new": numbers}
+    connection.register("new_numbers", users)
+    connection.execute(
+        f"""
+        COPY (SELECT n.new AS "index", u.id FROM user_numbers u JOIN new_numbers n
+            ON u.number = n.old WHERE n.new >= 0 ORDER BY n.new)
+        TO {text(path)} (FORMAT parquet)
+        """
+    )
+    connection.unregister("new_numbers")
