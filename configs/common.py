@@ -66,6 +66,7 @@ def fashion_hash_net(modalities, arg):
         hash_types=3,
         optimizer="",
         backbone="",
+        text="semantic",
         features="",
         margin=0.1,
         clothing=False,
@@ -89,7 +90,8 @@ def fashion_hash_net(modalities, arg):
         dict(
             root="",  # data/polyvore if it is there, else the demo
             variant=arg.data,  # reads tuples_<variant>
-            features=arg.features,  # reads features/<name> instead of images
+            text=arg.text,  # reads vectors/<name>.npz
+            features=arg.features,  # the same, instead of images
             image_size=291,
             cache="auto",
             encode_batch=1024 if arg.features else 64,

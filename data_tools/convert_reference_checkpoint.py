@@ -151,7 +151,8 @@ def convert(
         weights, config = without_type_2(weights, config)
     text_dim = 0
     if "text" in config.model.modalities:
-        text_dim = read_text_vectors(Path(config.data.root), catalogue).shape[1]
+        text = read_text_vectors(config.data.root, catalogue, config.data.text)
+        text_dim = text.shape[1]
     model = build.make_model(config, catalogue, text_dim)
     load_reference(model, weights, hash_types=config.model.matching.hash_types)
     batches = build.make_batches(config, catalogue)

@@ -7,13 +7,17 @@ import types
 import numpy as np
 import polyvore_u
 import pytest
+import runs
+from fhn_jax.data_tools.carry_vectors import carry_vectors
 from fhn_jax.data_tools.embed_text import embed_text, main
 from fhn_jax.data_tools.text_models import HashedText, make_text_model
 
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.vector_files import write_vectors
+from fhn_jax.data.vectors import read_features, read_text_vectors
 from fhn_jax.errors import InputError, MissingFileError, MissingPackageError
 from fhn_jax.files import sha256_file, write_text
+from fhn_jax.training.inputs import load_inputs
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +224,91 @@ def test_vectors_are_written_whole_or_not_at_all(tmp_path):
         assert not list(tmp_path.glob("vectors/*"))
     path = write_vectors(tmp_path, "v", "abc", [rows[:2], rows[2:]], **about)
     np.testing.assert_array_equal(np.stack(list(load(path).values())), rows)
+
+
+def test_text_and_features_are_named_alike_and_vectors_win(data):
+    every = catalogue(data)
+    names = every.item_names()
+    rows = np.arange(len(names) * 3, dtype=np.float32).reshape(-1, 3)
+    write_vectors(data, "mine", names[::-1], [rows], model="m", source="s")
+    np.testing.assert_array_equal(read_text_vectors(data, every, "mine"), rows[::-1])
+    np.testing.assert_array_equal(read_features(data, "mine", every), rows[::-1])
+    polyvore_u.write_features(data, name="mine", width=5)
+    polyvore_u.write_features(data, name="lmdb", width=5)
+    assert read_features(data, "mine", every).shape == (len(names), 3)
+    # The old places of either kind are read for both.
+    assert read_text_vectors(data, every, "lmdb").shape == (len(names), 5)
+    assert read_features(data, "semantic", every).shape == (len(names), 24)
+    with pytest.raises(
+        MissingFileError, match="no text vectors 'titel'.* there is .*mi"
+    ):
+        read_text_vectors(data, every, "titel")
+    with pytest.raises(InputError, match="data.text='../x' has a path separator"):
+        read_text_vectors(data, every, "../x")
+
+
+def test_vectors_that_their_json_file_does_not_describe_are_refused(data):
+    every = catalogue(data)
+    path = embed_text(data, "changed")
+    read_text_vectors(data, every, "changed")
+    names, vectors = every.item_names(), np.ones((every.num_items, 2))
+    np.savez(path, names=np.array(names), vectors=vectors)
+    with pytest.raises(InputError, match="changed.npz has the SHA-256 .* was replaced"):
+        read_text_vectors(data, every, "changed")
+    path.with_suffix(".json").unlink()
+    assert read_text_vectors(data, every, "changed").shape[1] == 2
+
+
+def test_a_config_names_its_text_vectors_and_takes_their_width(data):
+    embed_text(data, "narrow", "hashed:40")
+    config = runs.settings(data, {"data.text": "narrow"}, config="text_t3", arg="smoke")
+    loaded = load_inputs(config, catalogue(data), lambda title: lambda done, of: None)
+    assert loaded.dims == {"text_dim": 40, "feature_dim": 0}
+
+
+def parquet(path, **columns):
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["npz", "lists", "columns"])
+def test_vectors_of_the_shop_are_carried_over_by_its_ids(tmp_path, form):
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    if form == "npz":
+        source = tmp_path / "clip.npz"
+        np.savez(source, names=np.array(["7", "8", "9", "10"]), vectors=rows)
+    elif form == "lists":
+        vectors = rows.tolist()
+        source = parquet(tmp_path / "clip.parquet", id=[7, 8, 9, 10], vector=vectors)
+    else:
+        numbers = {f"x{i}": rows[:, i] for i in range(3)}
+        source = parquet(tmp_path / "clip.parquet", id=[7, 8, 9, 10], **numbers)
+    ids = {"10": "d.jpg", "7": "a.jpg", "9": "c.jpg"}
+    path, left_out = carry_vectors(source, tmp_path, ids)
+    assert path == tmp_path / "vectors" / "clip.npz" and left_out == 1
+    assert {name: row.tolist() for name, row in load(path).items()} == {
+        "a.jpg": [0, 1, 2],
+        "c.jpg": [6, 7, 8],
+        "d.jpg": [9, 10, 11],
+    }
+    assert json.loads(path.with_suffix(".json").read_text())["source"] == source.name
+
+
+def test_vectors_of_the_shop_that_are_of_no_use_are_refused(tmp_path):
+    def refused(message, source, ids=("1",)):
+        with pytest.raises(InputError, match=message):
+            carry_vectors(source, tmp_path, {each: f"{each}.jpg" for each in ids})
+
+    good = {"id": ["1", "2"], "v": [[1.0, 2.0], [3.0, 4.0]]}
+    path = tmp_path / "v.parquet"
+    refused("1 of 2 items have no vector: '3'", parquet(path, **good), ("1", "3"))
+    refused("'1' occurs twice", parquet(path, **good | {"id": ["1", "1"]}))
+    refused("has the columns v", parquet(path, v=good["v"]))
+    refused("has the columns w, v", parquet(path, w=[1, 2], **good))
+    refused("unequal widths", parquet(path, **good | {"v": [[1.0], [2.0, 3.0]]}))
+    refused("no number", parquet(path, id=["1"], colour=["red"]))
+    refused("NaN", parquet(path, id=["1"], x=[float("nan")]))
+    path.write_bytes(b"PAR1")
+    refused("is no Parquet file", path)
+    refused("expected vectors in a .npz or a .parquet", tmp_path / "v.csv")

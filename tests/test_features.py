@@ -92,9 +92,9 @@ def test_features_that_are_not_there_say_where_they_are_looked_for(root, others)
         (root / "features" / other).mkdir(parents=True)
     assert_refused(
         root,
-        f"no features 'resnet34': expected {root}/features/resnet34/data.mdb, an LMDB",
-        f"or {root}/features/resnet34.npz with arrays `names` (m,)",
-        f"there is {'clip, vgg' if others else 'nothing'} in {root}/features;",
+        f"no features 'resnet34': expected {root}/vectors/resnet34.npz with arrays",
+        f"or {root}/features/resnet34/data.mdb, an LMDB",
+        f"there is {'clip, vgg' if others else 'nothing'} in {root};",
         error=FileNotFoundError,
     )
 

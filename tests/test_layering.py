@@ -158,7 +158,7 @@ _SHOP = {"data_tools.shop.engine", "data_tools.shop.sources"}
         ("absl", {"cli.config"}),
         ("pickle", {"data_tools.restricted_pickle"}),
         ("ray", {"integrations.ray"}),
-        ("pyarrow", {"integrations.ray"}),
+        ("pyarrow", {"integrations.ray", "data_tools.carry_vectors"}),
         ("duckdb", {"data.item_table", *_SHOP}),
         ("qdrant_client", {"integrations.qdrant"}),
         ("numba", {"retrieval.kernels.jit"}),

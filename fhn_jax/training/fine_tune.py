@@ -15,7 +15,7 @@ from fhn_jax.training.settings import Settings, config_values
 from fhn_jax.training.workdir import differences, read_config
 
 # Settings of the data that item codes depend on.
-_DATA = ("features", "image_size", "mean", "std")
+_DATA = ("text", "features", "image_size", "mean", "std")
 
 
 def restore_base(experiment: Experiment) -> Trained:

@@ -39,7 +39,7 @@ def load_inputs(
     modalities, size = config.model.modalities, config.data.image_size
     tables, text, images = {}, None, None
     if "text" in modalities:
-        text = read_text_vectors(Path(config.data.root), catalogue)
+        text = read_text_vectors(config.data.root, catalogue, config.data.text)
     features = config.data.features
     visual = "visual" in modalities and not features
     image_bytes = len(names) * 3 * size**2 if visual else 0

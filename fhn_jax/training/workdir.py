@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fhn_jax import files
+from fhn_jax.data.vectors import TEXT
 from fhn_jax.errors import InputError, MissingFileError
 
 # What may change between the start of a run and its resumption: where it is logged,
@@ -37,6 +38,8 @@ def read_config(workdir: Path) -> dict[str, Any]:
     data = values.get("data")
     if isinstance(data, dict) and isinstance(data.get("root"), str) and data["root"]:
         data["root"] = _opened_root(data["root"], workdir)
+    if isinstance(data, dict):
+        data.setdefault("text", TEXT)  # Runs of version 0.2 have no name for it.
     return values
 
 
