@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from fhn_jax.configs import cold_start
+from fhn_jax.data_tools.export_ranked import export_ranked
 from fhn_jax.data_tools.split_users import split_users
 from polyvore_u import write_lines, write_polyvore_u
 from random_codes import codes_of, random_codes
@@ -14,13 +15,16 @@ from runs import REPOSITORY, act, run, settings
 
 from fhn_jax.cli.answers import parse_items, read_outfits
 from fhn_jax.cli.new_users import fit_one, parse_clicks
-from fhn_jax.codes import Codes, Scorer
+from fhn_jax.cli.verify import main as verify
+from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.errors import UserError
 from fhn_jax.evaluation import cold_start as studies
 from fhn_jax.evaluation.cold_start import SIZES, format_study, learners, study
 from fhn_jax.evaluation.evaluators import evaluate as evaluate_codes
 from fhn_jax.new_users import BprFit, Similarity
+from fhn_jax.recommender import Recommender
 from fhn_jax.training.checkpoint import flatten
 from fhn_jax.training.experiment import Experiment
 from fhn_jax.training.fine_tune import restore_base
@@ -121,7 +125,59 @@ def test_formulas_learn_from_the_train_split(root, base, tmp_path, method):
     got = Codes.load(tmp_path / "codes.safetensors")
     assert got.sha256() == want.sha256()
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["scores"] == evaluate_codes(want, new)["scores"]
+    items = Latents.load(base / "latents.safetensors", codes).items
+    latents = Latents(items, want.sha256())
+    assert results["scores"] == evaluate_codes(want, new, latents=latents)["scores"]
+
+
+@pytest.fixture(scope="module")
+def learned(root, base, tmp_path_factory):
+    """The workdir of users who were learned by a formula."""
+    workdir = tmp_path_factory.mktemp("learned")
+    learn(config_for(root, base, "fit"), workdir)
+    return workdir
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "written"),
+    [
+        ("search", {}, "search.png"),
+        ("compose", {}, "compose.png"),
+        ("cold-start", {"fit": True, "likes": "1"}, "fit.png"),
+        ("evaluate-rank", {}, "results.json"),
+        ("fitb", {}, "results.json"),
+        ("report", {}, "report/index.html"),
+    ],
+)
+def test_commands_take_the_workdir_of_learned_users(learned, command, options, written):
+    act(command, workdir=learned, **options)
+    assert (learned / written).exists()
+
+
+def test_programs_take_the_workdir_of_learned_users(learned, root, tmp_path, capsys):
+    export_ranked(learned, tmp_path / "ranked.jpg")
+    verify([str(learned)])
+    assert f"{learned}/latents.safetensors: " in capsys.readouterr().out
+    shared = shutil.copytree(learned, tmp_path / "served")
+    recommender = Recommender.open(shared, root, "3")
+    assert len(recommender.codes.user_latents) == 3
+
+
+def test_the_network_of_learned_users_is_that_of_the_base_run(learned, base):
+    for workdir in (learned, base):  # It knows text alone.
+        with pytest.raises(UserError, match="no images|visual"):
+            act("export-encoder", workdir=workdir)
+    with pytest.raises(UserError, match=f"no network of its own.*{base}; extract"):
+        act("extract-features", workdir=learned)
+    with pytest.raises(UserError, match="learn them with `fhn-jax cold-start`"):
+        act("train", workdir=learned)
+
+
+def test_a_formula_does_not_overwrite_a_trained_run(root, base):
+    before = (base / "codes.safetensors").read_bytes()
+    with pytest.raises(UserError, match="holds a run of another config"):
+        learn(config_for(root, base, "fit"), base)
+    assert (base / "codes.safetensors").read_bytes() == before
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ import functools
 from fhn_jax.cli.command import SPLIT, Command
 from fhn_jax.cli.progress import say_written
 from fhn_jax.cli.run import Run, RunChoice
-from fhn_jax.codes import Latents
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.evaluation import evaluators
 
@@ -22,8 +21,7 @@ def report(run: Run, catalogue: Catalogue | None = None) -> None:
     """Writes report/index.html of an evaluated run."""
     from fhn_jax.reporting.report import write_report
 
-    codes = run.codes()
-    latents = Latents.load(run.workdir / "latents.safetensors", codes)
+    codes, latents = evaluators.load_codes(run.workdir)
     catalogue = catalogue or run.catalogue()
     say_written(write_report(run.workdir, catalogue, codes, latents, run.images()))
 

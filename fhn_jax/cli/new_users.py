@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
+from fhn_jax import files
 from fhn_jax.cli.answers import ItemNumbers, read_csv, write_outfits
 from fhn_jax.cli.command import SPLIT, Command, Flag
 from fhn_jax.cli.evaluating import evaluate
@@ -16,12 +17,16 @@ from fhn_jax.cli.progress import say_written
 from fhn_jax.cli.recommending import K
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.cli.training import export, open_experiment, train_network
-from fhn_jax.codes import Codes, Scorer, pack
+from fhn_jax.codes import Codes, Latents, Scorer, pack
+from fhn_jax.codes.artifact import FILE as CODES
+from fhn_jax.codes.latents import FILE as LATENTS
 from fhn_jax.data.catalogue import Catalogue, Outfits, stored_outfits
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.cold_start import format_study, learners, study
-from fhn_jax.evaluation.evaluators import check_same_data
+from fhn_jax.evaluation.evaluators import check_same_data, load_codes
 from fhn_jax.new_users import BprFit, Learner, NewUsers
+from fhn_jax.training.settings import config_values
+from fhn_jax.training.workdir import check_workdir, claim_workdir
 
 _METHODS = ("retrain", "similarity", "fit", "random", "study")
 # The settings of `learners` in config.cold_start.
@@ -72,14 +77,15 @@ def learn_data_set(run: Run, split: str) -> None:
         export(experiment, trained)
         evaluate(run, "all", split, experiment.catalogue)
         return
+    check_workdir(config_values(config), run.workdir)
     base = RunChoice(workdir=Path(config.cold_start.base)).open()
-    codes = base.codes()
+    codes, latents = load_codes(base.workdir)
     _check_same_network(codes, config.model, base.workdir)
     known, catalogue = base.catalogue(), run.catalogue()
     check_same_data(codes, known)
     items = codes
     if catalogue.names != known.names:
-        items = _encode_by_base(run, catalogue, codes)
+        items, latents = _encode_by_base(run, catalogue, codes)
     options = {name: config.cold_start[name] for name in _OPTIONS}
     compared = learners(codes, known, items, **options)
     if method == "study":
@@ -90,7 +96,7 @@ def learn_data_set(run: Run, split: str) -> None:
         print(format_study(found))
         say_written(run.workdir / "study.json")
         return
-    _learn(compared[method], catalogue, run.workdir)
+    _learn(run, compared[method], catalogue, latents)
     evaluate(run, "all", split, catalogue)
 
 
@@ -108,29 +114,42 @@ def _check_same_network(codes: Codes, model: Any, base: Path) -> None:
             )
 
 
-def _encode_by_base(run: Run, catalogue: Catalogue, codes: Codes) -> Codes:
+def _encode_by_base(
+    run: Run, catalogue: Catalogue, codes: Codes
+) -> tuple[Codes, Latents]:
     """Codes of other items by the base run's network, with the base run's users."""
     from fhn_jax.training.fine_tune import restore_base
 
     experiment = open_experiment(run, catalogue)
-    items, _ = experiment.encode(restore_base(experiment))
-    return dataclasses.replace(
-        items, users=codes.users, user_latents=codes.user_latents
-    )
+    items, latents = experiment.encode(restore_base(experiment))
+    users = {"users": codes.users, "user_latents": codes.user_latents}
+    return dataclasses.replace(items, **users), latents
 
 
-def _learn(learner: Learner, catalogue: Catalogue, workdir: Path) -> None:
-    """Learns the users of a data set from its train split; writes their codes.
+def _learn(
+    run: Run, learner: Learner, catalogue: Catalogue, latents: Latents | None
+) -> None:
+    """Learns the users of a data set from its train split; writes a run of them.
 
+    Args:
+      latents: of the learner's items, whatever users they were saved with.
     Raises:
       KeyError: the train split has no random negatives.
     """
     train = catalogue.splits["train"]
     train.ratio("random")
     users = learner.fit(train.positives, train.negatives["random"], catalogue.num_users)
-    path = workdir / "codes.safetensors"
-    users.into(learner.codes, catalogue).save(path)
-    say_written(path)
+    codes = users.into(learner.codes, catalogue)
+    with files.lock(run.workdir, "learning users"):
+        claim_workdir(config_values(run.config), run.workdir)
+        paths = [run.workdir / CODES]
+        if latents is None:
+            codes.save(paths[0])
+            (run.workdir / LATENTS).unlink(missing_ok=True)  # of other codes
+        else:
+            Latents(latents.items, codes.sha256()).save_with(run.workdir, codes)
+            paths.append(run.workdir / LATENTS)
+    say_written(run.workdir / "config.json", *paths)
 
 
 def fit_one(

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from fhn_jax.cli.command import SPLIT, Command, Flag
@@ -9,7 +10,8 @@ from fhn_jax.cli.evaluating import evaluate, report
 from fhn_jax.cli.progress import progress, say_written
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.data.catalogue import Catalogue
-from fhn_jax.training.workdir import check_trained
+from fhn_jax.errors import InputError
+from fhn_jax.training.workdir import check_trained, is_trained
 
 # Which process of a multi-host run this is.
 _PROCESS_FLAGS = (
@@ -67,6 +69,11 @@ def extract_features(choice: RunChoice, **process: Any) -> None:
     """Encodes every item once: codes.safetensors and latents.safetensors."""
     with _multi_host(**process):
         run = choice.open()
+        if _of_base(run) is not run:
+            raise InputError(
+                f"{run.workdir} has no network of its own: its users were learned on "
+                f"{run.config.cold_start.base}; extract the features of that run"
+            )
         check_trained(run.workdir)
         experiment = open_experiment(run)
         export(experiment, experiment.best())
@@ -78,15 +85,24 @@ def export_encoder(choice: RunChoice) -> None:
     from fhn_jax.web import photos
 
     run = choice.open()
-    check_trained(run.workdir)
-    codes, data = run.codes(), run.config.data
-    trained = open_experiment(run).best()
+    base = _of_base(run)
+    check_trained(base.workdir)
+    codes, data = run.codes(), base.config.data
+    trained = open_experiment(base).best()
     program = export_program(
         trained.model, data.image_size, mean=tuple(data.mean), std=tuple(data.std)
     )
     path = run.workdir / photos.FILE
     photos.save_encoder(path, program, codes, data.image_size)
     say_written(path)
+
+
+def _of_base(run: Run) -> Run:
+    """The run that has the network: the base of users who were learned without one."""
+    cold = run.config.get("cold_start")
+    if cold is None or cold.method == "retrain":
+        return run
+    return RunChoice(workdir=Path(cold.base)).open()
 
 
 def open_experiment(run: Run, catalogue: Catalogue | None = None) -> Any:
@@ -107,10 +123,17 @@ def train_network(run: Run, start: Callable | None = None) -> tuple:
 
     Returns:
       the experiment, and the trained network.
+    Raises:
+      InputError: a cold start without a start.
     """
     from fhn_jax.training import sharding
     from fhn_jax.training.writers import check_wandb
 
+    if "cold_start" in run.config and start is None and not is_trained(run.workdir):
+        raise InputError(
+            "these settings are of new users on a trained run; learn them with "
+            "`fhn-jax cold-start`"
+        )
     if sharding.is_first():
         check_wandb(run.config.wandb.mode)
     experiment = open_experiment(run)
