@@ -17,6 +17,7 @@ from pathlib import Path
 from fhn_jax.data_tools.item_lists import item_names, read_lists
 from fhn_jax.data_tools.text_models import make_text_model
 
+from fhn_jax.data.item_table import ITEMS_FILE, read_items
 from fhn_jax.data.titles import read_titles
 from fhn_jax.data.vector_files import write_vectors
 from fhn_jax.errors import InputError, MissingFileError, nearest
@@ -24,7 +25,6 @@ from fhn_jax.files import read_text
 from fhn_jax.program import Arguments, run_program
 
 _AT_ONCE = 4096
-_ITEMS = "items.parquet"
 
 
 def embed_text(
@@ -87,14 +87,14 @@ def _find_texts(
             found = {"title": read_titles(path)}
         elif path.suffix != ".csv":
             raise InputError(f"{path}: expected titles in a .csv or a .json file")
-    elif (root / _ITEMS).is_file():
-        path, found = root / _ITEMS, _read_items(root)
+    elif (root / ITEMS_FILE).is_file():
+        path, found = root / ITEMS_FILE, _read_items(root)
     elif (root / "titles.json").is_file():
         path = root / "titles.json"
         found = {"title": read_titles(path)}
     else:
         raise MissingFileError(
-            f"{root} has no {_ITEMS} and no titles.json; give the titles with "
+            f"{root} has no {ITEMS_FILE} and no titles.json; give the titles with "
             "--titles FILE: a CSV file with the columns name and title, or a JSON "
             "object of image names and titles"
         )
@@ -112,21 +112,19 @@ def _find_texts(
 
 def _read_items(root: Path) -> dict[str, dict[str, str]]:
     """Column → image name → text, of items.parquet."""
-    from fhn_jax.data.item_table import read_items
-
     table = read_items(root)
     assert table is not None
     names = [""] * len(table)
     for category, listed in read_lists(root):
         if category not in table.categories:
             raise InputError(
-                f"{root / _ITEMS} has no item of the category {category!r}, and "
+                f"{root / ITEMS_FILE} has no item of the category {category!r}, and "
                 f"image_list_{category} has {len(listed):,}; import the catalogue again"
             )
         first, last = table.offsets[table.categories.index(category) :][:2]
         if last - first != len(listed):
             raise InputError(
-                f"{root / _ITEMS} has {last - first:,} items of the category "
+                f"{root / ITEMS_FILE} has {last - first:,} items of the category "
                 f"{category!r}, and image_list_{category} has {len(listed):,}; import "
                 "the catalogue again"
             )

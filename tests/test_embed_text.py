@@ -73,7 +73,6 @@ def test_a_csv_file_gives_several_columns_and_a_missing_title_gives_zeros(data, 
 
 
 def test_items_parquet_gives_titles_and_attributes(data):
-    pytest.importorskip("fhn_jax.data.item_table", exc_type=ImportError)
     duckdb = pytest.importorskip("duckdb")
     every = catalogue(data)
     rows = [
