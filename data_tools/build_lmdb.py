@@ -13,7 +13,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from fhn_jax.data.images import (
     Notice,
     tell_changes,
 )
-from fhn_jax.data.pictures import Changes, image_fault
+from fhn_jax.data.pictures import Changes, UnsuitableImage, decode, for_training
 from fhn_jax.data.records import CHECKSUMS_KEY, Progress, checksum, checksum_key
 from fhn_jax.errors import InputError, MissingFileError, RefusedError
 from fhn_jax.program import Arguments, run_program
@@ -73,6 +73,42 @@ def build_lmdb(
     return len(names)
 
 
+def store_images(
+    images: Mapping[str, Path],
+    target: Path,
+    size: int,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, str]:
+    """Builds an LMDB of images from anywhere, upright and no larger than is trained on.
+
+    What is stored stays where an error ends it, and the next call goes on from there.
+
+    Args:
+      images: name, which becomes the key → file.
+      target: the folder of the LMDB; there is nothing yet but what an earlier call of
+        this function left.
+      size: height and width, in pixels; see `pictures.for_training`.
+      progress: called with the number of images done, and of all.
+    Returns:
+      name → what is wrong, of the images that are of no use.
+    Raises:
+      BusyError: another process builds it.
+      RefusedError: writing failed; the disk may be full.
+    """
+
+    def read(name: str) -> bytes:
+        try:
+            return images[name].read_bytes()
+        except (FileNotFoundError, IsADirectoryError):
+            raise UnsuitableImage("there is no such image file") from None
+
+    prepare = functools.partial(for_training, size=size)
+    with files.lock(target, "building it"):
+        target.mkdir(parents=True, exist_ok=True)
+        return _fill(target, sorted(images), read, prepare, progress)
+
+
 def _build(
     source: FolderImages,
     names: Sequence[str],
@@ -82,28 +118,56 @@ def _build(
 ) -> None:
     partial = target.with_name(f"{target.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
+    changes = Changes()
+
+    def read(name: str) -> bytes:
+        return source.read([name])[0]
+
+    def prepare(data: bytes, name: str) -> bytes:
+        decode(data, name, changes=changes)
+        return data
+
+    faults = _fill(partial, names, read, prepare, progress, whole=True)
+    tell_changes(changes, source.path, notice)
+    if faults:
+        raise InputError(_fault_text([*faults.values()], len(names), source.path))
+    partial.rename(target)
+    files.sync_folder(target.parent)
+
+
+def _fill(
+    folder: Path,
+    names: Sequence[str],
+    read: Callable[[str], bytes],
+    prepare: Callable[[bytes, str], bytes],
+    progress: Progress | None,
+    *,
+    whole: bool = False,
+) -> dict[str, str]:
+    """Makes an LMDB of the images in its folder; returns what is wrong with the others.
+
+    Args:
+      whole: whether one that is wrong leaves the LMDB incomplete.
+    """
     try:
         # LMDB's own lock is a sparse file in memory: on a full disk it kills the process.
         with lmdb.open(
-            str(partial), map_size=_FIRST_MAP_SIZE, lock=False
+            str(folder), map_size=_FIRST_MAP_SIZE, lock=False
         ) as environment:
             _forget_others(environment, names)
-            changes = Changes()
-            faults = _copy(source, names, environment, progress, changes)
-            tell_changes(changes, source.path, notice)
-            if faults:
-                raise InputError(_fault_text(faults, len(names), source.path))
-            count = b"%d" % len(names)
-            _put(environment, [(VERIFIED_KEY, count), (CHECKSUMS_KEY, count)])
+            faults = _copy(names, read, prepare, environment, progress)
+            if not faults or not whole:
+                _forget_others(environment, [n for n in names if n not in faults], True)
+                count = b"%d" % (len(names) - len(faults))
+                _put(environment, [(VERIFIED_KEY, count), (CHECKSUMS_KEY, count)])
     except lmdb.Error as error:
         raise RefusedError(
-            f"writing {partial} failed: {error}; is the disk full? Run this again to "
+            f"writing {folder} failed: {error}; is the disk full? Run this again to "
             "continue, or remove the folder to start anew"
         ) from error
-    (partial / "lock.mdb").unlink(missing_ok=True)
-    files.sync_folder(partial)
-    partial.rename(target)
-    files.sync_folder(target.parent)
+    (folder / "lock.mdb").unlink(missing_ok=True)
+    files.sync_folder(folder)
+    return faults
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("lmdb", metavar="LMDB_FOLDER", help="usually ROOT/images/lmdb")
     options = parser.parse_args(arguments)
-    with _progress_bar() as progress:
+    with progress_bar("build_lmdb") as progress:
         count = build_lmdb(
             options.images,
             options.lmdb,
@@ -163,10 +227,19 @@ def _check_complete(target: Path, names: Sequence[str], images: Path) -> None:
         )
 
 
-def _forget_others(environment: lmdb.Environment, names: Sequence[str]) -> None:
-    """Drops what an earlier run stored and is no longer in the folder."""
+def _source_key(key: bytes) -> bytes:
+    """Where the checksum of what an image was made of is, until the LMDB is complete."""
+    return b"\0\0" + key
+
+
+def _forget_others(
+    environment: lmdb.Environment, names: Sequence[str], complete: bool = False
+) -> None:
+    """Drops what an earlier run stored and is no longer wanted."""
     keys = [name.encode() for name in names]
     known = {*keys, *map(checksum_key, keys)}
+    if not complete:
+        known |= set(map(_source_key, keys))
     with environment.begin() as transaction, transaction.cursor() as cursor:
         others = [key for key in cursor.iternext(values=False) if key not in known]
     if others:
@@ -176,36 +249,43 @@ def _forget_others(environment: lmdb.Environment, names: Sequence[str]) -> None:
 
 
 def _copy(
-    source: FolderImages,
     names: Sequence[str],
+    read: Callable[[str], bytes],
+    prepare: Callable[[bytes, str], bytes],
     environment: lmdb.Environment,
     progress: Progress | None,
-    changes: Changes,
-) -> list[str]:
+) -> dict[str, str]:
     """Stores all good images; returns what is wrong with the others."""
-    faults = []
+    faults = {}
+
+    def stored(name: str) -> list[tuple[bytes, bytes]] | str:
+        """What is to be stored of an image: nothing, if it is there already."""
+        key = name.encode()
+        try:
+            data = read(name)
+            of = checksum(data)
+            with environment.begin() as transaction:
+                value = transaction.get(key)
+                same = transaction.get(_source_key(key)) == of and value is not None
+                # What is stored was decoded before: it needs no second look.
+                if same and transaction.get(checksum_key(key)) == checksum(value):
+                    return []
+            value = prepare(data, name)
+        except UnsuitableImage as error:
+            return str(error)
+        sums = [(checksum_key(key), checksum(value)), (_source_key(key), of)]
+        return [(key, value), *sums]
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(names), _IMAGES_AT_ONCE):
             some = names[start : start + _IMAGES_AT_ONCE]
-            images = dict(zip(some, source.read(some), strict=True))
-            # What is stored was decoded before: the same bytes need no second look.
-            with environment.begin() as transaction:
-                new = {
-                    name: data
-                    for name, data in images.items()
-                    if transaction.get(name.encode()) != data
-                    or transaction.get(checksum_key(name.encode())) != checksum(data)
-                }
-            check = functools.partial(image_fault, changes=changes)
-            found = list(pool.map(check, new.values(), new))
-            good = [
-                (name.encode(), data)
-                for (name, data), fault in zip(new.items(), found, strict=True)
-                if not fault
-            ]
-            faults += [fault for fault in found if fault]
-            sums = [(checksum_key(key), checksum(data)) for key, data in good]
-            _put(environment, good + sums)
+            pairs = []
+            for name, found in zip(some, pool.map(stored, some), strict=True):
+                if isinstance(found, str):
+                    faults[name] = found
+                else:
+                    pairs += found
+            _put(environment, pairs)
             if progress is not None:
                 progress(start + len(some), len(names))
     return faults
@@ -234,10 +314,10 @@ def _fault_text(faults: Sequence[str], count: int, images: Path) -> str:
 
 
 @contextlib.contextmanager
-def _progress_bar() -> Iterator[Progress]:
-    """Shows images done: a bar on a terminal, else a line every few seconds."""
+def progress_bar(title: str) -> Iterator[Progress]:
+    """Shows how many images are done: a bar on a terminal, else a line every few seconds."""
     if sys.stderr.isatty():
-        with tqdm.tqdm(unit=" images", desc="build_lmdb") as bar:
+        with tqdm.tqdm(unit=" images", desc=title) as bar:
 
             def advance(done: int, total: int) -> None:
                 bar.total = total
@@ -251,9 +331,7 @@ def _progress_bar() -> Iterator[Progress]:
         nonlocal last
         if time.monotonic() - last >= 5:
             last = time.monotonic()
-            print(
-                f"build_lmdb: {done:,} of {total:,} images", file=sys.stderr, flush=True
-            )
+            print(f"{title}: {done:,} of {total:,} images", file=sys.stderr, flush=True)
 
     yield line
 

@@ -162,10 +162,10 @@ def test_next_run_continues_and_decodes_only_what_is_new(folder, target, monkeyp
     (folder / "007.jpg").write_bytes(good)
     (folder / "009.jpg").unlink()
     decoded = []
-    check = tool.image_fault
+    check = tool.decode
     monkeypatch.setattr(
         tool,
-        "image_fault",
+        "decode",
         lambda data, name, **_: decoded.append(name) or check(data, name),
     )
     assert build_lmdb(folder, target) == 11

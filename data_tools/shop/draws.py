@@ -4,16 +4,64 @@ All keep the template of their positive, and none is a positive of its user. Non
 anybody's positive either, except of one item alone: nearly every item is somebody's.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64, UInt64
 
+from fhn_jax.data.catalogue import template_masks
 from fhn_jax.data.negatives import MAX_REDRAWS, outfit_keys
 from fhn_jax.errors import InputError
 
 CANDIDATES = 4
 _AT_ONCE = 2**18
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """Negatives or questions that a shop gives, in its order.
+
+    Attributes:
+      label: of the table, for people.
+      users, items: a row is an outfit.
+      splits: "train", "val" or "test".
+      kinds: "random" or "hard".
+    """
+
+    label: str
+    users: Int[np.ndarray, " n"]
+    items: Int[np.ndarray, "n s"]
+    splits: np.ndarray
+    kinds: np.ndarray
+
+    def take(self, split: str, kind: str) -> "Given":
+        """Those of a split and kind."""
+        which = (self.splits == split) & (self.kinds == kind)
+        return Given(
+            self.label,
+            self.users[which],
+            self.items[which],
+            self.splits[which],
+            self.kinds[which],
+        )
+
+    def questions(
+        self,
+    ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, "q c s"]]:
+        """The rows as questions: each as many rows, the answer first.
+
+        Raises:
+          ValueError: a question has other users or fewer rows than others.
+        """
+        count, rest = divmod(len(self.users), CANDIDATES)
+        users = self.users.reshape(-1, CANDIDATES) if not rest else self.users[:, None]
+        if rest or (users != users[:, :1]).any():
+            raise InputError(
+                f"{self.label}: expected {CANDIDATES} rows for each question, of one user "
+                "and the answer first"
+            )
+        return users[:, 0], self.items.reshape(count, CANDIDATES, -1)
 
 
 class Taken:
@@ -116,7 +164,7 @@ def hard_negatives(
     rng: np.random.Generator,
 ) -> Int32[np.ndarray, "n k s"] | None:
     """Positives of other users, `count` to each positive; None if there are too few."""
-    masks = ((items >= 0) << np.arange(items.shape[1])).sum(axis=1)
+    masks = template_masks(items)
     drawn = np.empty((len(items), count, items.shape[1]), np.int32)
     for mask in np.unique(masks):
         same = np.flatnonzero(masks == mask)
@@ -152,13 +200,12 @@ def put_dislikes(
     Returns:
       how many negatives they are.
     """
-    weights = 1 << np.arange(negatives.shape[2])
     by_user: dict[tuple[int, int], list[int]] = {}
     for row, (user, mask) in enumerate(
-        zip(disliked[0].tolist(), ((disliked[1] >= 0) @ weights).tolist(), strict=True)
+        zip(disliked[0].tolist(), template_masks(disliked[1]).tolist(), strict=True)
     ):
         by_user.setdefault((user, mask), []).append(row)
-    masks = (negatives[:, 0] >= 0) @ weights
+    masks = template_masks(negatives[:, 0])
     concerned = np.flatnonzero(np.isin(users, disliked[0]))
     turn: dict[tuple[int, int], int] = {}
     count = negatives.shape[1]

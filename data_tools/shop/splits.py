@@ -9,6 +9,7 @@ from fhn_jax.errors import InputError
 
 METHODS = ("random", "time", "leave-last-out")
 TRAIN, VAL, TEST, LEFT_OUT = 0, 1, 2, 3
+SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 # With fewer likes of a user, none is spared to test.
 _SPARED = 3
 

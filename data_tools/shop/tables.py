@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 from fhn_jax.data_tools.shop import items, likes, outfits
+from fhn_jax.data_tools.shop.draws import Given
 from fhn_jax.data_tools.shop.engine import text
 from fhn_jax.data_tools.shop.settings import Settings
 from fhn_jax.data_tools.shop.sources import Source, load_table
-from fhn_jax.data_tools.shop.splits import LEFT_OUT, TEST, TRAIN, VAL, Judgements
+from fhn_jax.data_tools.shop.splits import LEFT_OUT, SPLITS, TRAIN, Judgements
 
 from fhn_jax.errors import InputError
-
-_SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +187,7 @@ def fetch_judgements(connection: Any, slots: Sequence[str]) -> Judgements:
         """
     )
     columns = ", ".join(f"coalesce(j.s{k}, -1) AS s{k}" for k in range(len(slots)))
-    cases = " ".join(f"WHEN {text(s)} THEN {n}" for s, n in _SPLITS.items())
+    cases = " ".join(f"WHEN {text(s)} THEN {n}" for s, n in SPLITS.items())
     table = connection.execute(
         f"""
         SELECT u.number AS "user", {columns}, j.value = 1 AS liked,
@@ -208,6 +207,56 @@ def fetch_judgements(connection: Any, slots: Sequence[str]) -> Judgements:
         splits=table["split"],
         file=table["file"].astype(np.int8),
         row=table["row"],
+    )
+
+
+def fetch_given(
+    connection: Any,
+    source: Source,
+    slots: Sequence[str],
+    used: Sequence[int],
+    numbers: np.ndarray,
+) -> Given:
+    """A table of negatives or questions, in its order.
+
+    Args:
+      slots: all of them.
+      used: the numbers of those that the layout has.
+      numbers: new number of each user.
+    Raises:
+      ValueError: a row cannot be used: others are where they are because of it.
+    """
+    outfits.gather(connection, source, slots, "")
+    outfits.assemble(connection, source, slots)
+    kind = "coalesce(lower(t.kind), 'random')" if source.has("kind") else "'random'"
+    columns = ", ".join(f"coalesce(s.s{k}, -1) AS s{k}" for k in used)
+    table = f"""
+        FROM {source.kind} t LEFT JOIN {source.kind}_sets s ON t.row = s.row
+          LEFT JOIN user_numbers u ON t."user" = u.id
+        """
+    wrong = f"""coalesce(s.fault, CASE WHEN s.row IS NULL THEN 'no item'
+        WHEN u.id IS NULL THEN 'unknown user'
+        WHEN t.split NOT IN ('train', 'val', 'test') THEN 'unknown split'
+        WHEN {kind} NOT IN ('random', 'hard') THEN 'unknown kind' END)"""
+    fault = connection.execute(
+        f"SELECT t.row, {wrong} {table} WHERE {wrong} IS NOT NULL ORDER BY t.row LIMIT 1"
+    ).fetchone()
+    if fault:
+        raise InputError(
+            f"{source.label}, row {fault[0]:,}: {fault[1]}; expected rows of items, users "
+            "and splits that the other tables have"
+        )
+    found = connection.execute(
+        f'SELECT u.number AS "user", t.split, {kind} AS kind, {columns} {table} '
+        "ORDER BY t.row"
+    ).fetchnumpy()
+    found = {column: np.ma.getdata(values) for column, values in found.items()}
+    return Given(
+        source.label,
+        numbers[found["user"]],
+        np.stack([found[f"s{k}"] for k in used], axis=1),
+        found["split"],
+        found["kind"],
     )
 
 

@@ -25,6 +25,8 @@ MAX_SCANNED_PIXELS = 12 * MAX_PIXELS
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _WHITE = _OPAQUE = 255
+# Of JPEGs that are encoded once more: nothing that a network sees is lost.
+_QUALITY = 95
 _NAMED = 3
 # What undoes the orientation that a camera noted; 1 is upright.
 _TURNS = {
@@ -173,6 +175,25 @@ def decode(
         into[:] = pixels
         return into
     return pixels
+
+
+def for_training(data: bytes, name: str, size: int) -> bytes:
+    """An encoded photo as it is stored for training: what it shows, no larger than that.
+
+    A photo that is read as it is stored, square and not larger than `size`, stays as it
+    is. All others become JPEGs of just this size.
+
+    Args:
+      data, name: see `garment_photo`.
+      size: height and width, in pixels.
+    Raises:
+      ValueError: see `garment_photo`.
+    """
+    photo = garment_photo(data, name)
+    if not photo.changes and len(photo.pixels) <= size:
+        return data
+    pixels = np.ascontiguousarray(fitted(photo.pixels, size))
+    return simplejpeg.encode_jpeg(pixels, quality=_QUALITY, colorsubsampling="444")
 
 
 def image_fault(data: bytes, name: str, changes: Changes | None = None) -> str | None:
