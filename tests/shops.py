@@ -37,7 +37,7 @@ def wide_likes(users=4, each=6, seed=0, sizes=8, slots=tuple(CATEGORIES)):
 
 def write(folder, encoding="utf-8", **tables):
     """Writes tables, lists of rows, as NAME.csv."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         with open(folder / f"{name}.csv", "w", encoding=encoding, newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
@@ -50,3 +50,44 @@ def quarantine(root):
     """What an import left out, in its order."""
     lines = (root / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
+
+
+def export(root, variant, shop):
+    """Writes the tuples of a data root as a shop's tables, splits and draws included."""
+    folder, slots = root / f"tuples_{variant}", None
+    tables = {"likes": [], "negatives": [], "questions": []}
+    endings = {"posi": "", "nega": "random", "nega_hard": "hard"}
+    names = {}
+    for split in ("train", "val", "test"):
+        for ending, kind in endings.items():
+            path = folder / f"tuples_{split}_{ending}"
+            if not path.is_file():
+                continue
+            header, *rows = path.read_text().splitlines()
+            slots = header.split(",")[1:]
+            for slot in slots:
+                listed = (folder / f"image_list_{slot}").read_text().splitlines()
+                names.setdefault(slot, listed)
+            for row in rows:
+                user, *items = map(int, row.split(","))
+                tables["negatives" if kind else "likes"].append(
+                    {"user": user}
+                    | {s: names[s][i] for s, i in zip(slots, items, strict=True)}
+                    | {"split": split}
+                    | ({"kind": kind} if kind else {})
+                )
+        path = folder / f"fill_in_blank_{split}"
+        if path.is_file():
+            for number, row in enumerate(path.read_text().splitlines()[1:]):
+                values = np.array(row.split(","), int).reshape(-1, len(slots) + 1)
+                for user, *items in values.tolist():
+                    tables["questions"].append(
+                        {"user": user, "question": number, "split": split}
+                        | {s: names[s][i] for s, i in zip(slots, items, strict=True)}
+                    )
+    tables["items"] = [
+        {"id": name, "category": slot, "image": f"photos/{name}"}
+        for slot in slots
+        for name in names[slot]
+    ]
+    return write(shop, **{name: rows for name, rows in tables.items() if rows})

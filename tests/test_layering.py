@@ -143,9 +143,6 @@ def test_nothing_knows_the_command_line():
     assert not [m for m in FILES if "fhn_jax.main" in imports(m)]
 
 
-_SHOP = {"data_tools.shop.engine", "data_tools.shop.sources"}
-
-
 @pytest.mark.parametrize(
     ("package", "only"),
     [
@@ -159,7 +156,7 @@ _SHOP = {"data_tools.shop.engine", "data_tools.shop.sources"}
         ("pickle", {"data_tools.restricted_pickle"}),
         ("ray", {"integrations.ray"}),
         ("pyarrow", {"integrations.ray", "data_tools.carry_vectors"}),
-        ("duckdb", {"data.item_table", *_SHOP}),
+        ("duckdb", {"data.item_table", "data_tools.shop.engine"}),
         ("qdrant_client", {"integrations.qdrant"}),
         ("numba", {"retrieval.kernels.jit"}),
         (

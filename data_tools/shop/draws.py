@@ -111,18 +111,31 @@ def _within(
     return table[at] == keys
 
 
-def pools(items: Int[np.ndarray, "n s"]) -> list[Int32[np.ndarray, " _"]]:
-    """The items of each slot that positives use: one nobody chose would give itself away."""
+def pools(
+    items: Int[np.ndarray, "n s"], all_items: Int[np.ndarray, "m s"]
+) -> list[Int32[np.ndarray, " _"]]:
+    """The items of each slot that are drawn from.
+
+    Those that the positives of the split use: one that nobody chose would give itself
+    away. Where they are fewer than questions need, those of all splits.
+
+    Args:
+      items: positives of the split.
+      all_items: positives of all splits.
+    """
     found = []
     for slot in range(items.shape[1]):
-        used = np.unique(items[:, slot])
-        found.append(used[used >= 0])
+        used = np.unique(items[:, slot][items[:, slot] >= 0])
+        if len(used) < 2 * CANDIDATES:
+            used = np.unique(all_items[:, slot][all_items[:, slot] >= 0])
+        found.append(used)
     return found
 
 
 def random_negatives(
     users: Int[np.ndarray, " n"],
     items: Int[np.ndarray, "n s"],
+    choices: Sequence[Int32[np.ndarray, " _"]],
     count: int,
     taken: Taken,
     rng: np.random.Generator,
@@ -132,7 +145,6 @@ def random_negatives(
     Raises:
       ValueError: nearly all that could be drawn are positives.
     """
-    choices = pools(items)
     drawn = np.empty((len(items), count, items.shape[1]), np.int32)
     for start in range(0, len(items), _AT_ONCE // count + 1):
         part = slice(start, start + _AT_ONCE // count + 1)
@@ -227,6 +239,7 @@ def put_dislikes(
 def questions(
     users: Int[np.ndarray, " n"],
     items: Int[np.ndarray, "n s"],
+    choices: Sequence[Int32[np.ndarray, " _"]],
     taken: Taken,
     rng: np.random.Generator,
 ) -> tuple[Int64[np.ndarray, " q"], Int32[np.ndarray, "q c s"]]:
@@ -236,8 +249,7 @@ def questions(
       which positives became questions; and the candidates, the answer first. A slot of
       fewer items than candidates is not asked for.
     """
-    choices = pools(items)
-    enough = np.array([len(pool) >= 2 * CANDIDATES for pool in choices])
+    enough = np.array([len(pool) >= CANDIDATES for pool in choices])
     asked = np.flatnonzero(((items >= 0) & enough).any(axis=1))
     possible = (items[asked] >= 0) & enough
     slot = np.where(possible, rng.random(possible.shape), -1).argmax(axis=1)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fhn_jax.errors import MissingPackageError, RefusedError
+from fhn_jax.errors import InputError, MissingPackageError, RefusedError
 
 MEMORY = "1200MB"
 
@@ -47,6 +47,24 @@ def database(folder: Path) -> Iterator[Any]:
             raise RefusedError(
                 f"{folder}: {error}; is the disk full? Make room and run this again"
             ) from error
+
+
+@contextlib.contextmanager
+def reading(label: str, kind: str) -> Iterator[None]:
+    """Makes an InputError of what the database finds wrong with a file.
+
+    Args:
+      label: of the file, for people.
+      kind: what it should be, such as "Parquet file".
+    """
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        raise InputError(f"{label} is no {kind}: {error}") from None
 
 
 def name(column: str) -> str:

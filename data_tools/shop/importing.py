@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fhn_jax.data_tools.carry_vectors import carry_vectors
 from fhn_jax.data_tools.embed_text import embed_text
-from fhn_jax.data_tools.shop import draws, engine, items, photos, tables, vectors
+from fhn_jax.data_tools.shop import draws, engine, items, photos, tables
 from fhn_jax.data_tools.shop.settings import Settings
 from fhn_jax.data_tools.shop.splits import (
     LEFT_OUT,
@@ -26,6 +27,9 @@ from fhn_jax.errors import InputError
 from fhn_jax.files import write_json
 
 VARIANT = "shop"
+# A reason without what it is about.
+_KIND = "split_part(reason, ': ', 1)"
+_REASONS_SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +183,7 @@ class Import:
         items.write_items(connection, source, self._settings, slots, self._used, path)
         if source.has("title") and self._has_titles():
             embed_text(root)
-        if self._folder is not None:
-            vectors.carry_over(connection, self._folder / "vectors", root, self._used)
+        self._carry_vectors(root)
         connection.execute(
             "COPY (SELECT * EXCLUDE (fault) FROM left_out) TO "
             f"{engine.text(root / 'quarantine.jsonl')} (FORMAT json)"
@@ -270,6 +273,25 @@ class Import:
                     f"{engine.text(reason)}, false FROM numbered WHERE slot = {number}"
                 )
 
+    def _carry_vectors(self, root: Path) -> None:
+        """Takes over the shop's own vectors, under the names of the layout."""
+        folder = None if self._folder is None else self._folder / "vectors"
+        if folder is None or not folder.is_dir():
+            return
+        found = self._connection.execute(
+            f"SELECT id, name FROM numbered WHERE slot IN {self._in()} "
+            "ORDER BY slot, number"
+        ).fetchnumpy()
+        ids = dict(zip(found["id"].tolist(), found["name"].tolist(), strict=True))
+        for path in sorted(folder.iterdir()):
+            if path.suffix in (".npz", ".parquet"):
+                _, others = carry_vectors(path, root, ids)
+                if others:
+                    note = (
+                        f"{path.name}: {others:,} vectors are of no item that is left"
+                    )
+                    self._connection.execute("INSERT INTO notes VALUES (?)", [note])
+
     def _has_titles(self) -> bool:
         (count,) = self._connection.execute(
             f"SELECT count(g.title) FROM good_items g WHERE slot IN {self._in()}"
@@ -281,8 +303,8 @@ class Import:
 
     def _reasons(self) -> str:
         rows = self._connection.execute(
-            "SELECT file, reason, count(*) AS n FROM left_out GROUP BY file, reason "
-            "ORDER BY n DESC, file, reason LIMIT 5"
+            f"SELECT file, {_KIND} AS kind, count(*) AS n FROM left_out "
+            "GROUP BY file, kind ORDER BY n DESC, file, kind LIMIT 5"
         ).fetchall()
         if not rows:
             return "import more likes, or allow fewer of each user with --min-likes"
@@ -295,8 +317,8 @@ class Import:
         share = self._options.max_quarantine
         for source in self._loaded.sources.values():
             faults = self._connection.execute(
-                "SELECT reason, count(*) AS n FROM left_out WHERE file = ? AND fault "
-                "GROUP BY reason ORDER BY n DESC, reason",
+                f"SELECT {_KIND} AS kind, count(*) AS n FROM left_out WHERE file = ? "
+                "AND fault GROUP BY kind ORDER BY n DESC, kind",
                 [source.label],
             ).fetchall()
             total = sum(count for _, count in faults)
@@ -317,8 +339,8 @@ class Import:
         }
         left_out: dict[str, dict[str, int]] = {}
         for file, reason, count in self._connection.execute(
-            "SELECT file, reason, count(*) AS n FROM left_out GROUP BY file, reason "
-            "ORDER BY file, n DESC, reason"
+            f"SELECT file, {_KIND} AS kind, count(*) AS n FROM left_out "
+            "GROUP BY file, kind ORDER BY file, n DESC, kind"
         ).fetchall():
             left_out.setdefault(file, {})[reason] = count
         (number,) = self._connection.execute(
@@ -351,8 +373,11 @@ class Import:
                 f"{source.label}: {source.rows:,} rows"
                 + (f" (columns {renamed})" if renamed else "")
             )
-            for reason, count in summary.left_out.get(source.label, {}).items():
+            reasons = list(summary.left_out.get(source.label, {}).items())
+            for reason, count in reasons[:_REASONS_SHOWN]:
                 lines.append(f"  {count:>12,} left out: {reason}")
+            if rest := sum(count for _, count in reasons[_REASONS_SHOWN:]):
+                lines.append(f"  {rest:>12,} left out for other reasons")
         for (note,) in self._connection.execute("SELECT * FROM notes").fetchall():
             lines.append(f"note: {note}")
         lines.append(

@@ -138,7 +138,7 @@ def sort_items(
 def _unknown(category: str, settings: Settings, categories: Categories) -> str:
     """Why the items of a category that has no slot are left out."""
     if category.casefold().strip() in {c.casefold().strip() for c in settings.ignore}:
-        return f"category {category!r}: ignored, as catalogue.toml says"
+        return f"category {category!r} is ignored, as catalogue.toml says"
     known = [c for some in settings.slots.values() for c in some]
     return f"category {category!r} has no slot{nearest(category, known)}"
 

@@ -72,8 +72,8 @@ def add_likes(
             CREATE TABLE {source.kind}_found AS SELECT t.row, t.{name(own)} AS item,
                 o.id IS NULL AS unknown, CASE
                   WHEN t.{name(own)} IS NULL THEN 'no {own}'
-                  WHEN o.id IS NULL THEN 'outfit ' || t.{name(own)}[:40] || ' is unknown'
-                  WHEN NOT o.good THEN 'its outfit was left out' END AS fault,
+                  WHEN o.id IS NULL THEN 'the outfit is unknown: ' || t.{name(own)}[:80]
+                  WHEN NOT o.good THEN 'the outfit was left out: ' || o.id[:80] END AS fault,
                 o.mask, {_items(slots, "o")}
               FROM {source.kind} t LEFT JOIN outfits_all o ON t.{name(own)} = o.id
             """
@@ -90,7 +90,7 @@ def add_likes(
             f"({', '.join(map(text, _DISLIKE))}) THEN -1 END"
         )
     wrong = (
-        "'value ' || t.value[:20] || ' is neither 1 nor -1'"
+        "'the value is neither 1 nor -1: ' || t.value[:20]"
         if source.has("value")
         else "NULL"
     )
@@ -102,7 +102,7 @@ def add_likes(
               THEN s.fault WHEN {value} IS NULL THEN {wrong} END AS fault
           FROM {found} s JOIN {source.kind} t ON s.row = t.row;
         INSERT INTO left_out SELECT {label}, row, "user", fault,
-            NOT starts_with(fault, 'its ') FROM {source.kind}_judged
+            NOT contains(fault, ' was left out: ') FROM {source.kind}_judged
           WHERE fault IS NOT NULL ORDER BY row;
         INSERT INTO likes_all SELECT {number}, row, "user", value, time, split, mask,
             {_items(slots)} FROM {source.kind}_judged s WHERE fault IS NULL;

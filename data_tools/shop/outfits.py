@@ -91,9 +91,9 @@ def gather(connection: Any, source: Source, slots: Sequence[str], own: str) -> N
         f"""
         CREATE TABLE {source.kind}_pieces AS SELECT r.key, r.row, r.item, k.slot,
             k.number, CASE WHEN r.key IS NULL THEN 'no {own}'
-              WHEN k.id IS NULL THEN 'item ' || r.item[:40] || ' is unknown'
-              WHEN k.slot IS NULL THEN 'its item ' || r.item[:40] || ' was left out'
-              WHEN r.claimed <> k.slot THEN 'item ' || r.item[:40] || ' is of another slot'
+              WHEN k.id IS NULL THEN 'an item is unknown: ' || r.item[:80]
+              WHEN k.slot IS NULL THEN 'an item was left out: ' || r.item[:80]
+              WHEN r.claimed <> k.slot THEN 'an item is of another slot: ' || r.item[:80]
             END AS fault, k.id IS NULL AS unknown
           FROM ({raw}) r LEFT JOIN known k ON r.item = k.id
         """
@@ -240,7 +240,7 @@ def note_faults(connection: Any, source: Source, own: str, counted: bool) -> Non
     connection.execute(
         f"""
         INSERT INTO left_out SELECT {text(source.label)}, s.row, {what}, s.fault,
-            {str(counted).lower()} AND NOT starts_with(s.fault, 'its item')
+            {str(counted).lower()} AND NOT starts_with(s.fault, 'an item was left out')
           FROM {source.kind}_sets s JOIN {source.kind} t ON s.row = t.row
           WHERE s.fault IS NOT NULL ORDER BY s.row
         """

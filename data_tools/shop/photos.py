@@ -59,11 +59,13 @@ def store_photos(
         for row, name, _, _ in _rows(connection, source):
             if name in faults:
                 numbers[name] = row
-    # The text of a fault begins with the name, which the column `what` has.
     _leave_out(
         connection,
         source,
-        [(numbers[name], f"its photo: {why}") for name, why in faults.items()],
+        [
+            (numbers[name], f"its photo is of no use: {why}")
+            for name, why in faults.items()
+        ],
     )
 
 

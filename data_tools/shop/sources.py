@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fhn_jax.data_tools.shop.engine import name, text
+from fhn_jax.data_tools.shop.engine import name, reading, text
 from fhn_jax.data_tools.shop.settings import TABLES, Settings
 
 from fhn_jax.errors import ExistingFileError, InputError, MissingFileError, nearest
@@ -261,13 +261,9 @@ def _typed(connection: Any, table: str) -> tuple[list[str], dict[str, str]]:
 def _open_file(
     connection: Any, kind: str, path: Path, label: str
 ) -> tuple[list[str], dict[str, str]]:
-    import duckdb
-
     if path.suffix == ".parquet":
-        try:
+        with reading(label, "Parquet file"):
             return _typed(connection, f"read_parquet({text(path)})")
-        except duckdb.Error as error:
-            raise InputError(f"{label} is no Parquet file: {error}") from None
     path = _as_utf8(connection, path, label)
     if path.suffix in (".jsonl", ".ndjson"):
         return _open_json(connection, kind, path, label)

@@ -56,6 +56,7 @@ def write_tuples(
         if split == "train" and weights:
             which = np.repeat(which, all_.counts[which])
         owners, positives = users[which], rows[which]
+        choices = draws.pools(positives, rows[liked])
         write(f"tuples_{split}_posi", owners, positives[:, None])
         no = np.flatnonzero((splits == number) & ~liked)
         if "negatives" in given:
@@ -65,7 +66,9 @@ def write_tuples(
                     own = _of_positives(table, owners, split, kind)
                     write(f"tuples_{split}_{ending}", owners, own)
         elif split != "train" or len(no):
-            drawn = draws.random_negatives(owners, positives, negatives, taken, rng)
+            drawn = draws.random_negatives(
+                owners, positives, choices, negatives, taken, rng
+            )
             placed = draws.put_dislikes(drawn, owners, (users[no], rows[no]))
             if len(no):
                 notes.append(
@@ -88,13 +91,12 @@ def write_tuples(
             table = given["questions"].take(split, "random")
             asked, candidates = table.questions()
         else:
-            found, candidates = draws.questions(owners, positives, taken, rng)
+            found, candidates = draws.questions(owners, positives, choices, taken, rng)
             asked = owners[found]
             if len(found) < len(owners):
                 notes.append(
                     f"{len(owners) - len(found):,} of {len(owners):,} outfits of the "
-                    f"{split} split are no question: their slots have fewer than "
-                    f"{2 * draws.CANDIDATES} items in it"
+                    f"{split} split are no question: too few items make other outfits"
                 )
         if len(asked):
             path = folder / f"fill_in_blank_{split}"

@@ -12,7 +12,7 @@ import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Int32
@@ -39,7 +39,7 @@ class Ids:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, number: int) -> str:
+    def __getitem__(self, number: SupportsIndex) -> str:
         return self.names[number]
 
     @functools.cached_property
@@ -92,11 +92,13 @@ class ItemTable:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def category(self, number: int) -> str:
+    def category(self, number: SupportsIndex) -> str:
         """The category of an item, by global id."""
-        return self.categories[int(np.searchsorted(self.offsets, number, "right")) - 1]
+        return self.categories[
+            int(np.searchsorted(self.offsets, int(number), "right")) - 1
+        ]
 
-    def row(self, number: int) -> dict[str, Any]:
+    def row(self, number: SupportsIndex) -> dict[str, Any]:
         """All that is known of an item, by global id; without what it has no value of.
 
         `id`, `category`, and if there are any `title` and attributes.
