@@ -22,7 +22,7 @@ MEMORY = "1200MB"
 
 @contextlib.contextmanager
 def database(folder: Path) -> Iterator[Any]:
-    """A database in a folder, which keeps there what does not fit into memory.
+    """A database in memory, which keeps in a folder what is too much for it.
 
     Raises:
       MissingPackageError: duckdb is not installed.
@@ -34,7 +34,7 @@ def database(folder: Path) -> Iterator[Any]:
         raise MissingPackageError(
             'importing needs the package duckdb: pip install "fhn_jax[shop]"'
         ) from error
-    with duckdb.connect(str(folder / "shop.duckdb")) as connection:
+    with duckdb.connect() as connection:
         connection.execute(
             f"SET memory_limit='{MEMORY}'; SET temp_directory={text(folder / 'spill')};"
             "SET TimeZone='UTC'; SET enable_progress_bar=false;"

@@ -301,7 +301,7 @@ def _open_json(
         "auto_detect=false) WHERE trim(line) <> '')"
     )
     lines = lines.replace("chr(7)", text("\x07"))
-    right = "coalesce(json_valid(line) AND json_type(line) = 'OBJECT', false)"
+    right = "CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' ELSE false END"
     connection.execute(
         f"CREATE TABLE json_{kind} AS SELECT line FROM {lines} WHERE {right} ORDER BY row;"
         f"INSERT INTO left_out SELECT {text(label)}, row, line[:200], "
@@ -325,7 +325,7 @@ def _note_rejects(connection: Any, label: str) -> None:
     tables = {n for (n,) in connection.execute("SHOW TABLES").fetchall()}
     if "rejects" in tables:
         connection.execute(
-            f"INSERT INTO left_out SELECT {text(label)}, line, csv_line[:200], "
+            f"INSERT INTO left_out SELECT {text(label)}, line, trim(csv_line, E' \\r\\n')[:200], "
             "'the line does not fit the header', true FROM "
             "(SELECT line, any_value(csv_line) AS csv_line FROM rejects GROUP BY line);"
             "DROP TABLE rejects; DROP TABLE IF EXISTS rejects_scans"

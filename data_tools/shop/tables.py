@@ -69,6 +69,11 @@ def make_judgements(
       ValueError: nothing says who likes what, or nothing is left.
     """
     slots, sources = loaded.categories.slots, loaded.sources
+    if split == "time" and not any(s.has("time") for s in sources.values()):
+        raise InputError(
+            f"split=time: {', '.join(s.label for s in sources.values())} have no column "
+            "time; add it to the table of likes or orders, or split otherwise"
+        )
     outfits.mark_known(connection)
     rated = sources.get("likes")
     own = ""
