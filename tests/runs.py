@@ -145,14 +145,16 @@ def steps(workdir):
 
 def latest(config, workdir):
     """The arrays, by name, and the host values of the latest checkpoint."""
+    from flax import nnx
+
     from fhn_jax.training import build
     from fhn_jax.training.checkpoint import Checkpoints, flatten
 
     catalogue, inputs = load(config)
-    model = build.make_model(config, catalogue, **inputs.dims)
+    model = nnx.eval_shape(lambda: build.make_model(config, catalogue, **inputs.dims))
     trainer = build.make_trainer(config, model, build.make_batches(config, catalogue))
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state, host = checkpoints.restore(trainer.init(), checkpoints.latest)
+        state, host = checkpoints.restore(trainer.shapes(), checkpoints.latest)
     return {name: np.asarray(a) for name, a in flatten(state).items()}, host
 
 

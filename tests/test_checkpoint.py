@@ -187,13 +187,13 @@ def test_a_damaged_latest_checkpoint_gives_way_to_the_older(tmp_path, capsys):
 
 def test_checksums_do_not_depend_on_devices_and_notice_one_bit():
     values = jnp.arange(24, dtype=jnp.float32).reshape(4, 6)
-    _, before = _examine({"a": values})
+    before = _examine({"a": values})
     swapped = values.at[0, 1].set(2).at[0, 2].set(1)
     for other in (values.at[3, 5].add(2e-6), swapped, values.reshape(6, 4)[::-1]):
-        _, after = _examine({"a": other})
-        assert int(after["a"]) != int(before["a"])
+        after = _examine({"a": other})
+        assert after["a"][1] != before["a"][1]
     some = {"b": jnp.array([True, False]), "c": jnp.ones(3, jnp.bfloat16)}
-    assert _examine(some)[1].keys() == {"b", "c"}
+    assert _examine(some).keys() == {"b", "c"}
 
 
 def test_what_a_killed_save_left_is_no_checkpoint(tmp_path):

@@ -1,9 +1,13 @@
+import collections
+import contextlib
 import functools
 import itertools
 import os
 import signal
 import time
 
+import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -112,6 +116,22 @@ def interrupt(number=signal.SIGINT):
     os.kill(os.getpid(), number)
 
 
+@contextlib.contextmanager
+def compilations():
+    """Counts what is found in jax's cache of compiled code, and what is not."""
+    counts = collections.Counter()
+
+    def listen(event, **_):
+        if event.startswith("/jax/compilation_cache/cache_"):
+            counts[event.removeprefix("/jax/compilation_cache/cache_")] += 1
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        yield counts
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
+
+
 def validate_as(monkeypatch, *scores):
     """Validation gives these values of val/auc_binary, one after the other."""
     scores = iter(scores)
@@ -199,7 +219,10 @@ def test_a_run_stopped_anywhere_goes_on_bit_for_bit(
         with pytest.raises(Interrupted, match="run again to go on"):
             train(config, tmp_path)
     assert steps(tmp_path)[-1] == when[0] * STEPS + when[1] + 1
-    train(config, tmp_path)
+    with compilations() as compiled:
+        train(config, tmp_path)
+    # What was compiled for the new run serves the resumed one.
+    assert compiled["hits"] and not compiled["misses"]
     assert_equal_runs(config, tmp_path, uninterrupted)
 
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from fhn_jax.errors import InputError, NotFiniteError
+from fhn_jax.training import sharding
 from fhn_jax.training.step import TrainState
 
 # Behind the step, in the names of folders that are no checkpoints.
@@ -26,8 +27,8 @@ _DAMAGED, _REPLACED = ".damaged", ".replaced"
 _policies = ocp.training.preservation_policies
 
 
-def flatten(tree: Any) -> dict[str, jax.Array]:
-    """The arrays of a pytree by their path, such as "params/user/embedding"."""
+def flatten(tree: Any) -> dict[str, Any]:
+    """The arrays, or shapes, of a pytree by their path: "params/user/embedding"."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
@@ -140,9 +141,9 @@ class Checkpoints:
           FloatingPointError: an array is not finite; earlier checkpoints are kept.
         """
         arrays, step = flatten(state), int(state.step)
-        finite, checksums = jax.device_get(_examine(arrays))
-        for name in arrays:
-            if not finite[name]:
+        examined = _examine(arrays)
+        for name, (finite, _) in examined.items():
+            if not finite:
                 raise NotFiniteError(
                     f"{name} is not finite after step {step}; the last good "
                     "checkpoint is kept. Lower config.optimizer.rates, or look at the "
@@ -153,7 +154,7 @@ class Checkpoints:
         noted = {
             "host": dict(host),
             "score": score,
-            "arrays": {name: int(value) for name, value in checksums.items()},
+            "arrays": {name: checksum for name, (_, checksum) in examined.items()},
         }
         self._scores.pop(step, None)
         if score is not None:
@@ -165,7 +166,7 @@ class Checkpoints:
         self._pending = self._checkpointer.save_async(
             step,
             # Copies, because the training step donates its state.
-            jax.tree.map(jnp.copy, arrays),
+            jax.tree.map(sharding.copy, arrays),
             overwrite=not alone,
             custom_metadata=noted | {"sha256": _sha256(noted)},
         )
@@ -260,7 +261,8 @@ class Checkpoints:
         """The state and host values of a checkpoint.
 
         Args:
-          state: of the structure and shapes to expect; its values are not used.
+          state: of the structure, shapes and shardings to expect; its values are not
+            used, and need not be there.
           step: of the checkpoint.
         Raises:
           ValueError: the checkpoint has other arrays; names the first five.
@@ -273,7 +275,7 @@ class Checkpoints:
         self._check(expected, stored, step)
         arrays = self._load(step, expected)
         # Copies, because the training step donates its state.
-        leaves = [jnp.array(arrays[name]) for name in expected]
+        leaves = [sharding.copy(arrays[name]) for name in expected]
         restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
         return restored, self.host(step)
 
@@ -311,9 +313,8 @@ class Checkpoints:
         arrays = {name: arrays[name] for name in expected}
         stated = self._noted(step).get("arrays")
         if stated is not None:
-            _, found = jax.device_get(_examine(arrays))
-            for name in expected:
-                if int(found[name]) != stated.get(name):
+            for name, (_, checksum) in _examine(arrays).items():
+                if checksum != stated.get(name):
                     raise self._damaged(step, f"the checksum of {name} is wrong")
         return arrays
 
@@ -362,13 +363,19 @@ def _sha256(noted: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(noted, sort_keys=True).encode()).hexdigest()
 
 
-@jax.jit
-def _examine(
-    arrays: dict[str, jax.Array],
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+def _examine(arrays: dict[str, jax.Array]) -> dict[str, tuple[bool, int]]:
     """Whether arrays are finite, and their checksums; on the devices where they are."""
-    finite = {name: jnp.isfinite(array).all() for name, array in arrays.items()}
-    return finite, {name: _checksum(array) for name, array in arrays.items()}
+    # Each by itself: what is compiled serves all arrays of a shape, of any network.
+    examined = jax.device_get([_examine_one(array) for array in arrays.values()])
+    return {
+        name: (bool(finite), int(checksum))
+        for name, (finite, checksum) in zip(arrays, examined, strict=True)
+    }
+
+
+@jax.jit
+def _examine_one(array: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.isfinite(array).all(), _checksum(array)
 
 
 def _checksum(array: jax.Array) -> jax.Array:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flax import nnx
+
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.audit import audit, describe
@@ -100,6 +102,10 @@ class Experiment:
         """The network at its start, before pretrained weights."""
         return build.make_model(self.config, self.catalogue, **self.inputs.dims)
 
+    def _shapes(self) -> FashionHashNet:
+        """The network without values, where a checkpoint has them: drawing is slow."""
+        return nnx.eval_shape(self.new_model)
+
     def train(self, model: FashionHashNet | None = None) -> Trained:
         """Trains a network, or goes on where a killed run of this workdir left off.
 
@@ -125,7 +131,7 @@ class Experiment:
         return self.best()
 
     def _train(self, model: FashionHashNet | None) -> None:
-        config, starts = self.config, not is_trained(self.workdir)
+        config = self.config
         odd = describe(audit(self.catalogue))
         if odd and sharding.is_first():
             print(
@@ -134,10 +140,7 @@ class Experiment:
                 file=sys.stderr,
             )
         claim_workdir(config_values(config), self.workdir, writes=sharding.is_first())
-        if model is None:
-            model = self.new_model()
-            if starts:
-                pretrained.load_weights(config, model)
+        given, model = model, self._shapes() if model is None else model
         trainer = build.make_trainer(config, model, self.batches)
         schedule = build.make_schedule(config, self.batches.steps)
         validation = None
@@ -145,12 +148,16 @@ class Experiment:
             encoder = build.make_encoder(config, model, self.inputs)
             objective = build.make_objective(config)
             validation = Validation(self.catalogue, encoder, objective)
-        state = trainer.init(take=True)
         with Checkpoints(self.workdir / "checkpoints") as checkpoints:
-            resumed = checkpoints.restore_latest(state, self._check_data)
+            resumed = checkpoints.restore_latest(trainer.shapes(), self._check_data)
             if resumed is not None:
                 state, host = resumed
                 schedule.recall(host["schedule"])
+            else:
+                if given is None:
+                    given = self.new_model()
+                    pretrained.load_weights(config, given)
+                state = trainer.init(given, take=True)
             done = int(state.step)
             if done == config.train.epochs * self.batches.steps:
                 print(f"{self.workdir} is trained to the end already", file=sys.stderr)
@@ -182,7 +189,7 @@ class Experiment:
           ValueError: it holds a run of another config or of other data.
         """
         check_trained(self.workdir)
-        trainer = build.make_trainer(self.config, self.new_model(), self.batches)
+        trainer = build.make_trainer(self.config, self._shapes(), self.batches)
         with Checkpoints(self.workdir / "checkpoints") as checkpoints:
             best = checkpoints.best
             if best is None:
@@ -191,7 +198,7 @@ class Experiment:
                     "another --workdir"
                 )
             self._check_data(checkpoints.host(best))
-            state, _ = checkpoints.restore(trainer.init(take=True), best)
+            state, _ = checkpoints.restore(trainer.shapes(), best)
         step = int(state.step)
         epoch = max(step - 1, 0) // self.batches.steps
         return Trained(trainer.model(state), self._beta(epoch), step)

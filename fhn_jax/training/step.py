@@ -112,7 +112,8 @@ class Trainer:
     """A network, its optimiser and objective: makes states and steps.
 
     Args:
-      model: the network; its variables are the start.
+      model: the network; its variables are the start. A network without values
+        (`nnx.eval_shape`) is enough where that is given to `init`, or restored.
       optimizer: see `make_optimizer`.
       objective: what is minimised.
       segments: rows of each category in a batch's items.
@@ -151,20 +152,25 @@ class Trainer:
         self.mesh = mesh
         self.step = self._jit_step()
 
-    def init(self, *, take: bool = False) -> TrainState:
+    def init(
+        self, model: FashionHashNet | None = None, *, take: bool = False
+    ) -> TrainState:
         """The state before the first step.
 
         Args:
+          model: the network to start from, where not that of the trainer.
           take: the variables of the network itself, not copies: the first step, which
             is given the state, then takes them away from the network.
         """
-        params = self._params
+        params = self._params if model is None else nnx.state(model, nnx.Param)
         if not take:
             params = jax.tree.map(jnp.array, params)
-        state = self._start(params)
+        # Compiled as one: each array by itself would take longer.
+        state = jax.jit(self._start)(params)._replace(params=params)
         if self.mesh is None:
-            return state
-        return sharding.place(self.mesh, state, sharding.of_state(self.mesh, state))
+            # As a restored one lies, so that both take the same compiled step.
+            return jax.device_put(state, self.state_shardings)
+        return sharding.place(self.mesh, state, self.state_shardings)
 
     def _start(self, params) -> TrainState:
         average = jax.tree.map(jnp.array, params) if self.average_decay else None
@@ -177,10 +183,27 @@ class Trainer:
             bad_steps={name: jnp.full((), -1, jnp.int32) for name in METRICS},
         )
 
+    def shapes(self) -> TrainState:
+        """A state without values: shapes, dtypes and shardings, to be restored."""
+        return jax.tree.map(
+            lambda array, where: jax.ShapeDtypeStruct(
+                array.shape, array.dtype, sharding=where
+            ),
+            self._state,
+            self.state_shardings,
+        )
+
+    @functools.cached_property
+    def _state(self) -> TrainState:
+        return jax.eval_shape(self._start, self._params)
+
     @functools.cached_property
     def state_shardings(self) -> Any:
-        """Where each array of a state lies on the mesh."""
-        return sharding.of_state(self.mesh, jax.eval_shape(self._start, self._params))
+        """Where each array of a state lies."""
+        if self.mesh is not None:
+            return sharding.of_state(self.mesh, self._state)
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return jax.tree.map(lambda _: here, self._state)
 
     def _jit_step(self):
         if self.mesh is None:
