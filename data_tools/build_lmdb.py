@@ -30,7 +30,14 @@ from fhn_jax.data.images import (
     tell_changes,
 )
 from fhn_jax.data.pictures import Changes, UnsuitableImage, decode, for_training
-from fhn_jax.data.records import CHECKSUMS_KEY, Progress, checksum, checksum_key
+from fhn_jax.data.records import (
+    CHECKSUMS_KEY,
+    Progress,
+    check_whole,
+    checksum,
+    checksum_key,
+    note_file,
+)
 from fhn_jax.errors import InputError, MissingFileError, RefusedError
 from fhn_jax.program import Arguments, run_program
 
@@ -149,6 +156,8 @@ def _fill(
     Args:
       whole: whether one that is wrong leaves the LMDB incomplete.
     """
+    if (folder / "data.mdb").exists():
+        check_whole(folder, "remove the folder to start anew")
     try:
         # LMDB's own lock is a sparse file in memory: on a full disk it kills the process.
         with lmdb.open(
@@ -166,6 +175,8 @@ def _fill(
             "continue, or remove the folder to start anew"
         ) from error
     (folder / "lock.mdb").unlink(missing_ok=True)
+    if not faults or not whole:
+        note_file(folder)
     files.sync_folder(folder)
     return faults
 

@@ -13,9 +13,10 @@ import pytest
 from fhn_jax.data_tools.build_lmdb import build_lmdb, main
 from runs import exit_code
 
+from fhn_jax.data import records
 from fhn_jax.data.images import LmdbImages, verify_images
 from fhn_jax.data.records import CHECKSUMS_KEY, checksum_key
-from fhn_jax.errors import BusyError
+from fhn_jax.errors import BusyError, InputError
 from tests.polyvore_u import encode
 
 
@@ -53,7 +54,7 @@ def test_lmdb_holds_the_bytes_of_every_file(folder, target):
     store = LmdbImages(target)
     assert store.verified and len(store) == 7
     verify_images(store, list(images))
-    assert os.listdir(target) == ["data.mdb"]
+    assert sorted(os.listdir(target)) == ["data.json", "data.mdb"]
     assert os.listdir(target.parent) == ["lmdb"]
 
 
@@ -61,6 +62,7 @@ def test_no_flipped_bit_of_a_value_goes_unnoticed(folder, target):
     images = write_images(folder, 7, size=90)
     build_lmdb(folder, target)
     assert LmdbImages(target).verify() == 7
+    (target / "data.json").unlink()  # As in LMDBs of older versions.
     data = (target / "data.mdb").read_bytes()
     for number, (name, value) in enumerate(images.items()):
         changed = bytearray(data)
@@ -74,10 +76,89 @@ def test_no_flipped_bit_of_a_value_goes_unnoticed(folder, target):
                 use()
 
 
+def replace_data(target, data):
+    """Puts other bytes into a new file, because LMDBs are known by their inode."""
+    (target / "data.mdb").unlink()
+    (target / "data.mdb").write_bytes(data)
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_no_damage_of_the_tree_goes_unnoticed_or_ends_the_process(
+    folder, target, monkeypatch, is_large
+):
+    write_images(folder, 300)
+    build_lmdb(folder, target)
+    data = (target / "data.mdb").read_bytes()
+    if is_large:
+        monkeypatch.setattr(records, "_COMPARED_WHEN_OPENED", 0)
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0x2000, len(data), 40):  # beyond what is read at first
+        changed = bytearray(data)
+        changed[place] ^= 0xFF
+        replace_data(target, changed)
+        with pytest.raises(
+            InputError, match="data.mdb is damaged: its checksum is not"
+        ):
+            LmdbImages(target).check_file()
+    replace_data(target, data)
+    assert LmdbImages(target).verify() == 300
+
+
+@pytest.mark.parametrize("size", [-40_000, -4096, -1, 4096])
+def test_a_file_of_another_size_is_an_error(folder, target, size):
+    write_images(folder, 30)
+    build_lmdb(folder, target)
+    data = (target / "data.mdb").read_bytes()
+    replace_data(target, (data + bytes(4096))[: len(data) + size])
+    with pytest.raises(
+        InputError, match="data.mdb is damaged: it has .* bytes; expected"
+    ):
+        LmdbImages(target)
+
+
+def test_a_file_cut_off_while_it_is_open_is_an_error(folder, target):
+    images = write_images(folder, 30)
+    build_lmdb(folder, target)
+    store = LmdbImages(target)
+    os.truncate(target / "data.mdb", 4096)
+    for use in (lambda: store.read(list(images)), store.verify, store.check_file):
+        with pytest.raises(
+            InputError, match="cut off to 4,096 bytes while it was open"
+        ):
+            use()
+
+
+def test_an_unfinished_file_that_was_cut_off_is_not_gone_on_with(folder, target):
+    images = write_images(folder, 30, size=90)
+    (folder / "bad.jpg").write_bytes(b"bad")
+    partial = target.with_name("lmdb.partial")
+    with pytest.raises(InputError, match="no LMDB was made"):
+        build_lmdb(folder, target)
+    (folder / "bad.jpg").unlink()
+    data = (partial / "data.mdb").read_bytes()
+    replace_data(partial, data[:-8192])
+    with pytest.raises(InputError, match="cut off: .*remove the folder to start anew"):
+        build_lmdb(folder, target)
+    replace_data(partial, b"")  # killed at its first step
+    build_lmdb(folder, target)
+    assert read_all(target, images) == images
+
+
+def test_a_damaged_note_of_the_file_is_named(folder, target):
+    write_images(folder, 3)
+    build_lmdb(folder, target)
+    for text in ("{", "[]", "{}", '{"bytes": true, "data_sha256": ""}'):
+        (target / "data.json").write_text(text)
+        replace_data(target, (target / "data.mdb").read_bytes())
+        with pytest.raises(InputError, match="lmdb/data.json"):
+            LmdbImages(target)
+
+
 def test_an_lmdb_without_checksums_is_read(folder, target):
     """As those of other programs, and of older versions."""
     images = write_images(folder, 3)
     build_lmdb(folder, target)
+    (target / "data.json").unlink()
     with lmdb.open(str(target), lock=False) as environment:
         with environment.begin(write=True) as transaction:
             transaction.delete(CHECKSUMS_KEY)

@@ -2,9 +2,12 @@
 
 LMDBs of `data_tools.build_lmdb` hold a checksum of each value too. Its key is that of the
 value behind a NUL, with which no name begins; the number of checksums has a key as well.
+Beside data.mdb lies data.json with its size and its SHA-256: LMDB itself trusts the tree
+between the values, and can end the process where that is damaged.
 """
 
 import contextlib
+import dataclasses
 import os
 import re
 import threading
@@ -15,12 +18,18 @@ from typing import Any
 
 import lmdb
 
+from fhn_jax import files
 from fhn_jax.errors import InputError, MissingFileError
 
 # Called with the number of records done, and of all.
 Progress = Callable[[int, int], None]
 
 CHECKSUMS_KEY = b"\0fhn_jax.checksums"
+# Beside data.mdb.
+_ABOUT = "data.json"
+# Files of up to so many bytes are compared with their checksum when they are opened,
+# which takes a fraction of a second; larger ones by `check_file`.
+_COMPARED_WHEN_OPENED = 256 * 2**20
 
 
 def checksum_key(key: bytes) -> bytes:
@@ -33,6 +42,13 @@ def checksum(value: bytes) -> bytes:
     return zlib.crc32(value).to_bytes(4, "big")
 
 
+def note_file(folder: Path) -> None:
+    """Writes data.json about the data.mdb of a folder, which is complete."""
+    path = folder / "data.mdb"
+    about = {"bytes": path.stat().st_size, "data_sha256": files.sha256_file(path)}
+    files.write_sealed(folder / _ABOUT, about)
+
+
 class LmdbRecords:
     """An LMDB to read from: the key is a name in UTF-8, the value any bytes.
 
@@ -41,7 +57,7 @@ class LmdbRecords:
       remedy: how to get such an LMDB, for errors: "make it with …".
     Raises:
       FileNotFoundError: there is no data.mdb.
-      ValueError: it is no LMDB, or is cut off.
+      ValueError: it is no LMDB, is cut off, or is not the file that was built.
     """
 
     def __init__(self, path: str | os.PathLike, remedy: str):
@@ -79,12 +95,21 @@ class LmdbRecords:
                 raise self._damaged(f"the checksum of {name!r} is wrong")
         return [found[key] for key in keys]
 
+    def check_file(self) -> None:
+        """Compares the file with its checksum, if it has one and nobody did it yet.
+
+        Raises:
+          ValueError: it is damaged.
+        """
+        _environments.check(self.path, self._remedy)
+
     def verify(self) -> int:
         """Reads all values and compares their checksums; returns how many have one.
 
         Raises:
-          ValueError: a value is damaged.
+          ValueError: the file or a value is damaged.
         """
+        self.check_file()
         count = 0
         with self._reading() as transaction, transaction.cursor() as cursor:
             for key, stored in cursor.iternext():
@@ -123,13 +148,32 @@ class LmdbRecords:
             raise self._damaged(str(error)) from None
 
     def _damaged(self, what: str) -> InputError:
-        return InputError(
-            f"{self.path}/data.mdb is damaged: {what}; copy or download it again, or "
-            f"{self._remedy}"
-        )
+        return _damaged(self.path, what, self._remedy)
 
     def _environment(self) -> lmdb.Environment:
         return _environments.get(self.path, self._remedy)
+
+
+def _damaged(path: Path, what: str, remedy: str) -> InputError:
+    return InputError(
+        f"{path}/data.mdb is damaged: {what}; copy or download it again, or {remedy}"
+    )
+
+
+@dataclasses.dataclass
+class _Opened:
+    """An LMDB that a process has open.
+
+    Attributes:
+      pid: of the process.
+      size: of its file, which is mapped into memory.
+      compared: whether the file was compared with its checksum.
+    """
+
+    pid: int
+    environment: lmdb.Environment
+    size: int
+    compared: bool
 
 
 class _Environments:
@@ -141,28 +185,82 @@ class _Environments:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[tuple[int, int], tuple[int, lmdb.Environment]] = {}
+        self._open: dict[tuple[int, int], _Opened] = {}
 
     def get(self, path: Path, remedy: str) -> lmdb.Environment:
+        return self._get(path, remedy).environment
+
+    def check(self, path: Path, remedy: str) -> None:
+        opened = self._get(path, remedy)
+        if not opened.compared:
+            _compare(path, remedy)
+            opened.compared = True
+
+    def _get(self, path: Path, remedy: str) -> _Opened:
         try:
             status = (path / "data.mdb").stat()
         except OSError:
             raise MissingFileError(
                 f"{path} holds no data.mdb; expected an LMDB; remove it, or {remedy}"
             ) from None
-        key = (status.st_dev, status.st_ino)
+        key, size = (status.st_dev, status.st_ino), status.st_size
         with self._lock:
-            pid, environment = self._open.get(key, (0, None))
-            if environment is not None:
-                if pid == os.getpid():
-                    return environment
-                environment.close()
-            environment = _open(path, status.st_size, remedy)
-            self._open[key] = (os.getpid(), environment)
-            return environment
+            found = self._open.get(key)
+            if found is not None and found.pid == os.getpid():
+                # Reading past its new end would kill the process.
+                if size < found.size:
+                    what = f"it was cut off to {size:,} bytes while it was open"
+                    raise _damaged(path, what, remedy)
+                return found
+            compared = found is not None and found.compared
+            if found is not None:
+                found.environment.close()
+            _check_size(path, size, remedy)
+            if not compared and size <= _COMPARED_WHEN_OPENED:
+                _compare(path, remedy)
+                compared = True
+            environment = _open(path, size, remedy)
+            self._open[key] = _Opened(os.getpid(), environment, size, compared)
+            return self._open[key]
 
 
 _environments = _Environments()
+
+
+def _about(path: Path, remedy: str) -> dict[str, Any] | None:
+    """What data.json says, None without one, as of LMDBs of other programs."""
+    about = path / _ABOUT
+    if not about.exists():
+        return None
+    remedy = f"remove it, and {remedy}"
+    values = files.read_sealed(about, remedy)
+    kinds = {"bytes": int, "data_sha256": str}
+    if any(type(values.get(key)) is not kind for key, kind in kinds.items()):
+        raise InputError(
+            f"{about} holds {str(values)[:80]}, expected bytes and data_sha256; {remedy}"
+        )
+    return values
+
+
+def _check_size(path: Path, size: int, remedy: str) -> None:
+    about = _about(path, remedy)
+    if about is not None and size != about["bytes"]:
+        what = f"it has {size:,} bytes; expected {about['bytes']:,}, as {_ABOUT} says"
+        raise _damaged(path, what, remedy)
+
+
+def _compare(path: Path, remedy: str) -> None:
+    about = _about(path, remedy)
+    if about is not None:
+        if files.sha256_file(path / "data.mdb") != about["data_sha256"]:
+            raise _damaged(path, f"its checksum is not that in {_ABOUT}", remedy)
+
+
+def check_whole(path: Path, remedy: str) -> None:
+    """Raises InputError if the data.mdb of a folder is cut off, before it is mapped."""
+    size = (path / "data.mdb").stat().st_size
+    if size:  # A new one is still empty.
+        _open(path, size, remedy).close()
 
 
 def _open(path: Path, size: int, remedy: str) -> lmdb.Environment:

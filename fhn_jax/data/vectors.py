@@ -170,6 +170,7 @@ def _read_lmdb(
     progress: Progress | None = None,
 ) -> Float32[np.ndarray, "n f"]:
     records = LmdbRecords(path, f"use {_LMDB_KIND}")
+    records.check_file()
     names = catalogue.item_names()
     missing = records.missing(names)
     if missing:

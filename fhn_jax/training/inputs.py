@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fhn_jax.data.catalogue import Catalogue
-from fhn_jax.data.images import load_table, open_images, verify_images
+from fhn_jax.data.images import LmdbImages, load_table, open_images, verify_images
 from fhn_jax.data.items import Free, ItemInputs, choose_cache
 from fhn_jax.data.pixels import host_table
 from fhn_jax.data.vectors import read_features, read_text_vectors
@@ -55,6 +55,8 @@ def load_inputs(
         tables["visual"] = _resident(config, found)
     elif visual:
         images = open_images(Path(config.data.root))
+        if isinstance(images, LmdbImages):
+            images.check_file()
         if cache == "device":
             decoded = load_table(
                 *(images, names, size),
