@@ -116,11 +116,20 @@ def test_gradients_reach_users_items_and_all_weights():
 
 
 def test_outfits_of_one_category_have_only_a_user_term():
-    with pytest.raises(ValueError, match="no two categories.*zero_item_term=True"):
-        Matching(BITS, (0, 0))
-    matching = Matching(BITS, (0, 0), zero_item_term=True)
     items = jnp.ones((2, BITS))
+    assert float(Matching(BITS, (0, 0))(jnp.ones(BITS), items)) == 10.0
+    matching = Matching(BITS, (0, 0), zero_item_term=True)
     assert float(matching(jnp.ones(BITS), items)) == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize("templates", [(), ((0,),)])
+def test_no_term_at_all_is_refused(templates):
+    with pytest.raises(
+        ValueError, match="zero_user_term=True leaves the item term, bu"
+    ):
+        Matching(BITS, (0,), templates, zero_user_term=True)
+    # One template with a pair is enough.
+    Matching(BITS, (0, 1), ((0,), (0, 1)), zero_user_term=True)
 
 
 def test_unknown_hash_types_are_refused():

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     Attributes:
       users: user of each positive.
       outfits: candidates of each positive, itself first, then its negatives; entries
-        are rows of the slot's category segment in `items`.
+        are rows of the slot's category segment in `items`, -1 where there is no item.
       weights: 1 for real rows, 0 for padding.
       items: global item ids, one segment a category, padded with -1.
       paired: items whose image and text are compared (VSE); not padding, and for
@@ -67,13 +67,12 @@ class TrainBatches:
         self.sampler, self.batch_size, self.seed = sampler, batch_size, seed
         self.slots = catalogue.slots
         self.offsets = catalogue.offsets
-        largest = (
-            min(
-                batch_size * (1 + sampler.ratio) * self.slots.count(category),
-                len(ids),
-            )
-            for category, ids in enumerate(sampler.used_items)
-        )
+        largest = []
+        for category, ids in enumerate(sampler.used_items):
+            mine = [s for s, c in enumerate(self.slots) if c == category]
+            having = int((self.positives.items[:, mine] >= 0).any(axis=1).sum())
+            rows = min(batch_size, having) * (1 + sampler.ratio) * len(mine)
+            largest.append(min(rows, len(ids)))
         self.segments = tuple(-(-size // multiple) * multiple for size in largest)
         self.steps = math.ceil(len(self.positives) / batch_size)
 
@@ -108,6 +107,8 @@ class TrainBatches:
         for category, size in enumerate(self.segments):
             mine = [s for s, c in enumerate(self.slots) if c == category]
             ids, where = np.unique(outfits[..., mine], return_inverse=True)
+            absent = int(ids[0] < 0)  # -1 is no item; it sorts before all of them.
+            ids, where = ids[absent:], where - absent
             local[..., mine] = where.reshape(outfits[..., mine].shape)
             segment = np.full(size, -1, np.int32)
             segment[: len(ids)] = ids + self.offsets[category]

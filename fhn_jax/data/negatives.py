@@ -3,7 +3,12 @@
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt64
 
-from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.catalogue import (
+    Catalogue,
+    items_by_category,
+    template_masks,
+    templates_of,
+)
 from fhn_jax.errors import InputError
 
 NEGATIVES = ("random_online", "random_fixed", "hard_online", "hard_fixed")
@@ -38,17 +43,19 @@ class NegativeSampler:
     | kind            | negatives of a positive                                        |
     |-----------------|----------------------------------------------------------------|
     | `random_online` | each slot's item drawn from those of the training positives;   |
-    |                 | never an outfit that is anybody's positive                     |
+    |                 | never an outfit that is anybody's positive, nor a single item  |
+    |                 | that is this user's                                            |
     | `hard_online`   | with probability `hard_share` a positive of another user that  |
-    |                 | is not this user's, else random                                |
+    |                 | is not this user's, else (or if there is none) random          |
     | `random_fixed`, | `ratio` of those in the files, in turn by epoch                |
     | `hard_fixed`    |                                                                |
 
     In epoch e (from 0) of E, the share of hard ones is `hard_share`, or with the
     schedule "sqrt" hard_share · sqrt(e / E).
 
-    A positive with one top (both top slots equal) has random negatives with one top;
-    hard and fixed ones are as they come.
+    All have the template of their positive: items in the same slots. A positive with one
+    top (both top slots equal) has random negatives with one top; hard and fixed ones are
+    as they come.
 
     Args:
       catalogue: the data; its train split is used.
@@ -60,6 +67,11 @@ class NegativeSampler:
     Attributes:
       used_items: sorted ids of the items that positives and negatives may hold, per
         category.
+      pools: items to draw from, of each slot; -1 alone for one that is never filled.
+      order: rows of the training positives, sorted by template.
+      groups: of each positive's template, [n, 2]: where its rows start in `order` and how
+        many they are.
+      shared: whether several users have positives of a positive's template, [n].
     Raises:
       ValueError: unknown kind or schedule, a share out of range, files without these
         negatives, fewer of them than `ratio`, or nothing to draw from.
@@ -113,24 +125,32 @@ class NegativeSampler:
                 )
             items = split.negatives[name].items
             self.fixed = items.reshape(len(split.positives), stored, -1)
-            self.used_items = _items_by_category(
+            self.used_items = items_by_category(
                 np.concatenate([self.positives.items, items]), self.slots
             )
             return
-        items = self.positives.items
-        self.used_items = _items_by_category(items, self.slots)
+        users, items = self.positives.users, self.positives.items
+        self.used_items = items_by_category(items, self.slots)
         self.sizes = [len(catalogue.names[c]) for c in self.slots]
-        self.pools = [self.used_items[c] for c in self.slots]
-        self.keys = np.unique(outfit_keys(items, self.sizes))
-        possible = np.prod([float(len(pool)) for pool in self.pools])
-        if possible <= len(self.keys):
-            raise InputError(
-                "every combination of the training items is a positive: there is no "
-                "random negative to draw"
-            )
-        self.own = np.unique(self._own_keys(self.positives.users, items))
-        if self.hard_share and len(np.unique(self.positives.users)) < 2:
+        nothing = np.array([-1], np.int32)
+        self.pools = [
+            self.used_items[c] if len(self.used_items[c]) else nothing
+            for c in self.slots
+        ]
+        self.known = np.unique(self._keys(owners(users, items), items))
+        self._check_possible(catalogue)
+        self.own = np.unique(self._keys(users, items))
+        if self.hard_share and len(np.unique(users)) < 2:
             raise InputError("train.negatives='hard_online' needs at least two users")
+        masks = template_masks(items)
+        self.order = np.argsort(masks, kind="stable").astype(np.int32)
+        each, template, counts = np.unique(
+            masks, return_inverse=True, return_counts=True
+        )
+        groups = np.stack([np.cumsum(counts) - counts, counts], axis=1)
+        self.groups = groups[template].astype(np.int32)
+        several = [len(np.unique(users[masks == mask])) > 1 for mask in each]
+        self.shared = np.array(several)[template]
 
     def draw(self, epoch: int) -> Int32[np.ndarray, "n k s"]:
         """Negatives of all training positives for an epoch, in their order."""
@@ -156,6 +176,7 @@ class NegativeSampler:
     def _random(self, rng, shape):
         items = np.empty((*shape, len(self.slots)), np.int64)
         todo = np.ones(shape, bool)
+        absent = self.positives.items < 0
         one_top = self._repeated_slots()
         for _ in range(MAX_REDRAWS):
             rows = np.nonzero(todo)
@@ -169,29 +190,58 @@ class NegativeSampler:
             for slot, repeats in one_top.items():
                 same = repeats[rows[0]]
                 drawn[same, slot] = drawn[same, slot - 1]
+            drawn[absent[rows[0]]] = -1
             items[rows] = drawn
-            todo[rows] = np.isin(outfit_keys(drawn, self.sizes), self.keys)
+            whose = owners(self.positives.users[rows[0]], drawn)
+            todo[rows] = np.isin(self._keys(whose, drawn), self.known)
             if not todo.any():
                 return items
         raise no_negative_error()
 
     def _hard(self, rng, shape):
-        """Positives of anybody, and whether each is a valid hard negative."""
+        """Positives of the same template, and whether each is a valid hard negative."""
         users = np.broadcast_to(self.positives.users[:, None], shape)
-        items = np.empty((*shape, len(self.slots)), np.int64)
+        items = np.full((*shape, len(self.slots)), -1, np.int64)
         valid = np.zeros(shape, bool)
+        todo = np.broadcast_to(self.shared[:, None], shape).copy()
+        groups = np.unique(self.groups[self.shared], axis=0).tolist()
         for _ in range(MAX_REDRAWS):
-            rows = np.nonzero(~valid)
-            drawn = self.positives.items[
-                rng.integers(len(self.positives), size=len(rows[0]))
-            ]
-            items[rows] = drawn
-            valid[rows] = ~np.isin(self._own_keys(users[rows], drawn), self.own)
-            if valid.all():
+            for start, count in groups:
+                mine = self.groups[:, 0] == start
+                rows = np.nonzero(todo & mine[:, None])
+                other = start + rng.integers(count, size=len(rows[0]))
+                drawn = self.positives.items[self.order[other]]
+                items[rows] = drawn
+                fits = ~np.isin(self._keys(users[rows], drawn), self.own)
+                valid[rows], todo[rows] = fits, ~fits
+            if not todo.any():
                 break
         return items, valid
 
-    def _own_keys(self, users, items) -> UInt64[np.ndarray, "*n"]:
+    def _check_possible(self, catalogue: Catalogue) -> None:
+        """Raises InputError where a template leaves no random negative to draw."""
+        users, items = self.positives.users, self.positives.items
+        keys, masks = self._keys(owners(users, items), items), template_masks(items)
+        for template in templates_of([items]):
+            rows = masks == sum(1 << slot for slot in template)
+            possible = np.prod([float(len(self.pools[slot])) for slot in template])
+            name = catalogue.template_name(template)
+            _, first = np.unique(keys[rows], return_index=True)
+            if len(template) == 1:
+                each = np.bincount(users[rows][first])
+                if each.max() >= possible:
+                    raise InputError(
+                        f"user {each.argmax()} likes every {name} of the training "
+                        "outfits: there is no random negative to draw; use "
+                        "train.negatives='random_fixed', or drop these likes"
+                    )
+            elif possible <= len(first):
+                raise InputError(
+                    f"every combination of the training items ({name}) is a positive: "
+                    "there is no random negative to draw"
+                )
+
+    def _keys(self, users, items) -> UInt64[np.ndarray, "*n"]:
         table = np.concatenate([users[..., None].astype(np.int64), items], axis=-1)
         return outfit_keys(table, [int(self.positives.users.max()) + 1, *self.sizes])
 
@@ -205,16 +255,19 @@ class NegativeSampler:
         }
 
 
+def owners(
+    users: Int[np.ndarray, " n"], items: Int[np.ndarray, "n s"]
+) -> Int[np.ndarray, " n"]:
+    """Whose positives an outfit may not be, to be a negative: -1 is everybody's.
+
+    A single item is nearly always a positive of somebody; only its own user's counts.
+    """
+    return np.where((items >= 0).sum(axis=-1) == 1, users, -1)
+
+
 def no_negative_error() -> ValueError:
     """The error for data that leave nearly nothing to draw."""
     return InputError(
         f"no random negative found in {MAX_REDRAWS} draws: nearly all combinations of "
         "the training items are positives; use train.negatives='random_fixed'"
-    )
-
-
-def _items_by_category(items, slots) -> tuple[Int32[np.ndarray, " _n"], ...]:
-    return tuple(
-        np.unique(items[:, np.array(slots) == category]).astype(np.int32)
-        for category in range(max(slots) + 1)
     )

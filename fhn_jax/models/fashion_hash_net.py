@@ -29,6 +29,7 @@ class Shape:
       text_dim: length of a text vector, 0 without text.
       image_size: pixels of a side, 0 without images.
       feature_dim: length of precomputed features, which stand in for images; 0 without.
+      templates: the sets of slots that outfits fill; () is one of all slots.
     """
 
     num_users: int
@@ -36,10 +37,16 @@ class Shape:
     text_dim: int = 0
     image_size: int = 0
     feature_dim: int = 0
+    templates: tuple[tuple[int, ...], ...] = ()
 
     @property
     def num_categories(self) -> int:
         return max(self.slots) + 1
+
+    @property
+    def has_absent(self) -> bool:
+        """Whether there are outfits that leave a slot empty."""
+        return any(len(template) < len(self.slots) for template in self.templates)
 
 
 class FashionHashNet(nnx.Module):
@@ -107,7 +114,8 @@ class FashionHashNet(nnx.Module):
                 [Head(inputs, bits=bits, **options, rngs=rngs) for _ in range(count)]
             )
         self.user = UserEncoder(shape.num_users, bits, **user, rngs=rngs)
-        self.matching = Matching(bits, shape.slots, **matching)
+        self.matching = Matching(bits, shape.slots, shape.templates, **matching)
+        self.has_absent = shape.has_absent
 
     def features(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n f"]:
         """Backbone features of normalised images of any category."""
@@ -161,7 +169,7 @@ class FashionHashNet(nnx.Module):
         Args:
           users: user ids.
           latents: from `item_latents`.
-          outfits: rows of the latents of each slot's category.
+          outfits: rows of the latents of each slot's category, -1 where there is none.
           slots: the category index of each slot.
           beta: slope of the relaxation (`tanh`, `binary01`).
         """
@@ -191,18 +199,27 @@ class FashionHashNet(nnx.Module):
         Args:
           users: codes; leading axes broadcast against those of `outfits`.
           latents: of items, by modality and category.
-          outfits: rows of the latents of each slot's category.
+          outfits: rows of the latents of each slot's category, -1 where there is none.
           slots: the category index of each slot.
           code: from latents of items to their codes.
         """
+        # Data without absent items pay for no mask.
+        present = outfits >= 0 if self.has_absent else None
         total: Any = 0.0
         for by_category in latents.values():
             codes = [code(part) for part in by_category]
             items = jnp.stack(
-                [codes[c][outfits[..., s]] for s, c in enumerate(slots)], axis=-2
+                [_rows(codes[c], outfits[..., s]) for s, c in enumerate(slots)], axis=-2
             )
-            total += self.matching(users, items)
+            total += self.matching(users, items, present)
         return total / len(latents)
+
+
+def _rows(codes: Float[Array, "n d"], rows: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+    """Some rows; nothing but absent ones can be asked of a category without items."""
+    if not len(codes):
+        return jnp.zeros((*rows.shape, codes.shape[1]), codes.dtype)
+    return codes[rows]
 
 
 def check_bits(bits: int) -> None:

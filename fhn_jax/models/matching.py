@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from fhn_jax.errors import InputError
 
@@ -34,8 +34,9 @@ def category_pairs(slots: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 class Matching(nnx.Module):
     """Score of an outfit for a user: 10 · (user term + item term).
 
-    user term = mean over items and bits of λᵘ_d u_d x_d, times α;
-    item term = mean over pairs of different categories and bits of λⁱ_d x_d x'_d.
+    user term = mean over the items of the outfit and bits of λᵘ_d u_d x_d, times α;
+    item term = mean over its pairs of different categories and bits of λⁱ_d x_d x'_d,
+    0 where there are none. So scores of outfits of different templates compare.
 
     | hash_types | learned                                             |
     |------------|-----------------------------------------------------|
@@ -52,11 +53,13 @@ class Matching(nnx.Module):
     Args:
       bits: length of a code.
       slots: the category index of each slot of an outfit.
+      templates: the sets of slots that outfits fill; by default one of all slots.
       hash_types: 0, 1, 2 or 3.
       zero_item_term: ablation, score = 20 · user term.
       zero_user_term: ablation, score = 20 · item term (zero_item_term wins).
     Raises:
-      ValueError: unknown hash_types, or an item term without a pair of categories.
+      ValueError: unknown hash_types, or nothing but an item term where no template has
+        two categories.
     Source: Lu et al., CVPR 2019, equations 4 to 7.
     """
 
@@ -64,6 +67,7 @@ class Matching(nnx.Module):
         self,
         bits: int,
         slots: tuple[int, ...],
+        templates: tuple[tuple[int, ...], ...] = (),
         *,
         hash_types: int = 3,
         zero_item_term: bool = False,
@@ -72,10 +76,12 @@ class Matching(nnx.Module):
         if hash_types not in HASH_TYPES:
             raise InputError(f"model.hash_types={hash_types}: expected 0, 1, 2 or 3")
         self.pairs = category_pairs(slots)
-        if not self.pairs and not zero_item_term:
+        each = [tuple(slots[s] for s in t) for t in templates] or [slots]
+        if zero_user_term and not zero_item_term and not any(map(category_pairs, each)):
             raise InputError(
-                f"slots {slots} have no two categories, so there is no item term; "
-                "set model.zero_item_term=True"
+                "model.matching.zero_user_term=True leaves the item term, but no outfit "
+                "has items of two categories: all scores would be 0; use "
+                "--config.model.matching.zero_user_term=False"
             )
         self.hash_types = hash_types
         self.zero_item_term = zero_item_term
@@ -87,26 +93,39 @@ class Matching(nnx.Module):
         self.lambda_item = nnx.Param(jnp.ones(bits)) if hash_types in (2, 3) else None
 
     def __call__(
-        self, users: Float[Array, "*#b d"], items: Float[Array, "*#b s d"]
+        self,
+        users: Float[Array, "*#b d"],
+        items: Float[Array, "*#b s d"],
+        present: Bool[Array, "*#b s"] | None = None,
     ) -> Float[Array, "*#b"]:
         """Scores outfits; leading axes of `users` broadcast against those of `items`.
 
         Args:
           users: user codes.
           items: the codes of each outfit's items, by slot.
+          present: which slots the outfit fills; all by default.
         """
-        slots = items.shape[-2]
+        num_items: Any = items.shape[-2]
+        num_pairs: Any = max(len(self.pairs), 1)
+        if present is not None:
+            items = jnp.where(present[..., None], items, 0.0)
+            num_items = present.sum(-1)
+            pairs = [present[..., j] & present[..., k] for j, k in self.pairs]
+            num_pairs = jnp.maximum(sum(pair.astype(int) for pair in pairs), 1)[
+                ..., None
+            ]
         user_term: Any = 0.0
         item_term: Any = 0.0
         if not self.zero_user_term:
             weighted = _weigh(users, self.lambda_user)
-            user_term = (weighted * items.sum(-2)).mean(-1) / slots
+            user_term = (weighted * items.sum(-2)).mean(-1) / num_items
             if self.alpha is not None:
                 user_term = user_term * self.alpha
-        if not self.zero_item_term:
-            products: Any = sum(
-                items[..., j, :] * items[..., k, :] for j, k in self.pairs
-            ) / len(self.pairs)
+        if not self.zero_item_term and self.pairs:
+            products: Any = (
+                sum(items[..., j, :] * items[..., k, :] for j, k in self.pairs)
+                / num_pairs
+            )
             item_term = _weigh(products, self.lambda_item).mean(-1)
         ablated = self.zero_item_term or self.zero_user_term
         scale = 2 * SCORE_SCALE if ablated else SCORE_SCALE

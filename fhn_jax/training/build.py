@@ -44,6 +44,7 @@ def make_model(
     shape = Shape(
         num_users=catalogue.num_users,
         slots=catalogue.slots,
+        templates=catalogue.templates,
         text_dim=text_dim,
         image_size=config.data.image_size if has_images else 0,
         feature_dim=feature_dim,

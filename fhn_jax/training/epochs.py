@@ -18,7 +18,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from fhn_jax.data.batches import Batch, TrainBatches
-from fhn_jax.data.negatives import MAX_REDRAWS, NegativeSampler, no_negative_error
+from fhn_jax.data.negatives import (
+    MAX_REDRAWS,
+    NegativeSampler,
+    no_negative_error,
+    owners,
+)
 from fhn_jax.errors import InputError
 from fhn_jax.training import sharding
 from fhn_jax.training.schedule import Schedule
@@ -29,6 +34,8 @@ Advance = tuple[Callable[[TrainState], tuple[TrainState, int]], int]
 T = TypeVar("T")
 # Batches of which the copy to the device has begun before they are due.
 _AHEAD = 2
+# Larger than all ids.
+_NO_ITEM = np.iinfo(np.int32).max
 # Apart from the numbers of steps, from which a step's own key is folded.
 _DRAWS = 0x6E656761
 
@@ -76,11 +83,14 @@ class DeviceSampler:
         if self.fixed:
             tables["fixed"] = sampler.fixed.astype(np.int32)
         else:
-            tables["known"] = sorted_rows(positives.items)
+            of = owners(positives.users, positives.items)
+            tables["known"] = sorted_rows(np.column_stack([of, positives.items]))
             tables |= {f"pool{s}": pool for s, pool in enumerate(sampler.pools)}
         if self.hard_share:
-            own = np.concatenate([positives.users[:, None], positives.items], axis=1)
+            own = np.column_stack([positives.users, positives.items])
             tables["own"] = sorted_rows(own)
+            tables |= {"order": sampler.order, "groups": sampler.groups}
+            tables["shared"] = sampler.shared
         self.tables = {name: jnp.asarray(table) for name, table in tables.items()}
 
     def draw(
@@ -113,6 +123,10 @@ class DeviceSampler:
 
     def _random(self, key, tables, rows):
         positives = tables["items"][rows]
+        single = (positives >= 0).sum(axis=-1) == 1
+        # As `owners` has it.
+        of = jnp.where(single, tables["users"][rows], -1)
+        of = jnp.broadcast_to(of[:, None], (len(rows), self.ratio))
 
         def propose(key):
             keys = jax.random.split(key, len(self.slots))
@@ -126,7 +140,9 @@ class DeviceSampler:
                     item = jnp.where(same[:, None], slots[-1], item)
                 slots.append(item)
             items = jnp.stack(slots, axis=-1)
-            return items, ~contains(tables["known"], items)
+            items = jnp.where(positives[:, None] < 0, -1, items)
+            owned = jnp.concatenate([of[..., None], items], axis=-1)
+            return items, ~contains(tables["known"], owned)
 
         items, valid = _redrawn(propose, key)
         return items, valid.all()
@@ -134,14 +150,18 @@ class DeviceSampler:
     def _hard(self, key, tables, rows):
         shape = (len(rows), self.ratio)
         users = jnp.broadcast_to(tables["users"][rows][:, None], shape)
+        start, count = jnp.split(tables["groups"][rows], 2, axis=1)
+        shared = jnp.broadcast_to(tables["shared"][rows][:, None], shape)
 
         def propose(key):
-            other = jax.random.randint(key, shape, 0, len(tables["users"]))
-            items = tables["items"][other]
+            other = start + jax.random.randint(key, shape, 0, count)
+            items = tables["items"][tables["order"][other]]
             owned = jnp.concatenate([users[..., None], items], axis=-1)
-            return items, ~contains(tables["own"], owned)
+            # What nobody else has a template of is not drawn for again.
+            return items, ~contains(tables["own"], owned) | ~shared
 
-        return _redrawn(propose, key)
+        items, valid = _redrawn(propose, key)
+        return items, valid & shared
 
 
 def _redrawn(propose, key):
@@ -177,7 +197,8 @@ def make_batch(
 
     Args:
       users: of the positives.
-      outfits: candidates by item id within the category, the positive first.
+      outfits: candidates by item id within the category, -1 where there is none; the
+        positive first.
       weights: 0 for padding.
       segments, slots, offsets: of `TrainBatches`.
     """
@@ -186,12 +207,18 @@ def make_batch(
     for category, size in enumerate(segments):
         mine = np.array([s for s, c in enumerate(slots) if c == category])
         chosen = outfits[..., mine]
-        ids, where = jnp.unique(chosen, return_inverse=True, size=size, fill_value=-1)
-        local = local.at[..., mine].set(where.reshape(chosen.shape))
-        there = ids >= 0
-        items.append(jnp.where(there, ids + offsets[category], -1))
-        in_last = jnp.zeros(size, bool).at[local[..., mine[-1]]].set(True)
-        paired.append(there & in_last)
+        # No item comes last, behind as many items as there may be.
+        sortable = jnp.where(chosen < 0, _NO_ITEM, chosen)
+        ids, where = jnp.unique(
+            sortable, return_inverse=True, size=size + 1, fill_value=_NO_ITEM
+        )
+        where = jnp.where(chosen < 0, -1, where.reshape(chosen.shape))
+        local = local.at[..., mine].set(where)
+        there = ids[:size] < _NO_ITEM
+        items.append(jnp.where(there, ids[:size] + offsets[category], -1))
+        if len(mine) > 1:  # Never absent, see `Outfits`.
+            there &= jnp.zeros(size, bool).at[where[..., -1]].set(True)
+        paired.append(there)
     arrays: Any = (users, local, weights, *map(jnp.concatenate, (items, paired)))
     return Batch(*arrays)
 

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 
-from fhn_jax.data.catalogue import Catalogue, Outfits
+from fhn_jax.data.catalogue import Catalogue, Outfits, items_by_category
 from fhn_jax.evaluation import metrics
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.training import sharding
@@ -48,7 +48,9 @@ class Validation:
         self.slots, self.offsets = catalogue.slots, catalogue.offsets
         part = catalogue.splits[split]
         self.positives, self.negatives = part.positives, part.negatives["random"]
-        self.items = _used(catalogue, self.positives, self.negatives)
+        self.items = items_by_category(
+            np.concatenate([self.positives.items, self.negatives.items]), self.slots
+        )
         # On the device once, not at each validation.
         self._chunks = {
             "positives": list(self._make_chunks(self.positives)),
@@ -114,6 +116,7 @@ class Validation:
             ],
             axis=1,
         ).astype(np.int32)
+        rows[outfits.items < 0] = -1
         for start in range(0, len(outfits), _CHUNK):
             users = outfits.users[start : start + _CHUNK]
             pad = _CHUNK - len(users)
@@ -174,12 +177,3 @@ def bit_statistics(
         "val/bit_balance": float(np.mean(balance)),
         "val/saturated": float(np.mean(saturated)),
     }
-
-
-def _used(catalogue, *tables):
-    """Sorted ids of the items in outfits, per category, each once."""
-    items = np.concatenate([outfits.items for outfits in tables])
-    return tuple(
-        np.unique(items[:, np.array(catalogue.slots) == category]).astype(np.int32)
-        for category in range(len(catalogue.categories))
-    )
