@@ -273,7 +273,7 @@ def _write_ranking(writer, ranking: Ranking, catalogue: Catalogue) -> None:
         zip(ranking.items, ranking.liked, ranking.scores, strict=True), 1
     ):
         names = [
-            catalogue.names[category][item]
+            catalogue.names[category][item] if item >= 0 else ""
             for category, item in zip(catalogue.slots, items, strict=True)
         ]
         writer.writerow((rank, int(liked), f"{score:.6g}", *names))

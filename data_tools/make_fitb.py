@@ -5,7 +5,8 @@
 Each positive becomes a question: the outfit itself, which is the answer, and copies
 with another item of the same category in one slot. The other items are drawn from those
 of the split's positives, so that none gives itself away by being new; none makes an
-outfit that is a positive of anybody, or one that has the same item twice.
+outfit that is a positive of anybody (a single item: of the same user), or one that has
+the same item twice. Outfits without an item of the category asked for are left out.
 """
 
 import itertools
@@ -43,8 +44,8 @@ def make_fitb(
       variant: reads and writes in `tuples_<variant>`.
       split: "val" or "test", whose positives become questions, in their order.
       candidates: outfits of a question, the answer included.
-      category: whose items are to be found, or "random". Of the slots of a category,
-        one that is not empty is drawn.
+      category: whose items are to be found, or "random": one that the outfit has. Of the
+        slots of a category, one that is not empty is drawn.
       seed: of all that is drawn.
     Returns:
       the number of questions.
@@ -131,7 +132,7 @@ def _questions(
     pools: Mapping[int, Int[np.ndarray, " _"]],
     candidates: int,
     seed: int,
-) -> Int[np.ndarray, "n _"]:
+) -> Int[np.ndarray, "_n _"]:
     """Rows (user, item, …) of the candidates of each question, side by side.
 
     Args:
@@ -139,12 +140,17 @@ def _questions(
     """
     slots = np.array(catalogue.slots)
     rng = np.random.default_rng(seed)
-    known = {_worn(row, slots) for row in table[:, 1:].tolist()}
-    questions = np.repeat(table[:, None], candidates, axis=1)
-    for number, row in enumerate(table[:, 1:]):
-        blank = int(rng.choice(list(pools)))
-        slot = int(rng.choice(np.flatnonzero((slots == blank) & (row >= 0))))
-        wrong = _wrong_items(rng, row.tolist(), slot, slots, pools[blank], known)
+    known = {_worn(*row, slots=slots) for row in table.tolist()}
+    questions = []
+    for number, (user, *row) in enumerate(table.tolist()):
+        filled = {category: np.array(row) >= 0 for category in pools}
+        filled = {c: np.flatnonzero(f & (slots == c)) for c, f in filled.items()}
+        blanks = [category for category in pools if len(filled[category])]
+        if not blanks:
+            continue
+        blank = int(rng.choice(blanks))
+        slot = int(rng.choice(filled[blank]))
+        wrong = _wrong_items(rng, user, row, slot, slots, pools[blank], known)
         chosen = list(itertools.islice(wrong, candidates - 1))
         if len(chosen) < candidates - 1:
             raise InputError(
@@ -153,17 +159,20 @@ def _questions(
                 f"nobody has, fewer than a question of {candidates} candidates needs; "
                 "ask with fewer candidates, or for another category"
             )
-        questions[number, 1:, slot + 1] = chosen
-    return questions.reshape(len(questions), -1)
+        question = np.repeat(table[number : number + 1], candidates, axis=0)
+        question[1:, slot + 1] = chosen
+        questions.append(question.ravel())
+    return np.stack(questions)
 
 
 def _wrong_items(
     rng: np.random.Generator,
+    user: int,
     row: list[int],
     slot: int,
     slots: Int[np.ndarray, " s"],
     pool: Int[np.ndarray, " p"],
-    known: Set[frozenset],
+    known: Set[tuple[int, frozenset]],
 ) -> Iterator[int]:
     """Items for a slot in random order, each once, that make an outfit nobody has."""
     others = {i for s, i in enumerate(row) if slots[s] == slots[slot] and s != slot}
@@ -174,14 +183,20 @@ def _wrong_items(
             if item in tried:
                 continue
             tried.add(item)
-            if _worn([*row[:slot], item, *row[slot + 1 :]], slots) not in known:
+            other = [*row[:slot], item, *row[slot + 1 :]]
+            if _worn(user, *other, slots=slots) not in known:
                 yield item
 
 
-def _worn(row: Sequence[int], slots: Int[np.ndarray, " s"]) -> frozenset:
-    """An outfit as a set of (category, item): two tops have no order."""
+def _worn(user: int, *row: int, slots: Int[np.ndarray, " s"]) -> tuple[int, frozenset]:
+    """An outfit as a set of (category, item): two tops have no order.
+
+    With its user where it is a single item, which is nearly always somebody's; else
+    with -1.
+    """
     pairs = zip(slots.tolist(), row, strict=True)
-    return frozenset(pair for pair in pairs if pair[1] >= 0)
+    worn = frozenset(pair for pair in pairs if pair[1] >= 0)
+    return (user if len(worn) == 1 else -1), worn
 
 
 if __name__ == "__main__":

@@ -205,11 +205,13 @@ class _Items:
                 )
 
     def of_outfit(self, items: Int32[np.ndarray, " s"]) -> list[dict[str, Any]]:
-        """The features of the items of one outfit, slot by slot."""
+        """The features of the items of one outfit, slot by slot; none of an empty one."""
         catalogue = self._catalogue
         rows = catalogue.global_ids(items)
         features = []
         for category, item, row in zip(catalogue.slots, items, rows, strict=True):
+            if item < 0:
+                continue
             name = catalogue.names[category][item]
             feature = {
                 "category": catalogue.categories[category],

@@ -1,5 +1,6 @@
 """A tiny data set of outfits of four shapes over six categories, for tests."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,25 @@ def write_shapes(
             name = f"fill_in_blank_{split}"
             write_table(folder / name, ",".join([header] * candidates), questions)
     return root
+
+
+def by_definition(user, items, lambda_user=1.0, lambda_item=1.0, alpha=1.0):
+    """The score of an outfit, from the codes of its items: 10 · (user + item term).
+
+    Args:
+      items: {category: code} of the items that are there.
+    """
+    user_term = alpha * np.mean([lambda_user * user * x for x in items.values()])
+    products = [
+        lambda_item * items[a] * items[b] for a, b in itertools.combinations(items, 2)
+    ]
+    return 10 * (user_term + (np.mean(products) if products else 0.0))
+
+
+def outfits_of_all_templates(rng, count, sizes):
+    """Item ids, -1 where there is none: so many outfits of each template."""
+    rows = np.full((count * len(TEMPLATES), len(SLOTS)), -1)
+    for row, template in zip(rows, itertools.cycle(TEMPLATES), strict=False):
+        for slot in template:
+            row[slot] = rng.integers(sizes[slot])
+    return rows

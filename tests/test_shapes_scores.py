@@ -1,13 +1,11 @@
 """Scores of outfits of several shapes against the definition, written out in numpy."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from shapes import TEMPLATES
+from shapes import TEMPLATES, by_definition, outfits_of_all_templates
 
 from fhn_jax.models.fashion_hash_net import FashionHashNet, Shape
 from fhn_jax.models.hashing import Hash
@@ -15,28 +13,6 @@ from fhn_jax.models.matching import Matching
 
 BITS = 16
 SLOTS = tuple(range(6))
-
-
-def by_definition(user, items, lambda_user=1.0, lambda_item=1.0, alpha=1.0):
-    """The score of an outfit, from the codes of its items: 10 · (user + item term).
-
-    Args:
-      items: {category: code} of the items that are there.
-    """
-    user_term = alpha * np.mean([lambda_user * user * x for x in items.values()])
-    products = [
-        lambda_item * items[a] * items[b] for a, b in itertools.combinations(items, 2)
-    ]
-    return 10 * (user_term + (np.mean(products) if products else 0.0))
-
-
-def outfits_of_all_templates(rng, count, sizes):
-    """Item ids, -1 where there is none: so many outfits of each template."""
-    rows = np.full((count * len(TEMPLATES), len(SLOTS)), -1)
-    for row, template in zip(rows, itertools.cycle(TEMPLATES), strict=False):
-        for slot in template:
-            row[slot] = rng.integers(sizes[slot])
-    return rows
 
 
 @pytest.mark.parametrize("hash_types", [0, 1, 2, 3])

@@ -4,7 +4,8 @@ Needs the codes artifact and the tuples of the data set; no image, no accelerato
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from jaxtyping import Bool, Float32, Int32
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.data.audit import audit, describe
-from fhn_jax.data.catalogue import Catalogue, Outfits, Questions, Split
+from fhn_jax.data.catalogue import (
+    Catalogue,
+    Outfits,
+    Questions,
+    Split,
+    template_masks,
+)
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.evaluation.metrics import METRICS, Metric, bootstrap_ci95
 
@@ -47,7 +54,10 @@ def evaluate(
       "config_hash", "codes_sha256", "data": see `fhn_jax.data.audit.audit`}, and the
       same scores against hard negatives under "hard" if there are any. "users" are
       those with positives in the split, over whom means are taken. Questions do not
-      depend on the negatives; their fields are in both. The fields are those of `fhn_jax.evaluation.metrics.METRICS`.
+      depend on the negatives; their fields are in both. The fields are those of
+      `fhn_jax.evaluation.metrics.METRICS`. If outfits have several templates,
+      "by_template" has "users", "positives", "scores" and "hard" of those of each, by
+      its name, such as "top+bottom+shoe".
     Raises:
       ValueError: codes of another data set, an unknown split or action, or a split
         without questions for "fitb".
@@ -63,39 +73,127 @@ def evaluate(
         )
     wanted = [metric for metric in METRICS if action in (metric.action, "all")]
     scorer = Scorer(codes, latents)
+    ranked = {metric.action for metric in wanted} != {"fitb"}
+    scored = {
+        which: _Scored.of(scorer, which, part, questions, ranked)
+        for which in scorer.which
+    }
+    measured = _measure(part, scored, wanted, seed)
+    hard = measured.pop("hard", None)
+    results = {
+        "dataset": catalogue.dataset,
+        "split": split,
+        "negatives": "random",
+        **measured,
+        "config_hash": codes.config_hash,
+        "codes_sha256": codes.sha256(),
+        "data": audit(catalogue, split),
+    }
+    if hard is not None:
+        results["hard"] = hard
+    if len(catalogue.templates) > 1:
+        results["by_template"] = {}
+        for template in catalogue.templates:
+            of_template = catalogue.of_template(template).splits[split]
+            if len(of_template.positives):
+                values = _measure(
+                    of_template,
+                    {
+                        w: every.only(part, questions, template)
+                        for w, every in scored.items()
+                    },
+                    wanted,
+                    seed,
+                )
+                results["by_template"][catalogue.template_name(template)] = values
+    return results
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One kind of scores of a split; None for what is not wanted.
+
+    Attributes:
+      positives: [p].
+      negatives: kind → [n].
+      questions: of the candidates, [q, c].
+    """
+
+    positives: Float32[np.ndarray, " p"] | None
+    negatives: Mapping[str, Float32[np.ndarray, " _n"]]
+    questions: Float32[np.ndarray, "q c"] | None
+
+    @classmethod
+    def of(
+        cls,
+        scorer: Scorer,
+        which: str,
+        part: Split,
+        questions: Questions | None,
+        ranked: bool,
+    ) -> "_Scored":
+        def score(outfits: Outfits) -> Float32[np.ndarray, " n"]:
+            return scorer.score(which, outfits.users, outfits.items)
+
+        return cls(
+            score(part.positives) if ranked else None,
+            {
+                kind: score(outfits) if ranked else np.zeros(0, np.float32)
+                for kind, outfits in part.negatives.items()
+            },
+            None if questions is None else _score_questions(scorer, which, questions),
+        )
+
+    def only(
+        self, part: Split, questions: Questions | None, template: tuple[int, ...]
+    ) -> "_Scored":
+        """Those of one template."""
+        mask = sum(1 << slot for slot in template)
+        of_questions = self.questions
+        if questions is not None and of_questions is not None:
+            rows = template_masks(questions.items[:, 0]) == mask
+            of_questions = of_questions[rows] if rows.any() else None
+        if self.positives is None:
+            return _Scored(None, self.negatives, of_questions)
+        return _Scored(
+            self.positives[template_masks(part.positives.items) == mask],
+            {
+                kind: scores[template_masks(part.negatives[kind].items) == mask]
+                for kind, scores in self.negatives.items()
+            },
+            of_questions,
+        )
+
+
+def _measure(
+    part: Split, scored: Mapping[str, _Scored], wanted: Sequence[Metric], seed: int
+) -> dict[str, Any]:
+    """ "users", "positives" and the fields of all metrics, as in `evaluate`."""
     scores: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in part.negatives}
-    actions = {metric.action for metric in wanted}
-    for which in scorer.which:
+    for which, of_outfits in scored.items():
         given: dict[str, Any] = {}
-        if questions is not None:
-            given["fitb"] = _score_questions(scorer, which, questions)
-        for kind, outfits in part.negatives.items():
-            if actions != {"fitb"}:
-                positives = _score(scorer, which, part.positives)
-                negatives = _score(scorer, which, outfits)
+        if of_outfits.questions is not None:
+            given["fitb"] = of_outfits.questions
+        for kind, negatives in of_outfits.negatives.items():
+            positives = of_outfits.positives
+            if positives is not None:
                 by_outfit = negatives.reshape(len(positives), -1)
                 given["evaluate-accuracy"] = positives, by_outfit
-                if "evaluate-rank" in actions:
+                if any(metric.action == "evaluate-rank" for metric in wanted):
                     by_user = scores_by_user(part, kind, positives, negatives)
                     given["evaluate-rank"] = by_user.values()
             values = scores[kind][which] = {}
             for metric in wanted:
                 if metric.action in given:
                     values |= _fields(metric, given[metric.action], seed)
-    results = {
-        "dataset": catalogue.dataset,
-        "split": split,
-        "negatives": "random",
+    measured = {
         "users": len(np.unique(part.positives.users)),
         "positives": len(part.positives),
         "scores": scores["random"],
-        "config_hash": codes.config_hash,
-        "codes_sha256": codes.sha256(),
-        "data": audit(catalogue, split),
     }
     if "hard" in scores:
-        results["hard"] = scores["hard"]
-    return results
+        measured["hard"] = scores["hard"]
+    return measured
 
 
 def run(action: str, workdir: Path, catalogue: Catalogue, split: str) -> dict[str, Any]:
@@ -174,6 +272,8 @@ def check_same_data(codes: Codes, catalogue: Catalogue) -> None:
 def format_table(results: Mapping[str, Any]) -> str:
     """An aligned text table of results.json: a line per kind of negatives and score."""
     kinds = {"random": results["scores"], "hard": results.get("hard", {})}
+    for name, values in results.get("by_template", {}).items():
+        kinds[f"random, {name}"] = values["scores"]
     present = {
         field
         for scores in kinds.values()
@@ -254,10 +354,6 @@ def ranked_outfits(
     return items[order], liked[order], scores[order]
 
 
-def _score(scorer: Scorer, which: str, outfits: Outfits) -> Float32[np.ndarray, " n"]:
-    return scorer.score(which, outfits.users, outfits.items)
-
-
 def _score_questions(
     scorer: Scorer, which: str, questions: Questions
 ) -> Float32[np.ndarray, "q c"]:
@@ -320,6 +416,17 @@ def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     same = ("dataset", "split", "negatives", "codes_sha256")
     if any(old.get(key) != new[key] for key in same):
         return new
+    merged = _merge_scores(old, new)
+    if "by_template" in new:
+        before = old.get("by_template", {})
+        merged["by_template"] = {
+            name: _merge_scores(before.get(name, {}), values)
+            for name, values in new["by_template"].items()
+        }
+    return merged
+
+
+def _merge_scores(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     merged = dict(new)
     for block in ("scores", "hard"):
         if block not in new:

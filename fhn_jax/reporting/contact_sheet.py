@@ -56,7 +56,8 @@ class OutfitPicture:
 def as_worn(slots: Sequence[int], items: Sequence[int]) -> list[list[tuple[int, int]]]:
     """The items of an outfit as (category, item), one line a category.
 
-    A repeated item (the only top of an outfit with two slots for one) comes once.
+    A repeated item (the only top of an outfit with two slots for one) comes once, and a
+    slot without an item (-1) not at all.
 
     Args:
       slots: the category of each slot.
@@ -64,9 +65,13 @@ def as_worn(slots: Sequence[int], items: Sequence[int]) -> list[list[tuple[int, 
 
     >>> as_worn((0, 0, 1, 2), (5, 5, 7, 9))
     [[(0, 5)], [(1, 7)], [(2, 9)]]
+    >>> as_worn((0, 1, 2), (5, -1, 9))
+    [[(0, 5)], [(2, 9)]]
     """
     lines: dict[int, dict[tuple[int, int], None]] = {}
     for category, item in zip(slots, items, strict=True):
+        if item == -1:
+            continue
         lines.setdefault(int(category), {})[int(category), int(item)] = None
     return [list(line) for line in lines.values()]
 

@@ -16,7 +16,7 @@ from fhn_jax.reporting.contact_sheet import as_worn
 THUMBNAIL_PX = 144
 
 _CSS = (resources.files("fhn_jax.reporting") / "report.css").read_text("utf-8")
-_GAP = -1  # in place of an item: the gap of a question
+_GAP = -2  # in place of an item: the gap of a question
 
 TICK = '<span class="tick" role="img" aria-label="liked">✓</span>'
 TICK_RIGHT = '<span class="tick">✓ right</span>'

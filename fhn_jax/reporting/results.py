@@ -73,6 +73,10 @@ def _fitb_chance(results: Mapping[str, Any], catalogue: Catalogue) -> str:
 def results_section(results: Mapping[str, Any]) -> str:
     """All metrics of results.json as a table, with what they mean."""
     blocks = {"Random": results["scores"], "Hard": results.get("hard", {})}
+    blocks |= {
+        f"Random<small>{name}, {values['positives']:,} liked</small>": values["scores"]
+        for name, values in results.get("by_template", {}).items()
+    }
     present = {f for scores in blocks.values() for row in scores.values() for f in row}
     columns = [metric for metric in METRICS if metric.name in present]
     rows = []

@@ -163,6 +163,7 @@ def make_codes(
         modalities=model.modalities,
         categories=catalogue.categories,
         slots=catalogue.slots,
+        templates=catalogue.templates,
         hash_types=matching.hash_types,
         zero_item_term=matching.zero_item_term,
         zero_user_term=matching.zero_user_term,
