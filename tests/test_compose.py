@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from random_codes import clustered_codes, random_codes
+from random_codes import clustered_codes, made_codes, random_codes
 from scale import SCALE
 
 from fhn_jax.errors import UserError
@@ -61,50 +61,6 @@ def some_codes(rng):
     if rng.random() < 0.05:
         counts[rng.integers(len(names))] = 0
     return made_codes(rng, slots, names, counts)
-
-
-def made_codes(rng, slots, names, counts, bits=8):
-    kinds = [
-        rng.integers(-1, 2, (2, bits)),
-        np.zeros((2, bits)),
-        rng.integers(-4, 5, (2, bits)) / 4,
-        rng.normal(0.2, 0.5, (2, bits)),
-    ]
-    weights = kinds[rng.integers(len(kinds))].astype(np.float32)
-    modalities = (("visual", "text"), ("text",))[rng.integers(2)]
-    scaled = rng.random() < 0.3
-    # Few different codes, so that many outfits tie.
-    few = rng.integers(0, 256, (rng.integers(1, 6), bits // 8), dtype=np.uint8)
-
-    def items(n):
-        if rng.random() < 0.5:
-            return few[rng.integers(len(few), size=n)]
-        return rng.integers(0, 256, (n, bits // 8), dtype=np.uint8)
-
-    def scales(n):
-        return rng.choice([0.0, 0.5, 0.75, 3.0], n).astype(np.float16)
-
-    latents = rng.integers(-2, 3, (2, bits)) / 2
-    if rng.random() < 0.3:
-        latents = rng.uniform(-1, 1, (2, bits))
-    return random_codes(
-        bits=bits,
-        num_users=2,
-        alphabet=("pm1", "01")[rng.integers(2)],
-        modalities=modalities,
-        categories=names,
-        slots=slots,
-        zero_item_term=bool(rng.random() < 0.1),
-        zero_user_term=bool(rng.random() < 0.1),
-        items={m: tuple(items(n) for n in counts) for m in modalities},
-        item_scales={m: tuple(scales(n) for n in counts) for m in modalities}
-        if scaled
-        else None,
-        user_latents=latents.astype(np.float32),
-        lambda_user=weights[0],
-        lambda_item=weights[1],
-        names=None,
-    )
 
 
 def some_options(rng, codes):

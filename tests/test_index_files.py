@@ -349,7 +349,7 @@ def test_appends_at_once_have_one_loser_and_no_mixed_rows(
     index, tmp_path, codes, outfits
 ):
     other = OutfitIndex.open(tmp_path / "index", codes)
-    add = outfit_index._add_segment
+    add = outfit_index._add_segments
 
     def slow(change, segment):
         with pytest.raises(BusyError, match="index is in use"):
@@ -357,7 +357,7 @@ def test_appends_at_once_have_one_loser_and_no_mixed_rows(
         add(change, segment)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outfit_index, "_add_segment", slow)
+        patch.setattr(outfit_index, "_add_segments", slow)
         index.append(outfits[:5])
     assert_finds(index, codes, np.concatenate([outfits, outfits[:5]]))
 

@@ -78,7 +78,7 @@ def test_units_are_the_exact_integers_of_the_formula(changes, users):
                 factor = tables.scales[category][items[:, slot], m].astype(np.float64)
                 part = np.rint(part * factor).astype(np.int64)
             total += part
-        for j, k in tables.form.pairs:
+        for j, k in tables.templates[0].form.pairs:
             a, b = codes.slots[j], codes.slots[k]
             products = bits[a][items[:, j]] * bits[b][items[:, k]]
             part = products.astype(np.int64) @ tables.item_weights.astype(np.int64)

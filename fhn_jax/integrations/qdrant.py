@@ -15,22 +15,29 @@ from fhn_jax.errors import (
     MissingPackageError,
 )
 from fhn_jax.integrations.vectors import outfit_vectors, query_vectors
-from fhn_jax.retrieval.arguments import check_count, check_outfits, outfit_ids
+from fhn_jax.retrieval.arguments import (
+    check_count,
+    check_outfits,
+    outfit_ids,
+    template_numbers,
+)
 from fhn_jax.retrieval.filters import Conditions, Filter, Filters, resolve_each
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.searcher import Hits, OutfitSearch, best_without
 
 # Outfits in a request to the database: some MB.
 _BATCH = 1000
+# Where the payload has the number of the template.
+_TEMPLATE = "template"
 
 
 class OutfitCollection(OutfitSearch):
     """Outfits in a Qdrant collection, searched as an `OutfitIndex` is.
 
     A point is an outfit: its id, its vector and, as payload, `items` and `names`: ids
-    and names of its items, by category. Scores are those of `fhn_jax.codes.Scorer` to
-    the precision of float32; which of several outfits with the k-th best score are found
-    is up to Qdrant.
+    and names of its items, by category; and `template`, its number, where there are
+    several. Scores are those of `fhn_jax.codes.Scorer` to the precision of float32; which
+    of several outfits with the k-th best score are found is up to Qdrant.
 
     Make one with `create`, or `open` one that was made.
 
@@ -61,7 +68,8 @@ class OutfitCollection(OutfitSearch):
           client: a `qdrant_client.QdrantClient`.
           name: of the collection.
           codes: of the items.
-          outfits: an item id for each slot; ids are the rows.
+          outfits: an item id for each slot, -1 where an outfit's template has none;
+            ids are the rows.
           batch: outfits in a request.
         Raises:
           FileExistsError: there is such a collection.
@@ -85,12 +93,15 @@ class OutfitCollection(OutfitSearch):
         )
         collection = cls(client, name, codes)
         try:
-            for category in codes.categories:
+            keys = [_key(category) for category in codes.categories]
+            if len(codes.templates) > 1:
+                keys.append(_TEMPLATE)
+            for key in keys:
                 # In memory there are no such indexes, as the client warns.
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     client.create_payload_index(
-                        name, _key(category), models.PayloadSchemaType.INTEGER
+                        name, key, models.PayloadSchemaType.INTEGER
                     )
             for start in range(0, len(items), batch):
                 ids = range(start, min(start + batch, len(items)))
@@ -162,13 +173,17 @@ class OutfitCollection(OutfitSearch):
                 wait=True,
             )
 
-    def _payload(self, items: Sequence[int]) -> dict[str, dict[str, list]]:
+    def _payload(self, items: Sequence[int]) -> dict[str, Any]:
         """What is stored beside the vector of an outfit."""
         codes = self._codes
         by_category = {name: [] for name in codes.categories}
         for category, item in zip(codes.slots, items, strict=True):
-            by_category[codes.categories[category]].append(item)
-        payload = {"items": by_category}
+            if item >= 0:
+                by_category[codes.categories[category]].append(item)
+        payload: dict[str, Any] = {"items": by_category}
+        if len(codes.templates) > 1:
+            slots = tuple(slot for slot, item in enumerate(items) if item >= 0)
+            payload[_TEMPLATE] = codes.templates.index(slots)
         if codes.names is not None:
             payload["names"] = {
                 category: [names[item] for item in by_category[category]]
@@ -183,6 +198,7 @@ class OutfitCollection(OutfitSearch):
         *,
         score: str = "asymmetric",
         filters: Filters | Sequence[Sequence[Filter]] = (),
+        templates: Sequence[Sequence[str]] | None = None,
         exact: bool = True,
     ) -> list[Hits]:
         """The k best outfits for each of several users, see `OutfitSearch`.
@@ -196,13 +212,17 @@ class OutfitCollection(OutfitSearch):
         check_count("k", k)
         queries = query_vectors(self._codes, users, score)
         conditions = resolve_each(filters, self._codes, len(queries))
-        answers = self._query(queries, conditions, int(k), exact)
+        wanted = template_numbers(self._codes, templates)
+
+        def find_each(some: slice, count: int) -> list[Hits]:
+            return self._query(queries[some], conditions[some], wanted, count, exact)
+
+        answers = find_each(slice(None), int(k))
         for user, each in enumerate(conditions):
             if each.excluded_items is not None:
 
                 def find(count: int, user: int = user) -> Hits:
-                    some = slice(user, user + 1)
-                    return self._query(queries[some], conditions[some], count, exact)[0]
+                    return find_each(slice(user, user + 1), count)[0]
 
                 answers[user] = best_without(
                     each.excluded_items, self._codes.slots, int(k), find
@@ -213,6 +233,7 @@ class OutfitCollection(OutfitSearch):
         self,
         queries: Float32[np.ndarray, "u e"],
         conditions: Sequence[Conditions],
+        templates: Sequence[int],
         k: int,
         exact: bool,
     ) -> list[Hits]:
@@ -223,7 +244,7 @@ class OutfitCollection(OutfitSearch):
         requests = [
             models.QueryRequest(
                 query=query.tolist(),
-                filter=self._filter(each),
+                filter=self._filter(each, templates),
                 params=models.SearchParams(exact=exact),
                 limit=k,
                 with_payload=["items"],
@@ -238,7 +259,7 @@ class OutfitCollection(OutfitSearch):
             answers = self._client.query_batch_points(self._name, requests)
         return [self._hits(answer.points) for answer in answers]
 
-    def _filter(self, conditions: Conditions) -> Any:
+    def _filter(self, conditions: Conditions, templates: Sequence[int]) -> Any:
         """Conditions as a filter of Qdrant, but for outfits excluded by items."""
         models, names = _models(), self._codes.categories
         must = [
@@ -246,6 +267,9 @@ class OutfitCollection(OutfitSearch):
             for c, items in conditions.required.items()
             for i in items.tolist()
         ]
+        if len(templates) < len(self._codes.templates):
+            of_these = models.MatchAny(any=list(templates))
+            must.append(models.FieldCondition(key=_TEMPLATE, match=of_these))
         must_not = [
             models.FieldCondition(
                 key=_key(names[c]),
@@ -270,7 +294,7 @@ class OutfitCollection(OutfitSearch):
     def _in_slots(self, items: Mapping[str, Sequence[int]]) -> Iterator[int]:
         left = {name: iter(ids) for name, ids in items.items()}
         for category in self._codes.slots:
-            yield next(left[self._codes.categories[category]])
+            yield next(left[self._codes.categories[category]], -1)
 
 
 def _key(category: str) -> str:

@@ -224,6 +224,7 @@ class ClusterIndex(OutfitSearch):
         *,
         score: str = "asymmetric",
         filters: Filters | Sequence[Sequence[Filter]] = (),
+        templates: Sequence[Sequence[str]] | None = None,
     ) -> list[Hits]:
         """The k best outfits for each of several users, see `OutfitSearch`.
 
@@ -233,7 +234,7 @@ class ClusterIndex(OutfitSearch):
           UserTimeoutError: not all shards answer in time.
         """
         vectors = user_codes(self._codes, users, score)
-        answers = self._ask("search_batch", vectors, k, filters)
+        answers = self._ask("search_batch", vectors, k, filters, templates)
         return [_merge(parts, k) for parts in zip(*answers, strict=True)]
 
     def _ask(self, method: str, *arguments: Any) -> list[Any]:
@@ -274,9 +275,10 @@ class _Shard:
         """Id of the node that this runs on."""
         return _ray().get_runtime_context().get_node_id()
 
-    def search_batch(self, vectors, k, filters) -> list[Hits]:
+    def search_batch(self, vectors, k, filters, templates) -> list[Hits]:
         """The best of the part; `vectors` are as the score takes them."""
-        return self._searcher.search_batch(vectors, k, filters=filters)
+        options = {"filters": filters, "templates": templates}
+        return self._searcher.search_batch(vectors, k, **options)
 
 
 def recommend_all(
@@ -293,7 +295,7 @@ def recommend_all(
 
     The folder `out` appears when all is there, with files part-00000.parquet, … of a
     row for each outfit: `user`, `rank` from 1, `outfit` (id), `items` (ids in the order
-    of the slots) and `score`; by user, then rank. Metadata of the schema are the
+    of the slots, -1 where its template has none) and `score`; by user, then rank. Metadata of the schema are the
     checksum of the codes, the slots and the kind of score.
 
     Args:

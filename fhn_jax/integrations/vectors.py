@@ -9,7 +9,10 @@ changes. So with e = bits + 1 dimensions,
   query   the user's code times λᵘ and the constant factors   | 1
 
 the inner product of a query and an outfit *is* the score, and that of a query and an
-item is what the item adds for this user. What a database stores does not depend on the
+item is what the item adds for this user. Where outfits have several templates, a score
+holds the mean over the items that there are: the sum is multiplied by the number of all
+slots and divided by that of the outfit's, and an item's product is what it adds to an
+outfit of all slots. What a database stores does not depend on the
 users: new users, and what they learn, change queries only.
 
 Store the vectors as float32 and without normalising, with the inner product ("dot",
@@ -21,13 +24,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from fhn_jax.codes import Codes, ScoreForm, gather, outfit_scores
+from fhn_jax.codes import Codes, ScoreForm, blocks, outfit_scores
 from fhn_jax.codes.scoring import SCALE
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval.arguments import check_outfits, item_ids, user_codes
-
-# Outfits whose codes are unpacked at a time.
-_CHUNK = 4096
 
 
 def query_vectors(
@@ -42,7 +42,7 @@ def query_vectors(
       ValueError: as `user_codes`; or a vector too large for float32.
     """
     values = user_codes(codes, users, score)
-    form = ScoreForm.of(codes)
+    form = ScoreForm.of(codes)  # of all slots
     factor = SCALE * form.user_weight * codes.alpha * form.num_pairs / form.denominator
     weighted = values * codes.lambda_user.astype(np.float64) * factor
     wrong = np.flatnonzero(np.abs(weighted).max(axis=1) > np.finfo(np.float32).max)
@@ -80,21 +80,20 @@ def outfit_vectors(
 
     Args:
       codes: the artifact.
-      outfits: an item id for each slot.
+      outfits: an item id for each slot, -1 where an outfit's template has none.
     Raises:
-      ValueError: an item id out of range, or another number of slots.
+      ValueError: an item id out of range, another number of slots, or slots that are no
+        template.
     """
-    items, form = check_outfits(codes, outfits), ScoreForm.of(codes)
+    items = check_outfits(codes, outfits)
     vectors = np.empty((len(items), codes.bits + 1), np.float32)
-    for start in range(0, len(items), _CHUNK):
-        block = items[start : start + _CHUNK]
-        gathered = gather(codes, block)
-        rows = vectors[start : start + len(block)]
-        rows[:, :-1] = sum(map(sum, gathered))
+    for rows, form, gathered in blocks(codes, items):
+        share = np.float32(len(codes.slots) / len(form.slots))
+        vectors[rows, :-1] = sum(map(sum, gathered)) * share
         # The score for a user of zeros.
-        rows[:, -1] = outfit_scores(
+        vectors[rows, -1] = outfit_scores(
             form,
-            np.zeros((len(block), codes.bits), np.int8),
+            np.zeros((len(rows), codes.bits), np.int8),
             gathered,
             codes.lambda_user,
             codes.lambda_item,

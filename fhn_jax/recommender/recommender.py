@@ -32,7 +32,7 @@ from fhn_jax.recommender.suggestions import (
     spread,
 )
 from fhn_jax.retrieval.composer import Composer, ExternalItem, FixedItems
-from fhn_jax.retrieval.filters import Only
+from fhn_jax.retrieval.filters import Only, rows_of
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.searcher import OutfitSearch
@@ -349,39 +349,46 @@ class Recommender:
         self, latents: Float32[np.ndarray, " d"], items: Sequence[int]
     ) -> Reasons:
         """Which items and which pairs give an outfit its score; exactly."""
-        tables, slots = self._tables, self.codes.slots
+        tables, categories = self._tables, self.codes.slots
+        slots = tuple(slot for slot, item in enumerate(items) if item >= 0)
+        template = next(each for each in tables.templates if each.slots == slots)
         weights = tables.user_vectors(latents.astype(np.float64))
-        own = [
-            tables.affinities_of(category, np.array([item]), weights)[0, 0]
-            for category, item in zip(slots, items, strict=True)
+        ids = [np.array([item]) for item in items]
+        own = {
+            slot: tables.affinities_of(categories[slot], ids[slot], weights)[0, 0]
+            for slot in slots
+        }
+        pairs = [(slots[j], slots[k]) for j, k in template.form.pairs]
+        terms = [
+            tables.pairs(categories[j], ids[j], categories[k], ids[k])[0]
+            for j, k in pairs
         ]
-        pairs = [
-            tables.pairs(
-                *(slots[j], np.array([items[j]])), *(slots[k], np.array([items[k]]))
-            )[0]
-            for j, k in tables.form.pairs
-        ]
-        values = tables.to_scores(np.array([*own, *pairs])).tolist()
+        of_items = [template.per_item * int(own.get(s, 0)) for s in range(len(items))]
+        of_pairs = [template.per_pair * int(term) for term in terms]
+        values = tables.to_scores(np.array([*of_items, *of_pairs])).tolist()
         return Reasons(
-            tuple(values[: len(own)]),
+            tuple(values[: len(items)]),
             tuple(
                 (j, k, value)
-                for (j, k), value in zip(
-                    tables.form.pairs, values[len(own) :], strict=True
-                )
+                for (j, k), value in zip(pairs, values[len(items) :], strict=True)
             ),
         )
 
     def scores(
         self, latents: Float32[np.ndarray, " d"], outfits: Sequence[Sequence[int]]
     ) -> list[float]:
-        """The scores of outfits, each an item for every slot."""
+        """The scores of outfits, each an item for every slot or -1 for none."""
         items = np.array(outfits, np.int64).reshape(-1, len(self.slots))
         tables = self._tables
         weights = tables.user_vectors(latents.astype(np.float64))
-        units = tables.compatibilities(items)
-        for slot, category in enumerate(self.codes.slots):
-            units = units + tables.affinities_of(category, items[:, slot], weights)[0]
+        units = np.zeros(len(items), np.int64)
+        for number, template in enumerate(tables.templates):
+            own = rows_of(items, template.slots)
+            some = items[own][:, list(template.slots)]
+            units[own] = tables.compatibilities(some, number)
+            for category, ids in zip(template.form.slots, some.T, strict=True):
+                affinities = tables.affinities_of(category, ids, weights)[0]
+                units[own] += template.per_item * affinities.astype(np.int64)
         return tables.to_scores(units).tolist()
 
     def _rescored(

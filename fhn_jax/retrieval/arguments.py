@@ -1,11 +1,12 @@
 """Checks of what callers hand to retrieval: counts, users, items and outfits."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64, Shaped
 
-from fhn_jax.codes import Codes, unpack
+from fhn_jax.codes import Codes, check_templates, unpack
 from fhn_jax.errors import InputError
 
 SCORES = ("asymmetric", "binary")
@@ -155,9 +156,10 @@ def check_outfits(
     """Outfits whose item ids are all in range.
 
     Args:
-      outfits: an item id for each slot.
+      outfits: an item id for each slot; -1 where the outfit's template has none.
     Raises:
-      InputError: another number of slots, or an id out of range.
+      InputError: another number of slots, an id out of range, or slots that are no
+        template.
     """
     slots = codes.slots
     if (
@@ -170,12 +172,37 @@ def check_outfits(
             f"[n, {len(slots)}]: an item id for each slot "
             f"{tuple(codes.categories[c] for c in slots)}"
         )
+    lowest, none = (0, "") if len(codes.templates) == 1 else (-1, ", or -1 for none")
     for slot, category in enumerate(slots):
         ids, count = outfits[:, slot], codes.num_items[category]
-        wrong = np.flatnonzero((ids < 0) | (ids >= count))
+        wrong = np.flatnonzero((ids < lowest) | (ids >= count))
         if wrong.size:
             raise InputError(
                 f"outfit {wrong[0]}: {codes.categories[category]} (slot {slot}) "
-                f"{ids[wrong[0]]} is not among the codes; expected 0 to {count - 1}"
+                f"{ids[wrong[0]]} is not among the codes; expected 0 to "
+                f"{count - 1}{none}"
             )
-    return outfits.astype(np.int32)
+    items = outfits.astype(np.int32)
+    check_templates(codes, items)
+    return items
+
+
+def template_numbers(
+    codes: Codes, templates: Sequence[Sequence[str]] | None
+) -> list[int]:
+    """The numbers of some templates, rising.
+
+    Args:
+      templates: the categories of each, in any order; None for all.
+    Raises:
+      InputError: the codes have no such template.
+    """
+    if templates is None:
+        return list(range(len(codes.templates)))
+    known = {tuple(sorted(t)): n for n, t in enumerate(codes.template_names)}
+    numbers = {known.get(tuple(sorted(map(str, each))), -1) for each in templates}
+    if min(numbers, default=-1) < 0:
+        raise InputError(
+            f"templates is {templates!r}, expected some of {codes.template_names}"
+        )
+    return sorted(numbers)

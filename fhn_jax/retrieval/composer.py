@@ -12,15 +12,18 @@ from jaxtyping import Float32, Int, Int32, Int64, Shaped, UInt8
 from fhn_jax.codes import Codes
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval import kernels
-from fhn_jax.retrieval.arguments import check_count, check_most, item_ids, one_user
-from fhn_jax.retrieval.filters import Conditions, Filters, among, in_order, resolve
-from fhn_jax.retrieval.items import ItemTables
-from fhn_jax.retrieval.kernels import compose_edges
-from fhn_jax.retrieval.kernels.compose_problem import NEG_INF, Problem
+from fhn_jax.retrieval.arguments import (
+    check_count,
+    item_ids,
+    one_user,
+    template_numbers,
+)
+from fhn_jax.retrieval.composition import Search, Searches
+from fhn_jax.retrieval.filters import Conditions, Filters, resolve
+from fhn_jax.retrieval.items import ItemTables, Template
+from fhn_jax.retrieval.kernels.compose_edges import MAX_FREE
+from fhn_jax.retrieval.kernels.compose_problem import NEG_INF
 from fhn_jax.retrieval.pair_bounds import PairBounds
-
-# Thresholds of edges are approached in these steps, see `compose_edges`.
-_ROUNDS = np.array([0.5, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +31,9 @@ class Compositions:
     """Outfits made for a user, best first.
 
     Attributes:
-      items: int64 [n, s], for each slot an id within its category; ids in slots of one
-        category rise, and equal ones stand for a single item.
+      items: int64 [n, s], for each slot an id within its category, -1 where the outfit's
+        template has none; ids in slots of one category rise, and equal ones stand for a
+        single item.
       scores: float64 [n].
       is_greedy: whether they were chosen one after the other, for diversity, so that
         they need not be the best of all that meet the limit.
@@ -129,11 +133,13 @@ class Composer:
         fixed: Mapping[str, FixedItems] | None = None,
         filters: Filters = (),
         diversity: int | None = None,
+        templates: Sequence[Sequence[str]] | None = None,
     ) -> Compositions:
         """The k best outfits for a user, of all that the items allow.
 
-        Equal scores are ordered by ids, slot by slot. There are fewer than k outfits if
-        the items allow no more; none if a category of the catalogue is empty.
+        Equal scores are ordered by template, and within one by ids, slot by slot. There
+        are fewer than k outfits if the items allow no more; none if a category of every
+        template is empty.
 
         Args:
           user: an id, or a user code as floats [d], such as of a new user.
@@ -146,11 +152,15 @@ class Composer:
           diversity: no item, other than those that all outfits must have, is in more
             than so many of the outfits. Outfits are then taken greedily: each is the
             best that the limit allows after those before it.
+          templates: of the outfits, each by its categories, such as [("dress", "shoe")];
+            all by default. Those without a slot for each item that outfits must have,
+            or where filters leave no item for a slot, are left out.
         Raises:
           InputError: k or diversity < 1, over a million outfits to give, an unknown
-            score, user, category or item, more items required than slots, filters that
-            contradict each other or leave no item to choose in a category, outfits
-            excluded by id, or a vector that `ItemTables.user_vectors` rejects.
+            score, user, category, item or template, more items required than slots,
+            filters that contradict each other or leave no item to choose in a category,
+            no template left, outfits excluded by id, or a vector that
+            `ItemTables.user_vectors` rejects.
         """
         check_count("k", k)
         if diversity is not None:
@@ -163,26 +173,84 @@ class Composer:
                 "outfits are excluded by id, but composed outfits have none; give the "
                 f"items of each, [n, {len(codes.slots)}]"
             )
-        slots_fixed, external = self._fix(fixed or {}, conditions)
+        held, external = self._held(fixed or {}, conditions)
         weights = self._tables.byte_tables(vectors)
-        affinities = np.full(len(self._codes), NEG_INF)
-        total = self._add_fixed(affinities, weights, slots_fixed, external)
-        self._restrict(affinities, slots_fixed, conditions)
-        search = _Search(self, affinities, slots_fixed)
-        excluded = conditions.excluded_items
-        if excluded is None:
-            excluded = np.empty((0, len(codes.slots)), np.int64)
-        if diversity is None:
-            items, units = search.best(k, excluded)
-        else:
-            items, units = search.diverse(k, excluded, diversity)
-        scores = self._tables.to_scores(units + total)
+        some = [self._tables.templates[n] for n in template_numbers(codes, templates)]
+        searches = [
+            self._search(each, weights, held, external, conditions)
+            for each in self._open(some, held, conditions)
+        ]
+        items, units = Searches(searches, self._tables, held).best(
+            k, conditions.excluded_items, diversity
+        )
+        scores = self._tables.to_scores(units)
         return Compositions(items, scores, diversity is not None)
 
-    def _fix(
+    def _open(
+        self,
+        templates: Sequence[Template],
+        held: Mapping[int, Sequence[int]],
+        conditions: Conditions,
+    ) -> list[Template]:
+        """Templates that have room for the held items, and items for all other slots."""
+        names = self._tables.codes.categories
+        for category, items in held.items():
+            most = max(each.form.slots.count(category) for each in templates)
+            if len(items) > most:
+                raise InputError(
+                    f"{len(items)} items are fixed in {names[category]}, expected at most "
+                    f"{most}: one a slot"
+                )
+        with_room = [
+            each
+            for each in templates
+            if all(len(some) <= each.form.slots.count(c) for c, some in held.items())
+        ]
+        if not with_room:
+            raise InputError(
+                f"no template has all of {[names[c] for c in sorted(held)]}, of which "
+                "items are fixed; fix fewer"
+            )
+        lacking = [
+            c for c, allowed in sorted(conditions.allowed.items()) if not allowed.any()
+        ]
+        lacks = [
+            [c for c in lacking if each.form.slots.count(c) > len(held.get(c, ()))]
+            for each in with_room
+        ]
+        found = [each for each, of in zip(with_room, lacks, strict=True) if not of]
+        if not found:
+            name = names[lacks[0][0]]
+            raise InputError(
+                f"there is no {name} to choose from; expected at least one item, "
+                f"or a fixed {name}"
+            )
+        return found
+
+    def _search(self, template, weights, held, external, conditions) -> Search:
+        """The search for the best outfits of a template."""
+        slots = np.array(template.form.slots)
+        fixed = np.full(len(slots), -1)
+        for category, some in held.items():
+            fixed[np.flatnonzero(slots == category)[: len(some)]] = np.sort(some)
+        free = slots[fixed < 0].tolist()
+        if len(free) > MAX_FREE:
+            raise InputError(
+                f"{len(free)} slots are to be filled, expected at most {MAX_FREE}; fix "
+                "the items of some"
+            )
+        affinities = np.full(len(self._codes), NEG_INF)
+        total = self._add_fixed(template, affinities, weights, fixed, external)
+        self._restrict(affinities, free, conditions)
+        return Search(
+            *(template, self._tables, self._bounds, self._codes, self._scales),
+            *(affinities, fixed, total),
+        )
+
+    def _held(
         self, fixed: Mapping[str, FixedItems], conditions: Conditions
-    ) -> tuple[Int64[np.ndarray, " s"], dict[int, list[ExternalItem]]]:
-        """The id in each slot, -1 where it is free; and external items by category."""
+    ) -> tuple[dict[int, list[int]], dict[int, list[ExternalItem]]]:
+        """The ids that all outfits have, and external items, by category."""
         codes = self._tables.codes
         ids: dict[int, list[int]] = {}
         external: dict[int, list[ExternalItem]] = {}
@@ -205,16 +273,7 @@ class Composer:
                         "not allowed; change one of the filters"
                     )
             of_category += left
-        slots_fixed = np.full(len(codes.slots), -1)
-        for category, some in ids.items():
-            slots = np.flatnonzero(np.array(codes.slots) == category)
-            if len(some) > len(slots):
-                raise InputError(
-                    f"{len(some)} items are fixed in {codes.categories[category]}, "
-                    f"expected at most {len(slots)}: one a slot"
-                )
-            slots_fixed[slots[: len(some)]] = np.sort(some)
-        return slots_fixed, external
+        return {c: some for c, some in ids.items() if some}, external
 
     def _check_external(self, name: str, items: Sequence[ExternalItem]) -> None:
         codes = self._tables.codes
@@ -228,6 +287,7 @@ class Composer:
 
     def _add_fixed(
         self,
+        template: Template,
         affinities: Int64[np.ndarray, " n"],
         weights: Int32[np.ndarray, "1 w 256"],
         fixed: Int64[np.ndarray, " s"],
@@ -239,20 +299,22 @@ class Composer:
           affinities: is filled in where a slot is free.
           weights: of the user.
         Returns:
-          what the fixed items give by themselves.
+          what the fixed items give by themselves, in pair terms of the template, as the
+          affinities.
         """
-        tables, slots = self._tables, self._tables.codes.slots
+        tables, slots = self._tables, template.form.slots
+        factor = template.per_item // template.per_pair
         starts = self._bounds.layout.category_starts
         held = {
             slot: self._item(slots[slot], item, external)
             for slot, item in enumerate(fixed.tolist())
             if item >= 0
         }
-        total = sum(
+        total = factor * sum(
             int(kernels.affinities(*item, weights)[0, 0]) for item in held.values()
         )
         zero = np.zeros(1, np.int64)
-        for slot, other in tables.form.pairs:
+        for slot, other in template.form.pairs:
             if slot in held and other in held:
                 (codes, scales), (others, factors) = held[slot], held[other]
                 total += int(
@@ -264,12 +326,14 @@ class Composer:
                 )
         open_categories = {c for c, item in zip(slots, fixed, strict=True) if item < 0}
         if not held and len(open_categories) == len(starts) - 1:
-            affinities[:] = self._affinities(0, starts[-1], weights, [])
+            affinities[:] = self._affinities(0, starts[-1], weights, [], factor)
             return 0
         for category in open_categories:
             first, last = starts[category : category + 2]
             others = [item for slot, item in held.items() if slots[slot] != category]
-            affinities[first:last] = self._affinities(first, last, weights, others)
+            affinities[first:last] = self._affinities(
+                first, last, weights, others, factor
+            )
         return total
 
     def _item(
@@ -292,8 +356,15 @@ class Composer:
         scales = None if self._scales is None else self._scales[place : place + 1]
         return self._codes[place : place + 1], scales
 
-    def _affinities(self, first, last, weights, others) -> Int32[np.ndarray, " n"]:
-        """What the items at some positions add for a user, and with some others."""
+    def _affinities(
+        self, first, last, weights, others, factor
+    ) -> Int32[np.ndarray, " n"]:
+        """What the items at some positions add for a user, and with some others.
+
+        Args:
+          factor: of the former.
+        """
+        factor = np.int32(factor)
         codes = self._codes[first:last]
         tables = [
             kernels.pair_tables(
@@ -306,10 +377,10 @@ class Composer:
         modalities = len(self._tables.codes.modalities)
         if self._scales is None:
             # All that is added for a byte is looked up at once.
-            everything = sum(tables, np.tile(weights[0], (modalities, 1)))
+            everything = sum(tables, np.tile(factor * weights[0], (modalities, 1)))
             return kernels.affinities(codes, None, everything[None])[0]
         scales = self._scales[first:last]
-        total = kernels.affinities(codes, scales, weights)[0]
+        total = factor * kernels.affinities(codes, scales, weights)[0]
         for (_, factors), table in zip(others, tables, strict=True):
             for modality, part in enumerate(np.split(table, modalities)):
                 width = len(part)
@@ -324,177 +395,16 @@ class Composer:
     def _restrict(
         self,
         affinities: Int64[np.ndarray, " n"],
-        fixed: Int64[np.ndarray, " s"],
+        free: Sequence[int],
         conditions: Conditions,
     ) -> None:
-        """Sets the affinities of items that may not be chosen to NEG_INF."""
-        codes, layout = self._tables.codes, self._bounds.layout
-        free = {c for c, item in zip(codes.slots, fixed, strict=True) if item < 0}
-        for category in sorted(free & conditions.allowed.keys()):
-            allowed = conditions.allowed[category]
-            if not allowed.any():
-                name = codes.categories[category]
-                raise InputError(
-                    f"there is no {name} to choose from; expected at least one item, "
-                    f"or a fixed {name}"
-                )
-            first, last = layout.category_starts[category:][:2]
-            affinities[first:last][~allowed[layout.order[first:last]]] = NEG_INF
+        """Sets the affinities of items that may not be chosen to NEG_INF.
 
-
-class _Search:
-    """The search for one user, as often as diversity needs it.
-
-    Args:
-      affinities: what each item adds, NEG_INF if it may not be chosen.
-      fixed: the id in each slot, -1 where it is free.
-    """
-
-    def __init__(self, composer: Composer, affinities, fixed):
-        self._composer = composer
-        self._affinities = affinities
-        self._fixed = fixed
-        self._slots = composer._tables.codes.slots
-        self._free = np.flatnonzero(fixed < 0)
-
-    def best(self, k, excluded):
-        """The k best outfits and their scores without those excluded."""
-        items, units = self._search(k + len(excluded))
-        kept = ~among(items, excluded)
-        return items[kept][:k], units[kept][:k]
-
-    def diverse(self, k, excluded, limit):
-        """Outfits one after the other, leaving out items once they are in `limit`."""
-        starts = self._composer._bounds.layout.category_starts
-        place = self._composer._bounds.layout.places
-        uses = np.zeros(len(self._affinities), np.int64)
-        chosen, scores = [], []
-        while len(chosen) < k:
-            taken = np.array(chosen, np.int64).reshape(-1, len(self._slots))
-            items, units = self.best(k - len(chosen), np.concatenate([excluded, taken]))
-            full = np.zeros(len(uses), bool)
-            for outfit, score in zip(items, units, strict=True):
-                used = np.unique(
-                    [
-                        place[starts[self._slots[slot]] + outfit[slot]]
-                        for slot in self._free_of(outfit)
-                    ]
-                ).astype(np.int64)
-                if not full[used].any():
-                    chosen.append(outfit)
-                    scores.append(score)
-                    uses[used] += 1
-                    full |= uses >= limit
-            if not full.any():
-                break  # there are no others
-            self._affinities[full] = NEG_INF
-        items = np.array(chosen, np.int64).reshape(-1, len(self._slots))
-        return items, np.array(scores, np.int64)
-
-    def _free_of(self, outfit):
-        """The slots of an outfit that do not hold the fixed items."""
-        left = [
-            (c, item)
-            for c, item in zip(self._slots, self._fixed, strict=True)
-            if item >= 0
-        ]
-        for slot, pair in enumerate(zip(self._slots, outfit, strict=True)):
-            if pair in left:
-                left.remove(pair)
-            else:
-                yield slot
-
-    def _search(self, k):
-        bounds, free = self._composer._bounds, self._free
-        categories = sorted({self._slots[slot] for slot in free})
-        allowed = self._affinities > NEG_INF
-        starts = bounds.layout.category_starts
-        combinations = 1
-        for slot in free:
-            first, last = starts[self._slots[slot] :][:2]
-            combinations *= int(allowed[first:last].sum())
-        k = min(k, combinations)
-        check_most(k)
-        scores = np.full(k, NEG_INF)
-        outfits = np.zeros((k, len(self._slots)), np.int64)
-        if k == 0:
-            return outfits, scores
-        if len(categories) < 2:
-            return self._without_pairs(k)
-        compose_edges.compose(self._problem(), scores, outfits, _ROUNDS)
-        found = scores > NEG_INF
-        return outfits[found], scores[found]
-
-    def _problem(self):
-        composer = self._composer
-        bounds, tables = composer._bounds, composer._tables
-        ids, affinities = bounds.layout.order, self._affinities
-        starts = bounds.clusters[:-1]
-        lowest = ids[starts]
-        if affinities.min() <= NEG_INF:
-            lowest = np.where(affinities > NEG_INF, ids, np.iinfo(np.int32).max)
-            lowest = np.minimum.reduceat(lowest, starts)
-        return Problem(
-            affinities=affinities,
-            best=np.maximum.reduceat(affinities, starts),
-            lowest=lowest.astype(np.int64),
-            codes=composer._codes,
-            scales=kernels.scale_factors(composer._scales),
-            table=tables.pair_table,
-            differing=tables.codes.alphabet == "pm1",
-            ids=ids,
-            clusters=bounds.clusters,
-            first_cluster=bounds.first_cluster,
-            items=bounds.items,
-            rows=bounds.rows,
-            columns=bounds.columns,
-            pairs=bounds.pairs,
-            largest=bounds.largest,
-            slots=np.array(self._slots),
-            free=self._free,
-            fixed=self._fixed,
-        )
-
-    def _without_pairs(self, k):
-        """The best outfits if at most one category is open: affinities add up.
-
-        A part of an outfit, or one more item for it, that n others precede gives way
-        to n others in every outfit. So of the sums of the p-th part and the r-th item
-        only those with few pairs before (p, r) can be among the k best.
+        Args:
+          free: the categories of the slots to fill.
         """
-        parts = np.empty((1, 0), np.int64)
-        units = np.zeros(1, np.int64)
-        for number, slot in enumerate(self._free):
-            if number == 0:
-                ids, values = self._in_falling_order(self._slots[slot])
-            # One sum may stand for as many pairs as it has items.
-            counts = k * (number + 1) // np.arange(1, len(parts) + 1)
-            counts = np.minimum(counts, len(ids))
-            part = np.repeat(np.arange(len(parts)), counts)
-            item = np.arange(len(part)) - np.repeat(np.cumsum(counts) - counts, counts)
-            # Each set of items once: put in by rising id.
-            new = np.ones(len(part), bool)
-            if number:
-                new = parts[part, -1] <= ids[item]
-            part, item = part[new], item[new]
-            parts = np.column_stack([parts[part], ids[item]])
-            units = units[part] + values[item]
-            order = np.lexsort((*self._filled(parts).T[::-1], -units))[:k]
-            parts, units = parts[order], units[order]
-        return self._filled(parts), units
-
-    def _in_falling_order(self, category):
-        """Ids and affinities of the items that may be chosen, best first."""
-        layout = self._composer._bounds.layout
-        first, last = layout.category_starts[category:][:2]
-        ids = layout.order[first:last].astype(np.int64)
-        values = self._affinities[first:last]
-        order = np.lexsort((ids, -values))[: int((values > NEG_INF).sum())]
-        return ids[order], values[order]
-
-    def _filled(self, parts):
-        """Outfits of the fixed items and of ids in the first of the free slots."""
-        rows = np.tile(self._fixed, (len(parts), 1))
-        count = parts.shape[1]
-        rows[:, self._free[:count]] = parts
-        return in_order(self._slots, rows)
+        layout = self._bounds.layout
+        for category in set(free) & conditions.allowed.keys():
+            first, last = layout.category_starts[category:][:2]
+            allowed = conditions.allowed[category][layout.order[first:last]]
+            affinities[first:last][~allowed] = NEG_INF

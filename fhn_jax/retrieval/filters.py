@@ -27,7 +27,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int, Int64, Shaped
 
-from fhn_jax.codes import Codes
+from fhn_jax.codes import Codes, by_slots
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval.arguments import check_outfits, item_ids, outfit_ids
 
@@ -42,7 +42,8 @@ class Conditions:
       required: category -> int64 ids: an outfit has each of these items.
       excluded_ids: sorted ids of stored outfits that are not to be found.
       excluded_items: outfits that are not to be found, each by its items, int64 [n, s],
-        sorted as by `in_order`; None if there are none.
+        sorted as by `in_order`, -1 in a slot that an outfit has not; None if there are
+        none.
     """
 
     allowed: Mapping[int, Bool[np.ndarray, " _"]] = field(default_factory=dict)
@@ -157,7 +158,8 @@ class ExcludeOutfits:
 
     Attributes:
       outfits: ids of stored outfits [n], or for each outfit its items [n, s], an id for
-        each slot. The order of items of one category does not matter.
+        each slot, -1 where its template has none. The order of items of one category does
+        not matter.
 
     >>> from fhn_jax import Codes
     >>> vectors = np.random.default_rng(0).normal(size=(2, 5, 64))
@@ -216,6 +218,13 @@ def resolve_each(
             f"{count} users, or filters for all of them"
         )
     return [resolve(each, codes) for each in by_user]
+
+
+def rows_of(
+    outfits: Int[np.ndarray, "n s"], slots: tuple[int, ...]
+) -> Int64[np.ndarray, " m"]:
+    """Which outfits have just these slots, by number."""
+    return dict(by_slots(outfits)).get(slots, np.empty(0, np.int64))
 
 
 def in_order(

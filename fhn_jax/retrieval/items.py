@@ -26,13 +26,32 @@ _HEADROOM = 25
 _LIMIT = 2**31 - 1
 
 
+@dataclass(frozen=True)
+class Template:
+    """How outfits of one shape are scored, see `ItemTables`.
+
+    Attributes:
+      slots: numbers of its slots.
+      form: of their score.
+      per_item, per_pair: the units that an affinity and a pair term count.
+    """
+
+    slots: tuple[int, ...]
+    form: ScoreForm
+    per_item: int = 1
+    per_pair: int = 1
+
+
 @dataclass(frozen=True, eq=False)
 class ItemTables:
     """Codes made ready for scoring in whole numbers.
 
-    score = unit · (Σ affinities of the items + Σ pair terms of the pairs of slots of
-    different categories). One unit is 10 / (`ScoreForm.denominator` · 2**shift), and
-    weights λ·u and λ are rounded to multiples of 2**-shift. So with
+    score = unit · (per_item · Σ affinities of the items + per_pair · Σ pair terms of the
+    pairs of slots of different categories), where a template says what each counts: both
+    1 if there is one template. Outfits of all templates have one unit, so their scores
+    compare. One unit is 10 / (N · bits · modalities · 2**shift), where N is slots · pairs
+    of the one template, or the least common multiple of the pairs of several. Weights λ·u
+    and λ are rounded to multiples of 2**-shift. So with
     λ = 1 and codes of ±1 or 0/1 nothing is rounded, and outfits that tie on paper tie
     here. In all other cases a score differs from that of `fhn_jax.codes.Scorer` by
     less than `error`. `shift` is as large as 32 bits allow: 14 for 128 bits, two
@@ -45,19 +64,19 @@ class ItemTables:
       packed: item codes per category, uint8 [n, m·w]: the modalities side by side.
       scales: factors of the item codes per category, brought to -1 … 1 by a power of
         two that is part of the weights, float32 [n, m]; None if codes are not scaled.
-      form: the score, but for codes and weights.
+      templates: of outfits, in the order of the codes.
       shift: binary digits kept of the weights.
       unit: the score that one unit is worth.
       error: an upper bound of the rounding error of a score.
       user_factor: what a user code is multiplied with before it is rounded, [d].
-      item_weights: rounded λⁱ, times the slots, int32 [d].
+      item_weights: rounded λⁱ, times the slots of the one template, int32 [d].
       largest_scale: the power of two.
     """
 
     codes: Codes
     packed: tuple[np.ndarray, ...]
     scales: tuple[np.ndarray, ...] | None
-    form: ScoreForm
+    templates: tuple[Template, ...]
     shift: int
     unit: float
     error: float
@@ -73,7 +92,9 @@ class ItemTables:
           MissingPackageError: numba is not installed.
         """
         kernels.require_numba()
-        form = ScoreForm.of(codes)
+        templates, common, of_user, of_pairs = _templates(codes)
+        form = templates[0].form
+        denominator = common * form.bits * form.modalities
         scales, largest = None, 1.0
         if codes.item_scales is not None:
             scales = tuple(
@@ -89,14 +110,14 @@ class ItemTables:
         lambda_item = largest**2 * codes.lambda_item.astype(np.float64)
         largest_weight = form.user_weight * np.abs(lambda_user).mean()
         largest_weight += form.item_weight * np.abs(lambda_item).mean()
-        steps = _LIMIT / form.denominator / _HEADROOM / (largest_weight or 1)
+        steps = _LIMIT / denominator / _HEADROOM / (largest_weight or 1)
         shift = math.floor(math.log2(steps))
-        unit = SCALE / (form.denominator * 2.0**shift)
-        # Half a step of each weight, and where codes are scaled half a unit for each
-        # item and modality, and for each pair.
+        unit = SCALE / (denominator * 2.0**shift)
+        # Half a step of each weight, and where codes are scaled half of what an item and
+        # modality, and a pair, counts.
         error = SCALE * 2.0**-shift
         if scales is not None:
-            error += unit * form.modalities * (len(form.slots) + len(form.pairs)) / 2
+            error += unit * form.modalities * max(map(sum, _counts(templates))) / 2
         return cls(
             codes=codes,
             packed=tuple(
@@ -104,13 +125,13 @@ class ItemTables:
                 for c in range(len(codes.categories))
             ),
             scales=scales,
-            form=form,
+            templates=templates,
             shift=shift,
             unit=unit,
             error=error,
-            user_factor=form.user_weight * form.num_pairs * lambda_user,
+            user_factor=form.user_weight * of_user * lambda_user,
             item_weights=np.rint(np.ldexp(lambda_item, shift)).astype(np.int32)
-            * np.int32(form.item_weight * len(form.slots)),
+            * np.int32(form.item_weight * of_pairs),
             largest_scale=largest,
         )
 
@@ -120,6 +141,8 @@ class ItemTables:
         codes = self.codes
         about = [codes.bits, codes.alphabet, codes.modalities, codes.categories]
         about += [codes.slots, codes.num_items, self.shift, self.scales is not None]
+        if len(codes.templates) > 1:
+            about.append(codes.templates)
         digest = hashlib.sha256(json.dumps(about).encode())
         for array in (self.item_weights, *self.packed, *(self.scales or ())):
             digest.update(np.ascontiguousarray(array).data)
@@ -142,8 +165,11 @@ class ItemTables:
         return rounded.astype(np.int32)
 
     def _check_range(self, weights: Float64[np.ndarray, "u d"]) -> None:
-        items = len(self.form.slots) * self.form.modalities
-        pairs = len(self.form.pairs) * self.form.modalities
+        modalities = len(self.codes.modalities)
+        items, pairs = (
+            max(counts) * modalities
+            for counts in zip(*_counts(self.templates), strict=True)
+        )
         room = _LIMIT - pairs * int(np.abs(self.item_weights.astype(np.int64)).sum())
         room -= pairs + items  # each scaled sum may be rounded up by a half
         worst = np.abs(weights).sum(axis=1) * items
@@ -222,21 +248,58 @@ class ItemTables:
         is_01 = self.codes.alphabet == "01"
         return _table(vectors, _bits_of_bytes() if is_01 else _signs_of_bytes())
 
-    def compatibilities(self, items: Int[np.ndarray, "n s"]) -> Int32[np.ndarray, " n"]:
-        """The pair terms of outfits, all together, in units.
+    def compatibilities(
+        self, items: Int[np.ndarray, "n s"], template: int = 0
+    ) -> Int32[np.ndarray, " n"]:
+        """The pair terms of outfits of a template, all together, in units.
 
         Args:
-          items: ids within the category of the slot, in range.
+          items: ids within the category of each slot of the template, in range.
+          template: its number.
         """
-        slots = self.codes.slots
+        form = self.templates[template].form
+        slots = form.slots
         total = np.zeros(len(items), np.int32)
-        for j, k in self.form.pairs:
+        for j, k in form.pairs:
             total += self.pairs(slots[j], items[:, j], slots[k], items[:, k])
-        return total
+        return total * np.int32(self.templates[template].per_pair)
 
     def to_scores(self, units: Int[np.ndarray, "*n"]) -> Float64[np.ndarray, "*n"]:
         """Scores of so many units."""
         return units * self.unit
+
+
+def _templates(codes: Codes) -> tuple[tuple[Template, ...], int, float, int]:
+    """The templates of codes, and what is common to them, see `ItemTables`.
+
+    With U and I the sums of a `ScoreForm`, s slots and P pairs, a score is U/s + I/P but
+    for factors that all templates share: in units of 1/N it is N/s U + N/P I.
+
+    Returns:
+      the templates; N; and what stored weights of users and of pairs are multiplied with,
+      which leaves the rest to `per_item` and `per_pair`.
+    """
+    forms = [ScoreForm.of(codes, slots) for slots in codes.templates]
+    if len(forms) == 1:
+        slots, pairs = len(forms[0].slots), forms[0].num_pairs
+        whole = Template(codes.templates[0], forms[0])
+        return (whole,), slots * pairs, float(pairs), slots
+    # P is s (s - 1) / 2, so s divides 2 P: halves of weights make all counts whole, and
+    # an affinity counts s - 1 times what a pair term counts.
+    common = math.lcm(*(form.num_pairs for form in forms))
+    templates = tuple(
+        Template(slots, form, 2 * common // len(slots), common // form.num_pairs)
+        for slots, form in zip(codes.templates, forms, strict=True)
+    )
+    return templates, common, 0.5, 1
+
+
+def _counts(templates: tuple[Template, ...]) -> list[tuple[int, int]]:
+    """The units that all items, and all pairs, of an outfit of each template count."""
+    return [
+        (each.per_item * len(each.slots), each.per_pair * len(each.form.pairs))
+        for each in templates
+    ]
 
 
 @functools.cache

@@ -4,7 +4,7 @@ An index is a `fhn_jax.files.ArrayFolder`:
 
   manifest.json     which codes, which files, their sizes and checksums
   layout/           the order of the items (see `fhn_jax.retrieval.blocks`)
-  segment-N/        outfits in blocks; each `append` adds a segment
+  segment-N/        outfits in blocks; each `append` adds a segment for every template
   removed-N.npy     sorted ids of the outfits that were removed
 """
 
@@ -12,6 +12,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -84,7 +85,10 @@ class OutfitIndex(Searcher):
         super().__init__(
             tables,
             layout,
-            [_read_segment(folder, name, layout) for name in metadata["segments"]],
+            [
+                _read_segment(folder, name, tables, layout)
+                for name in metadata["segments"]
+            ],
             removed,
             metadata["outfits"],
         )
@@ -108,7 +112,8 @@ class OutfitIndex(Searcher):
           folder: appears when the index is whole.
           codes: of the items.
           outfits: an item id for each slot of `codes`, where a missing second item of a
-            category is the first one again.
+            category is the first one again; -1 where an outfit's template has no such
+            slot.
           seed: of the clusters and the sample.
         Raises:
           FileExistsError: the folder is there.
@@ -134,9 +139,8 @@ class OutfitIndex(Searcher):
             }
             new.add("layout/order.npy", layout.order)
             new.add("layout/ranges.npy", layout.range_starts)
-            if len(items):
-                ids = np.arange(len(items))
-                _add_segment(new, searcher.arrange(tables, layout, items, ids))
+            ids = np.arange(len(items))
+            _add_segments(new, searcher.arrange_each(tables, layout, items, ids))
         return cls.open(folder, codes)
 
     @classmethod
@@ -227,6 +231,7 @@ class OutfitIndex(Searcher):
         *,
         score: str = "asymmetric",
         filters: Filters | Sequence[Sequence[Filter]] = (),
+        templates: Sequence[Sequence[str]] | None = None,
     ) -> list[Hits]:
         """The k best outfits for each of several users, see `OutfitSearch`.
 
@@ -234,7 +239,8 @@ class OutfitIndex(Searcher):
           InputError: also if a file of the index is damaged.
         """
         self._verify_outfits()
-        return super().search_batch(users, k, score=score, filters=filters)
+        options: dict[str, Any] = {"filters": filters, "templates": templates}
+        return super().search_batch(users, k, score=score, **options)
 
     def part(self, number: int, count: int) -> Searcher:
         """One of `count` parts that share out the outfits, see `Searcher`."""
@@ -246,7 +252,7 @@ class OutfitIndex(Searcher):
             self._folder.verify_mapped()
 
     def append(self, outfits: Shaped[np.ndarray, "..."]) -> range:
-        """Adds outfits, as a segment of their own.
+        """Adds outfits, as a segment of their own for each template.
 
         Many small segments make searches slower; `compact` makes them one.
 
@@ -263,9 +269,10 @@ class OutfitIndex(Searcher):
         _check_number(ids.stop)
         if not len(items):
             return ids
-        segment = searcher.arrange(self._tables, self._layout, items, np.array(ids))
+        of_items = (self._tables, self._layout, items)
+        segments = searcher.arrange_each(*of_items, np.array(ids))
         with self._change() as change:
-            _add_segment(change, segment)
+            _add_segments(change, segments)
             change.metadata["outfits"] = ids.stop
             change.metadata["live"] += len(ids)
         return ids
@@ -291,7 +298,9 @@ class OutfitIndex(Searcher):
                 metadata["live"] -= len(ids)
 
     def compact(self) -> None:
-        """Makes all segments one, without the removed outfits; ids stay as they are.
+        """Makes the segments of a template one, without the removed outfits.
+
+        Ids stay as they are.
 
         Raises:
           ValueError: the index has been changed by another process since it was opened.
@@ -304,14 +313,13 @@ class OutfitIndex(Searcher):
             for name in change.metadata["segments"]:
                 change.drop(name)
             change.metadata["segments"] = []
-            if places.size:
-                segment = searcher.arrange(
-                    self._tables,
-                    self._layout,
-                    self._items(places),
-                    outfits[places].astype(np.int64),
-                )
-                _add_segment(change, segment)
+            segments = searcher.arrange_each(
+                self._tables,
+                self._layout,
+                self._items(places),
+                outfits[places].astype(np.int64),
+            )
+            _add_segments(change, segments)
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[ArrayChange]:
@@ -322,12 +330,15 @@ class OutfitIndex(Searcher):
         self._load(self._tables)
 
 
-def _add_segment(change: ArrayChange, segment: kernels.Blocks) -> None:
-    """Writes the arrays of a segment, named by the number of the change."""
-    name = f"segment-{change.metadata['changes']}"
-    for key in _DTYPES:
-        change.add(f"{name}/{key}.npy", getattr(segment, key))
-    change.metadata["segments"] = [*change.metadata["segments"], name]
+def _add_segments(change: ArrayChange, segments: Sequence[kernels.Blocks]) -> None:
+    """Writes the arrays of segments, named by the number of the change."""
+    for number, segment in enumerate(segments):
+        name = f"segment-{change.metadata['changes']}"
+        if number:
+            name += f"-{number}"
+        for key in _DTYPES:
+            change.add(f"{name}/{key}.npy", getattr(segment, key))
+        change.metadata["segments"] = [*change.metadata["segments"], name]
 
 
 def _check_number(count: int) -> None:
@@ -361,7 +372,7 @@ def _read_layout(folder: ArrayFolder, tables: ItemTables) -> blocks.Layout:
 
 
 def _read_segment(
-    folder: ArrayFolder, name: str, layout: blocks.Layout
+    folder: ArrayFolder, name: str, tables: ItemTables, layout: blocks.Layout
 ) -> kernels.Blocks:
     arrays = {
         key: folder.map(f"{name}/{key}.npy", dtype, verify=key in _SMALL)
@@ -372,19 +383,19 @@ def _read_segment(
     segment = kernels.Blocks(
         **arrays, groups=blocks.groups_of(ranges), range_starts=layout.range_starts
     )
-    count, slots = len(segment.outfits), folder.metadata["slots"]
-    starts = segment.starts
+    count, starts = len(segment.outfits), segment.starts
     # Compiled loops do not check indices.
     _expect(
         folder.path / name,
-        segment.items.shape == (count, slots)
+        segment.items.shape == (count, ranges.shape[1])
         and segment.compatibilities.shape == segment.outfits.shape == (count,)
-        and ranges.shape == (len(starts) - 1, slots)
+        and len(ranges) == len(starts) - 1
         and segment.tops.shape == (len(starts) - 1,)
         and starts[0] == 0
         and starts[-1] == count
         and (np.diff(starts) > 0).all()
-        and ((ranges >= 0) & (ranges < len(layout.range_starts) - 1)).all(),
+        and ((ranges >= 0) & (ranges < len(layout.range_starts) - 1)).all()
+        and searcher.template_of(tables, layout, segment) >= 0,
     )
     return segment
 

@@ -11,7 +11,7 @@ import functools
 import os
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
 
 from fhn_jax.errors import InputError
 from fhn_jax.files import ArrayFolder, ArrayFormat
@@ -43,15 +43,16 @@ class PairBounds:
 
     Attributes:
       layout: the order of the items.
-      items: int32 [*], the best pair term of each item with each cluster of the other
-        categories, item by item.
-      pairs: int32 [p, p], the largest of them for each two clusters of different
-        categories.
+      items: int32 [*], the best pair term of each item with each cluster of the
+        categories that it goes with, item by item.
+      pairs: int32 [p, p], the largest of them for each two clusters of such categories.
+      together: bool [c, c], which categories are in a template together.
     """
 
     layout: Layout
     items: np.ndarray
     pairs: np.ndarray
+    together: np.ndarray
 
     @classmethod
     def build(cls, tables: ItemTables, seed: int = 0) -> "PairBounds":
@@ -68,6 +69,7 @@ class PairBounds:
             layout=layout,
             items=np.empty(0, np.int32),
             pairs=np.full(shape, np.iinfo(np.int32).min, np.int32),
+            together=_together(tables),
         )
         size = int((empty._widths * np.diff(layout.category_starts)).sum())
         bounds = dataclasses.replace(empty, items=np.empty(size, np.int32))
@@ -88,7 +90,7 @@ class PairBounds:
         num = np.diff(bounds.first_cluster)
         for a in range(len(num)):
             for b in range(a + 1, len(num)):
-                if num[a] and num[b]:
+                if num[a] and num[b] and bounds.together[a, b]:
                     bounds._fill(a, b, vectors[a], weighted[b], factor, margin)
         return bounds
 
@@ -105,8 +107,8 @@ class PairBounds:
 
     @functools.cached_property
     def _widths(self) -> Int64[np.ndarray, " c"]:
-        """How many bounds each item of a category has: one for each foreign cluster."""
-        return self.first_cluster[-1] - np.diff(self.first_cluster)
+        """How many bounds each item of a category has: one for each such cluster."""
+        return self.together @ np.diff(self.first_cluster)
 
     @functools.cached_property
     def rows(self) -> Int64[np.ndarray, " n"]:
@@ -121,9 +123,9 @@ class PairBounds:
         The pair term of position i of category a with cluster q of category b is at
         most items[rows[i] + columns[a, b] + q].
         """
-        # Each row leaves out the clusters of the item's own category.
         num = np.diff(self.first_cluster)
-        return np.where(np.triu(np.ones((len(num),) * 2, bool), 1), -num[:, None], 0)
+        before = np.cumsum(self.together * num, axis=1) - self.together * num
+        return before - self.first_cluster[:-1]
 
     @functools.cached_property
     def largest(self) -> Int32[np.ndarray, "p c"]:
@@ -174,7 +176,7 @@ class PairBounds:
         items, pairs = (
             opened.map(f"{name}.npy", np.int32) for name in ("items", "pairs")
         )
-        return cls(layout, items, pairs)
+        return cls(layout, items, pairs, _together(tables))
 
     def _fill(self, a, b, vectors_a, weighted_b, factor, margin) -> None:
         """Fills in what categories a and b have to do with each other."""
@@ -212,10 +214,19 @@ class PairBounds:
         starts, num = self.layout.category_starts, np.diff(self.first_cluster)
         begin = self.rows[starts[a]]
         rows = starts[a + 1] - starts[a]
-        width = num.sum() - num[a]
+        width = self._widths[a]
         matrix = self.items[begin : begin + rows * width].reshape(rows, width)
         column = self.first_cluster[b] + self.columns[a, b]
         return matrix[:, column : column + num[b]]
+
+
+def _together(tables: ItemTables) -> Bool[np.ndarray, "c c"]:
+    """Which different categories are in a template together."""
+    count = len(tables.codes.categories)
+    together = np.zeros((count, count), bool)
+    for template in tables.templates:
+        together[np.ix_(template.form.slots, template.form.slots)] = True
+    return together & ~np.eye(count, dtype=bool)
 
 
 def _vectors(tables: ItemTables, layout: Layout) -> list[Float32[np.ndarray, "n md"]]:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int, Int32, Int64, Shaped
 
-from fhn_jax.codes import Codes
+from fhn_jax.codes import Codes, by_slots
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval import blocks, kernels
 from fhn_jax.retrieval.arguments import (
@@ -19,6 +20,7 @@ from fhn_jax.retrieval.arguments import (
     check_outfits,
     one_user,
     outfit_ids,
+    template_numbers,
 )
 from fhn_jax.retrieval.filters import (
     Conditions,
@@ -27,6 +29,7 @@ from fhn_jax.retrieval.filters import (
     among,
     in_order,
     resolve_each,
+    rows_of,
 )
 from fhn_jax.retrieval.items import ItemTables
 
@@ -48,7 +51,8 @@ class Hits:
     Attributes:
       outfits: ids, int64 [k]. Fewer than were asked for if no more are admitted.
       scores: float64 [k].
-      items: int32 [k, s], ids within the category of the slot.
+      items: int32 [k, s], ids within the category of the slot, -1 where the outfit's
+        template has none.
     """
 
     outfits: Int64[np.ndarray, " k"]
@@ -78,6 +82,7 @@ class OutfitSearch(abc.ABC):
         *,
         score: str = "asymmetric",
         filters: Filters | Sequence[Sequence[Filter]] = (),
+        templates: Sequence[Sequence[str]] | None = None,
     ) -> list[Hits]:
         """The k best outfits for each of several users, who share their scoring.
 
@@ -87,10 +92,12 @@ class OutfitSearch(abc.ABC):
           score: "asymmetric" (the real user code) or "binary" (its signs).
           filters: what an outfit must be, for all users; or for each user a sequence of
             filters, such as of what the user has seen.
+          templates: of the outfits, each by its categories, such as
+            [("dress", "shoe")]; all by default.
         Raises:
-          InputError: k < 1, an unknown score, user, category, item or outfit, a vector
-            that `ItemTables.user_vectors` rejects, or filters for another number of
-            users.
+          InputError: k < 1, an unknown score, user, category, item, outfit or template,
+            a vector that `ItemTables.user_vectors` rejects, or filters for another
+            number of users.
         """
 
     def search(
@@ -100,6 +107,7 @@ class OutfitSearch(abc.ABC):
         *,
         score: str = "asymmetric",
         filters: Filters = (),
+        templates: Sequence[Sequence[str]] | None = None,
     ) -> Hits:
         """The k best outfits for one user, an id or a code as floats [d].
 
@@ -107,7 +115,8 @@ class OutfitSearch(abc.ABC):
         """
         # A sequence for each of one user.
         each = [[filters] if isinstance(filters, Filter) else filters]
-        return self.search_batch(one_user(user), k, score=score, filters=each)[0]
+        options: dict[str, Any] = {"filters": each, "templates": templates}
+        return self.search_batch(one_user(user), k, score=score, **options)[0]
 
 
 def best_without(
@@ -141,7 +150,7 @@ class Searcher(OutfitSearch):
     Args:
       tables: how outfits are scored.
       layout: the order of the items.
-      segments: outfits, in blocks of this layout.
+      segments: outfits of one template each, in blocks of this layout.
       removed: sorted ids of outfits that are not to be found.
       num_outfits: ids are below this.
     """
@@ -159,7 +168,10 @@ class Searcher(OutfitSearch):
         self._segments = segments
         self._removed = removed
         self._num_outfits = num_outfits
-        self._num_stored = sum(len(segment.outfits) for segment in segments)
+        self._templates = [template_of(tables, layout, each) for each in segments]
+        counts = [len(segment.outfits) for segment in segments]
+        self._num_stored = sum(counts)
+        self._places = np.cumsum([0, *counts]).tolist()
         self._packed = layout.by_position(tables.packed)
         self._scales = None
         if tables.scales is not None:
@@ -177,8 +189,7 @@ class Searcher(OutfitSearch):
         tables = ItemTables.from_codes(codes)
         items = check_outfits(codes, outfits)
         layout = blocks.Layout.make(tables.packed, None, seed=0)
-        ids = np.arange(len(items))
-        segments = [arrange(tables, layout, items, ids)] if len(items) else []
+        segments = arrange_each(tables, layout, items, np.arange(len(items)))
         return cls(tables, layout, segments, np.empty(0, np.int64), len(items))
 
     def __len__(self) -> int:
@@ -213,14 +224,18 @@ class Searcher(OutfitSearch):
         *,
         score: str = "asymmetric",
         filters: Filters | Sequence[Sequence[Filter]] = (),
+        templates: Sequence[Sequence[str]] | None = None,
     ) -> list[Hits]:
         """The k best outfits for each of several users, see `OutfitSearch`."""
         check_count("k", k)
         vectors = self._tables.user_vectors(users, score)
         conditions = resolve_each(filters, self._tables.codes, len(vectors))
+        numbers = template_numbers(self._tables.codes, templates)
         # Users who share their conditions share their filter.
         different = {id(each): each for each in conditions}
-        by_position = {key: self._by_position(each) for key, each in different.items()}
+        by_position = {
+            key: self._by_template(each, numbers) for key, each in different.items()
+        }
 
         def some(start: int) -> list[Hits]:
             part = vectors[start : start + _USERS_AT_ONCE]
@@ -239,17 +254,11 @@ class Searcher(OutfitSearch):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return [hits for part in pool.map(some, starts) for hits in part]
 
-    def _best(self, affinities, filters: kernels.Filters, k: int) -> Hits:
-        limited = affinities[: len(self._packed)]
-        if len(filters.admitted):
-            allowed = filters.admitted[: len(limited)]
-            limited = np.where(allowed, limited, np.int32(kernels.NEG_INF))
-        bounds = self._layout.range_maxima(limited)
+    def _best(self, affinities, filters: dict[int, kernels.Filters], k: int) -> Hits:
+        """The best of the outfits of some templates."""
         best = kernels.TopK.empty(min(k, max(self._num_stored, 1)))
-        place = 0
-        for segment in self._segments:
-            kernels.search_blocks(segment, affinities, bounds, filters, best, place)
-            place += len(segment.outfits)
+        for number, each in filters.items():
+            self._search_template(number, affinities, each, best)
         count = int(best.counts[0])
         order = np.lexsort((best.outfits[:count], ~best.scores[:count]))
         return Hits(
@@ -258,11 +267,26 @@ class Searcher(OutfitSearch):
             items=self._items(best.places[order]),
         )
 
+    def _search_template(self, number, affinities, filters, best) -> None:
+        """Puts the best outfits of a template among the best so far."""
+        per_item = self._tables.templates[number].per_item
+        if per_item > 1:
+            affinities = affinities * np.int32(per_item)
+        limited = affinities[: len(self._packed)]
+        if len(filters.admitted):
+            allowed = filters.admitted[: len(limited)]
+            limited = np.where(allowed, limited, np.int32(kernels.NEG_INF))
+        bounds = self._layout.range_maxima(limited)
+        segments = zip(self._segments, self._templates, self._places, strict=False)
+        for segment, template, place in segments:
+            if template == number:
+                kernels.search_blocks(segment, affinities, bounds, filters, best, place)
+
     def _items(self, places: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, "n s"]:
         """Item ids of stored outfits, by their place in all segments."""
-        items = np.empty((len(places), len(self._tables.codes.slots)), np.int32)
-        first = 0
-        for segment in self._segments:
+        items = np.full((len(places), len(self._tables.codes.slots)), -1, np.int32)
+        segments = zip(self._segments, self._templates, self._places, strict=False)
+        for segment, template, first in segments:
             last = first + len(segment.outfits)
             here = np.flatnonzero((places >= first) & (places < last))
             positions = blocks.positions_of(segment, places[here] - first)
@@ -271,12 +295,24 @@ class Searcher(OutfitSearch):
                     "stored outfits have no such items: the index is damaged; `verify` "
                     "tells which file"
                 )
-            items[here] = self._layout.order[positions]
-            first = last
+            slots = np.array(self._tables.templates[template].slots)
+            items[here[:, None], slots] = self._layout.order[positions]
         return items
 
+    def _by_template(
+        self, conditions: Conditions, numbers: Sequence[int]
+    ) -> dict[int, kernels.Filters]:
+        """Conditions as the loops take them, for templates that can meet them."""
+        filters = self._by_position(conditions)
+        required = {c for c, ids in conditions.required.items() if len(ids)}
+        return {
+            number: filters._replace(gone=self._gone(conditions.excluded_items, number))
+            for number in numbers
+            if required <= set(self._tables.templates[number].form.slots)
+        }
+
     def _by_position(self, conditions: Conditions) -> kernels.Filters:
-        """Conditions as the loops take them."""
+        """Conditions as the loops take them, but for outfits by their items."""
         codes, layout = self._tables.codes, self._layout
         starts = layout.category_starts
         admitted, wanted = np.empty(0, bool), []
@@ -298,15 +334,19 @@ class Searcher(OutfitSearch):
             outfit_ids(conditions.excluded_ids, self._num_outfits),
             admitted,
             np.concatenate([*wanted, np.empty(0, np.int64)]),
-            self._gone(conditions.excluded_items),
+            np.empty((0, 0), np.int64),
         )
 
-    def _gone(self, items: Int64[np.ndarray, "e s"] | None) -> Int64[np.ndarray, "e s"]:
-        """Outfits by their items, as the loops take them."""
-        slots = self._tables.codes.slots
+    def _gone(
+        self, items: Int64[np.ndarray, "e s"] | None, number: int
+    ) -> Int64[np.ndarray, "f t"]:
+        """Outfits of a template by their items, as the loops take them."""
+        template = self._tables.templates[number]
         if items is None:
-            return np.empty((0, len(slots)), np.int64)
-        rows = np.sort(self._layout.positions(slots, items).astype(np.int64), axis=1)
+            return np.empty((0, len(template.slots)), np.int64)
+        items = items[rows_of(items, template.slots)][:, list(template.slots)]
+        positions = self._layout.positions(template.form.slots, items)
+        rows = np.sort(positions.astype(np.int64), axis=1)
         return rows[np.lexsort(rows.T[::-1])]
 
 
@@ -331,10 +371,49 @@ def arrange(
     layout: blocks.Layout,
     items: Int32[np.ndarray, "n s"],
     outfits: Int[np.ndarray, " n"],
+    template: int = 0,
 ) -> kernels.Blocks:
-    """Outfits, given by their items and ids, as blocks with their pair terms."""
-    positions = layout.positions(tables.codes.slots, items)
-    return blocks.arrange(layout, positions, tables.compatibilities(items), outfits)
+    """Outfits of a template, given by their items and ids, as blocks with pair terms."""
+    positions = layout.positions(tables.templates[template].form.slots, items)
+    pair_terms = tables.compatibilities(items, template)
+    return blocks.arrange(layout, positions, pair_terms, outfits)
+
+
+def arrange_each(
+    tables: ItemTables,
+    layout: blocks.Layout,
+    items: Int32[np.ndarray, "n s"],
+    outfits: Int[np.ndarray, " n"],
+) -> list[kernels.Blocks]:
+    """Outfits as a segment for each template that they have.
+
+    Args:
+      items: -1 in a slot that an outfit's template has not.
+    """
+    if not len(items):
+        return []
+    if len(tables.templates) == 1:
+        return [arrange(tables, layout, items, outfits)]
+    numbers = {each.slots: number for number, each in enumerate(tables.templates)}
+    return [
+        arrange(tables, layout, items[rows][:, slots], outfits[rows], numbers[slots])
+        for slots, rows in by_slots(items)
+    ]
+
+
+def template_of(
+    tables: ItemTables, layout: blocks.Layout, segment: kernels.Blocks
+) -> int:
+    """The number of the template of a segment's outfits; -1 if there is none."""
+    if len(tables.templates) == 1:
+        return 0 if segment.ranges.shape[1] == len(tables.templates[0].slots) else -1
+    firsts = layout.range_starts[segment.ranges]
+    categories = np.searchsorted(layout.category_starts, firsts, "right") - 1
+    for number, each in enumerate(tables.templates):
+        same = categories.shape[1] == len(each.slots)
+        if same and (categories == each.form.slots).all():
+            return number
+    return -1
 
 
 def choose_layout(
@@ -353,33 +432,24 @@ def choose_layout(
     sample = items
     if len(items) > _TRIAL_OUTFITS:
         sample = items[np.sort(rng.integers(0, len(items), _TRIAL_OUTFITS))]
-    compatibilities = tables.compatibilities(sample)
     vectors = rng.choice([-1.0, 1.0], (_TRIAL_USERS, tables.codes.bits))
     if tables.codes.num_users:
         users = rng.integers(0, tables.codes.num_users, _TRIAL_USERS)
         vectors = tables.codes.user_latents[users]
-    affinities = tables.affinities(tables.user_vectors(vectors))
-    none = np.empty(0, np.int64)
-    no_rows = np.empty((0, len(tables.codes.slots)), np.int64)
-    filters = kernels.Filters(none, none, np.empty(0, bool), none, no_rows)
     layouts: dict[str, blocks.Layout] = {}
     seconds: dict[str, float] = {}
+    none, count = np.empty(0, np.int64), len(sample)
     for number in _CLUSTERS:
         layout = blocks.Layout.make(tables.packed, number, seed)
-        if not len(sample):
+        if not count:
             return layout, {}
-        positions = layout.positions(tables.codes.slots, sample)
-        segment = blocks.arrange(
-            layout, positions, compatibilities, np.arange(len(sample))
-        )
+        segments = arrange_each(tables, layout, sample, np.arange(count))
+        trial = Searcher(tables, layout, segments, none, count)
         times = []
         # The first search compiles.
         for user in (0, *range(_TRIAL_USERS)):
-            values = layout.by_position([each[user] for each in affinities])
             start = time.perf_counter()
-            bounds = layout.range_maxima(values)
-            best = kernels.TopK.empty(10)
-            kernels.search_blocks(segment, values, bounds, filters, best, 0)
+            trial.search(vectors[user])
             times.append(time.perf_counter() - start)
         seconds[str(number)] = statistics.median(times[1:])
         layouts[str(number)] = layout

@@ -108,7 +108,7 @@ def bound_open_slots(problem, rest, category_a, cluster_a, category_b, cluster_b
                 problem.pairs[cluster_a, first:last],
                 problem.pairs[cluster_b, first:last],
             )
-    return total + _bound_open_pair(problem, rest)
+    return total + bound_open_pairs(problem, rest)
 
 
 @njit_inline
@@ -130,17 +130,19 @@ def bound_open_slots_of_item(problem, rest, category_a, i, category_b, cluster_b
         else:
             pairs = problem.pairs[cluster_b, first:last]
             total += max_plus_3(best, bounds, pairs)
-    return total + _bound_open_pair(problem, rest)
+    return total + bound_open_pairs(problem, rest)
 
 
 @njit_inline
-def _bound_open_pair(problem, rest):
-    """Bounds the pair term of two open slots."""
-    if len(rest) == 2:
-        one, two = problem.slots[rest[0]], problem.slots[rest[1]]
-        if one != two:
-            return np.int64(_max_pair(problem, one, two))
-    return np.int64(0)
+def bound_open_pairs(problem, rest):
+    """Bounds the pair terms among open slots."""
+    total = np.int64(0)
+    for number in range(1, len(rest)):
+        for other in rest[:number]:
+            one, two = problem.slots[rest[number]], problem.slots[other]
+            if one != two:
+                total += np.int64(_max_pair(problem, one, two))
+    return total
 
 
 @njit_no_refcount

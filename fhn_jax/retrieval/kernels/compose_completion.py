@@ -13,8 +13,10 @@ import numpy as np
 
 from fhn_jax.retrieval.kernels.compose_bounds import (
     bound_gains,
+    bound_open_pairs,
     index_of,
     max_of,
+    max_plus,
     pair_bound,
 )
 from fhn_jax.retrieval.kernels.compose_problem import (
@@ -38,7 +40,7 @@ def complete(problem, state, rest, total):
     elif len(rest) == 1:
         complete_one(problem, state, rest[0], total)
     else:
-        _complete_two(problem, state, rest[0], rest[1], total)
+        _complete_more(problem, state, rest, total)
 
 
 @njit_no_refcount
@@ -86,16 +88,16 @@ def complete_one(problem, state, slot, total):
 
 
 @njit_no_refcount
-def _complete_two(problem, state, slot, other, total):
-    """As `complete_one`, for two open slots."""
-    category, second = problem.slots[slot], problem.slots[other]
+def _complete_more(problem, state, rest, total):
+    """As `complete_one`, for two open slots or more."""
+    slot, others = rest[0], rest[1:]
+    category = problem.slots[slot]
     first = problem.first_cluster[category]
     count = problem.first_cluster[category + 1] - first
-    first_other = problem.first_cluster[second]
-    count_other = problem.first_cluster[second + 1] - first_other
     gains = bound_gains(problem, state, slot)
-    gains_other = bound_gains(problem, state, other)
-    best_gain_other = max_of(gains_other)
+    for other in others:
+        bound_gains(problem, state, other)
+    pairs_bound = bound_open_pairs(problem, others)
     top = index_of(max_of(gains), gains)
     for number in range(-1, count):
         if number == top:
@@ -104,13 +106,9 @@ def _complete_two(problem, state, slot, other, total):
         cluster = first + q
         if problem.best[cluster] <= NEG_INF:
             continue
-        rest_bound = best_gain_other
-        if category != second:
-            rest_bound = np.int64(4 * NEG_INF)
-            for r in range(count_other):
-                rest_bound = max(
-                    rest_bound, gains_other[r] + problem.pairs[cluster, first_other + r]
-                )
+        rest_bound = pairs_bound
+        for other in others:
+            rest_bound += _best_gain(problem, state, other, category, cluster)
         state.min_ids[slot] = problem.lowest[cluster]
         if not can_enter_top_k(problem, state, total + gains[q] + rest_bound):
             continue
@@ -130,10 +128,31 @@ def _complete_two(problem, state, slot, other, total):
             )
             if can_enter:
                 state.chosen[slot] = position
-                complete_one(problem, state, other, value)
+                if len(others) == 1:
+                    complete_one(problem, state, others[0], value)
+                else:
+                    _complete_more(problem, state, others, value)
                 state.chosen[slot] = -1
-                bound_gains(problem, state, other)
+                for other in others:
+                    bound_gains(problem, state, other)
     state.min_ids[slot] = 0
+
+
+@njit_no_refcount
+def _best_gain(problem, state, slot, category, cluster):
+    """Bounds what an item in an open slot adds, with an item of a cluster chosen too.
+
+    Args:
+      slot: `bound_gains` has bounded what its items add to those chosen.
+      category: of the cluster.
+    """
+    own = problem.slots[slot]
+    first = problem.first_cluster[own]
+    count = problem.first_cluster[own + 1] - first
+    gains = state.gains[slot][:count]
+    if own == category:
+        return max_of(gains)
+    return max_plus(gains, problem.pairs[cluster, first : first + count])
 
 
 @njit_no_refcount

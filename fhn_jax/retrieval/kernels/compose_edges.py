@@ -40,8 +40,10 @@ from fhn_jax.retrieval.kernels.compose_problem import (
 )
 from fhn_jax.retrieval.kernels.jit import njit, njit_inline, njit_no_refcount
 
-# Edges are multiplied by this, so that they are integers: every f_c divides it.
-EDGE_SCALE = 12
+# Slots that can be filled at most.
+MAX_FREE = 9
+# Edges are multiplied by this, so that they are integers: every f_c < MAX_FREE divides it.
+EDGE_SCALE = 840
 
 
 @njit
