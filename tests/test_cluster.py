@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from polyvore_u import write_polyvore_u
-from random_codes import codes_of, random_codes
+from random_codes import codes_of, outfits_of, random_codes, shop_codes
 from runs import act, run
 
 from fhn_jax import files
@@ -115,6 +115,21 @@ def test_the_answers_are_those_of_the_local_index(shared, local, arguments):
     expected = index.search_batch(users, **arguments)
     assert_same(shared.search_batch(users, **arguments), expected)
     assert len(shared) == len(index)
+
+
+def test_outfits_of_several_templates_are_those_of_the_local_index(address, tmp_path):
+    codes = shop_codes()
+    outfits = outfits_of(np.random.default_rng(0), codes, 300)
+    index = OutfitIndex.build(tmp_path / "index", codes, outfits)
+    shared = ClusterIndex.open(tmp_path / "index", codes, shards=2)
+    for arguments in (
+        {"k": 300},
+        {"templates": [("dress", "shoe"), ("bag",)], "k": 50},
+        {"filters": MustContain({"shoe": 2}), "k": 50},
+    ):
+        users = np.arange(codes.num_users)
+        expected = index.search_batch(users, **arguments)
+        assert_same(shared.search_batch(users, **arguments), expected)
 
 
 def test_many_outfits_tie_and_the_lower_id_wins(shared):

@@ -4,10 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-from random_codes import random_codes
+from random_codes import outfits_of, random_codes, shop_codes
 
-from fhn_jax.codes import Scorer
-from fhn_jax.integrations import vectors
+from fhn_jax.codes import Codes, Scorer
 from fhn_jax.integrations.qdrant import OutfitCollection
 from fhn_jax.integrations.vectors import item_vectors, outfit_vectors, query_vectors
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
@@ -34,6 +33,8 @@ KINDS = {
     "no user term": {"zero_user_term": True},
     "neither term": {"zero_item_term": True, "zero_user_term": True},
     "128 bits": {"bits": 128},
+    "templates": shop_codes(),
+    "templates, scaled": shop_codes(scaled=True, zero_user_term=True),
 }
 
 
@@ -46,9 +47,11 @@ def some_outfits(codes, count=60, seed=0):
 @pytest.mark.parametrize("score", ["binary", "asymmetric"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_inner_product_is_the_score(kind, score, monkeypatch):
-    monkeypatch.setattr(vectors, "_CHUNK", 7)
-    codes = random_codes(**KINDS[kind])
-    outfits = some_outfits(codes)
+    monkeypatch.setattr("fhn_jax.codes.scoring._BLOCK", 7)
+    codes = KINDS[kind]
+    if not isinstance(codes, Codes):
+        codes = random_codes(**codes)
+    outfits = outfits_of(np.random.default_rng(0), codes, 60)
     users = np.arange(codes.num_users)
     found = query_vectors(codes, users, score) @ outfit_vectors(codes, outfits).T
     scorer = Scorer(codes)
@@ -179,6 +182,26 @@ def test_a_k_beyond_the_catalogue_asks_the_server_for_what_there_is(
     assert limits == [20]
     some = found.search(1, 10**30, filters=ExcludeOutfits(outfits[:1]))
     assert 0 < len(some) < 20 and max(limits) == 20
+
+
+def test_outfits_of_several_templates_are_those_of_the_index(client):
+    codes = shop_codes(scaled=True)
+    outfits = outfits_of(np.random.default_rng(0), codes, 100)
+    OutfitCollection.create(client, "outfits", codes, outfits)
+    found = OutfitCollection.open(client, "outfits", codes)
+    searcher = Searcher.in_memory(codes, outfits)
+    for arguments in (
+        {},
+        {"templates": [("shoe", "dress"), ("bag",)]},
+        {"filters": Only({"top": [0, 1, 2], "outerwear": []})},
+        {"filters": Wardrobe({"dress": [1, 2], "shoe": [0, 1]})},
+        {"filters": [MustContain({"shoe": 2}), ExcludeOutfits(outfits[:50])]},
+    ):
+        ours, theirs = (each.search(3, 100, **arguments) for each in (found, searcher))
+        assert sorted(ours.outfits) == sorted(theirs.outfits)
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-3)
+        np.testing.assert_array_equal(ours.items, outfits[ours.outfits])
+        assert len(ours)
 
 
 def test_equal_scores_are_ordered_by_id(client):

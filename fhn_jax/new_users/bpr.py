@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
-from fhn_jax.codes import Codes, blocks, outfit_scores
+from fhn_jax.codes import Codes, blocks, by_slots, outfit_scores
 from fhn_jax.codes.scoring import SCALE
 from fhn_jax.data.catalogue import Outfits
 from fhn_jax.errors import InputError
@@ -103,7 +103,8 @@ class BprFit(Learner):
     Σ_l [½ mean over dislikes n + ½ mean over sampled outfits r] softplus(s_n − s_l)
     + strength/2 · |u − μ|² in the metric Σ⁻¹: a convex problem with one minimum. With
     no dislikes, sampled outfits have all the weight; with dislikes alone, sampled
-    outfits rank above them; with neither, u = μ.
+    outfits rank above them; with neither, u = μ. A like is compared with sampled outfits
+    of its own template, or with all if it is of none.
 
     The prior's mean μ and covariance Σ are those of the known users, the covariance
     drawn towards a multiple of the identity. Only the directions in which outfits
@@ -157,6 +158,10 @@ class BprFit(Learner):
         items = np.stack(
             [rng.integers(codes.num_items[c], size=count) for c in codes.slots], axis=1
         )
+        # The templates in turn, so that the first samples have all of them alike.
+        for number, slots in enumerate(codes.templates):
+            absent = np.setdiff1d(np.arange(len(codes.slots)), slots)
+            items[number :: len(codes.templates), absent] = -1
         features = np.empty((count, codes.bits), np.float32)
         for rows, block, _ in self._features(items):
             features[rows] = block
@@ -240,7 +245,11 @@ class BprFit(Learner):
             np.empty((n, self._basis.shape[1]), np.float32),
             np.empty(n, np.float32),
             np.ones(n, np.float32),
+            np.full(n, -1),
         )
+        for slots, rows in by_slots(items):
+            if slots in self.codes.templates:
+                projected.templates[rows] = self.codes.templates.index(slots)
         for rows, features, terms in self._features(items):
             projected.features[rows] = features @ self._basis
             own = mean if mean.ndim == 1 else mean[rows]
@@ -279,11 +288,13 @@ class _Projected:
       features: float32 [n, m], or [v, n, m] for v users, padded.
       terms: the score at w = 0.
       present: 1, or 0 for padding.
+      templates: their numbers; -1 for slots that are none.
     """
 
     features: Float32[np.ndarray, "*v n m"]
     terms: Float32[np.ndarray, "*v n"]
     present: Float32[np.ndarray, "*v n"]
+    templates: Int[np.ndarray, "*v n"]
 
     def of(
         self, starts: Int[np.ndarray, " v"], counts: Int[np.ndarray, " v"]
@@ -293,7 +304,10 @@ class _Projected:
         present = offsets < counts[:, None]
         rows = np.where(present, starts[:, None] + offsets, 0)
         return _Projected(
-            self.features[rows], self.terms[rows], present.astype(np.float32)
+            self.features[rows],
+            self.terms[rows],
+            present.astype(np.float32),
+            self.templates[rows],
         )
 
 
@@ -312,19 +326,24 @@ def _newton(
       sample_terms: the scores of `samples` at each user's w = 0.
       sign: -1 turns the order around.
     """
-    v, _, m = above.features.shape
+    v, n, m = above.features.shape
     r = len(samples.terms)
     squares = samples.features[:, :, None] * samples.features[:, None]
     squares = squares.reshape(r, m * m)
     share = np.where(below.present.any(axis=1), 0.5, 0.0).astype(np.float32)[:, None]
+    disliked = share * below.present
+    disliked /= np.maximum(below.present.sum(1, keepdims=True), 1)
+    alike = above.templates[:, :, None] == samples.templates
+    alike |= ~alike.any(axis=2, keepdims=True)
+    sampled = (1 - share)[:, None] / alike.sum(axis=2, keepdims=True, dtype=np.float32)
     weights = np.concatenate(
         [
-            np.broadcast_to((1 - share) / r, (v, r)),
-            share * below.present / np.maximum(below.present.sum(1, keepdims=True), 1),
+            sampled * alike,
+            np.broadcast_to(disliked[:, None], (v, n, disliked.shape[1])),
         ],
-        axis=1,
+        axis=2,
     )
-    weights = above.present[:, :, None] * weights[:, None]
+    weights *= above.present[:, :, None]
     above_t = above.features.swapaxes(1, 2)
 
     def gradient(w):
