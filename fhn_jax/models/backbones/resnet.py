@@ -23,7 +23,7 @@ DEPTHS = {
 NORMS = {"group": 32, "frozen_batch": 0}
 
 
-def _he_fan_out(key, shape, dtype=jnp.float32):
+def he_fan_out(key, shape, dtype=jnp.float32):
     # Drawn flat, which are the same numbers: with four axes, XLA on CPU takes a second
     # to compile the draw of each new shape.
     rows, columns, _, outputs = shape
@@ -39,7 +39,7 @@ def _conv(inputs, outputs, kernel, stride, rngs):
         strides=stride,
         padding=kernel // 2,
         use_bias=False,
-        kernel_init=_he_fan_out,
+        kernel_init=he_fan_out,
         rngs=rngs,
     )
 
@@ -131,6 +131,7 @@ class ResNet(nnx.Module):
     """
 
     min_size = 32
+    epsilon = 1e-5  # of BatchNorm, where published weights were trained
 
     def __init__(self, name: str, *, norm: str = "group", rngs: nnx.Rngs):
         if norm not in NORMS:

