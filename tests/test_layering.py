@@ -131,9 +131,10 @@ def test_arrows_point_down(module):
     assert known <= allowed
 
 
-# They read or make a run, with its settings, network and checkpoint.
+# They read or make a run, with its settings, network and checkpoint, or run a network.
 MAKES_A_RUN = {
     "fhn_jax.data_tools.export_ranked",
+    "fhn_jax.data_tools.image_models",
     "fhn_jax.data_tools.convert_reference_checkpoint",
     "fhn_jax.models.reference_names",
 }

@@ -56,16 +56,7 @@ def note_weights(config: Settings) -> None:
                     f"model.backbone.weights={name!r} was trained with {key}="
                     f"{wanted!r}, got {got!r}; set that, or give other weights"
                 )
-    if not path.is_file():
-        where = (
-            remedy(name, str(path))
-            if known is not None
-            else f"expected a file, or one of {', '.join(PRETRAINED)}"
-        )
-        raise MissingFileError(
-            f"model.backbone.weights={name!r}: there is no {path}; {where}"
-        )
-    found = sha256_file(path)
+    found = sha256_file(check_file(name))
     if backbone.weights_sha256 not in ("", found):
         raise InputError(
             f"{path} has the checksum {found[:12]}, expected "
@@ -73,6 +64,21 @@ def note_weights(config: Settings) -> None:
             "file of the first start, or another --workdir"
         )
     backbone.weights_sha256 = found
+
+
+def check_file(name: str) -> Path:
+    """The file of pretrained weights; raises FileNotFoundError if it is not there."""
+    path = weights_path(name)
+    if not path.is_file():
+        where = (
+            remedy(name, str(path))
+            if name in PRETRAINED
+            else f"expected a file, or one of {', '.join(PRETRAINED)}"
+        )
+        raise MissingFileError(
+            f"model.backbone.weights={name!r}: there is no {path}; {where}"
+        )
+    return path
 
 
 def load_weights(config: Settings, model: FashionHashNet) -> None:

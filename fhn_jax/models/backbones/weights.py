@@ -106,6 +106,7 @@ def set_pretrained(
         names[path]: _torch_shape(variable.shape)
         for path, variable in variables.items()
     }
+    epsilon = getattr(backbone, "epsilon", 0.0)
     folds = getattr(backbone, "norm", None) == "frozen_batch"
     norms = [
         names[path].removesuffix(".weight") for path in names if path[-1] == "scale"
@@ -130,7 +131,7 @@ def set_pretrained(
             raise InputError(f"{name} has a NaN or an infinity; get the file again")
     if folds:
         for norm in norms:
-            tensors |= folded(norm, tensors, backbone.epsilon)
+            tensors |= folded(norm, tensors, epsilon)
     set_variables(
         backbone,
         {path: _layout(tensors[name], path) for path, name in names.items()},
