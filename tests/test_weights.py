@@ -430,7 +430,11 @@ def test_a_file_that_is_not_the_published_one_is_refused(file, resnet18):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainable", [False, True])
-def test_a_run_starts_from_the_weights_of_a_pytorch_file(tmp_path, trainable):
+def test_a_run_starts_from_the_weights_of_a_pytorch_file(
+    tmp_path, monkeypatch, trainable
+):
+    # Two stages of one block: the whole network would only take longer to compile.
+    monkeypatch.setitem(DEPTHS, "resnet18", ((1, 1), False))
     tensors = draw(resnet_shapes("resnet18"))
     write_torch(tmp_path / "net.pth", tensors)
     convert_weights.main([str(tmp_path / "net.pth")])
