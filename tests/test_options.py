@@ -1,5 +1,7 @@
 """Every option of the reference trains: the loss is finite and falls."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -28,24 +30,34 @@ FAST = {
     "optimizer.rates.matching": 0.05,
 }
 SGD = {"optimizer.rates.user": 5.0, "optimizer.rates.text": 0.05}
+# Of what is chosen by name, one of each kind in a run, until all have had their turn.
+CHOICES = itertools.zip_longest(
+    [("hash_types", i, {"model.matching.hash_types": i}) for i in range(4)],
+    [("hash", name, {"model.hash": name}) for name in sorted(HASHES)],
+    [
+        ("optimizer", name, {"optimizer.name": name} | (SGD if name == "sgd" else {}))
+        for name in sorted(OPTIMIZERS)
+    ],
+    [
+        ("schedule", name, {"schedule.name": name, "schedule.every": 10})
+        for name in sorted(SCHEDULES)
+    ],
+)
 OPTIONS = {
-    **{f"hash_types={i}": {"model.matching.hash_types": i} for i in range(4)},
-    **{f"hash={name}": {"model.hash": name} for name in sorted(HASHES)},
     **{
-        f"optimizer={name}": {"optimizer.name": name} | (SGD if name == "sgd" else {})
-        for name in OPTIMIZERS
+        ",".join(f"{kind}={name}" for kind, name, _ in filter(None, chosen)): {
+            key: value
+            for _, _, values in filter(None, chosen)
+            for key, value in values.items()
+        }
+        for chosen in CHOICES
     },
-    **{
-        f"schedule={name}": {"schedule.name": name, "schedule.every": 10}
-        for name in SCHEDULES
-    },
-    "single": {"model.single": True},
+    "single,several negatives": {"model.single": True, "train.ratio": 4},
     "share_user": {"model.user.share_user": True, "optimizer.rates.user": 0.2},
     "zero_item_term": {"model.matching.zero_item_term": True},
     "zero_user_term": {"model.matching.zero_user_term": True},
     "bits=8": {"model.bits": 8},
     "bits=512": {"model.bits": 512},
-    "several negatives": {"train.ratio": 4},
     "softmax": {"loss.rank": "softmax", "train.ratio": 4},
 }
 SEEN = {
