@@ -1,7 +1,8 @@
 """--config and --config.KEY=VALUE: the settings that the command line gives."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fhn_jax.errors import InputError, nearest
@@ -15,11 +16,14 @@ class GivenConfig:
       settings: a locked `ConfigDict`, with the overrides in it.
       overrides: dotted key → value, of the settings that were given one by one.
       name: for runs of the config: "vse_t3", or "vse_t3-bits=64" with an argument.
+      choose: from facts about the data to the settings for them, and lines that say
+        why; None where the settings do not follow from the data.
     """
 
     settings: Any
     overrides: Mapping[str, Any]
     name: str
+    choose: Callable[[Mapping[str, Any]], tuple[Any, list[str]]] | None = None
 
 
 def split_config(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -71,10 +75,12 @@ def read_config_arguments(arguments: Sequence[str]) -> GivenConfig | None:
             f"unexpected argument {rest[0]!r}; a setting is given as --config.KEY=VALUE"
         )
     path, argument = configs.find(config)
+    choose = getattr(configs.load_module(path), "choose", None)
     return GivenConfig(
         settings,
         config_flags.get_override_values(values["config"]),
         "-".join([path.stem, *filter(None, argument.split(","))]),
+        choose and functools.partial(choose, arg=argument or None),
     )
 
 

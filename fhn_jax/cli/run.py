@@ -11,6 +11,7 @@ from typing import Any
 from fhn_jax.cli.config import GivenConfig
 from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.facts import data_facts
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.training.workdir import read_config
@@ -116,6 +117,8 @@ def with_data(given: GivenConfig) -> Any:
     if data.root or data.variant or data.features or DEFAULT_ROOT.is_dir():
         config.data.root = config.data.root or str(DEFAULT_ROOT)
         config.data.variant = config.data.variant or DEFAULT_VARIANT
+        if given.choose is not None:
+            config = _chosen(given)
         if "demo" in config:
             with config.unlocked():
                 del config.demo
@@ -145,6 +148,22 @@ def with_data(given: GivenConfig) -> Any:
     marker = json.loads((DEMO_ROOT / "DEMO").read_text(encoding="utf-8"))
     config.data.root, config.data.variant = str(DEMO_ROOT), str(marker["users"])
     return config
+
+
+def _chosen(given: GivenConfig) -> Any:
+    """The settings that follow from the data, but for what the user named."""
+    root, variant = Path(given.settings.data.root), given.settings.data.variant
+    assert given.choose is not None
+    config, said = given.choose(data_facts(root, variant))
+    config.data.root, config.data.variant = str(root), variant
+    try:
+        config.update_from_flattened_dict(dict(given.overrides))
+    except (KeyError, AttributeError) as error:
+        raise InputError(
+            f"a setting that was given is not one of those for these data: {error}"
+        ) from None
+    print(f"settings for {root}:", *said, sep="\n  ", file=sys.stderr)
+    return config.lock()
 
 
 def _check_overrides(demo: Any, overrides: Mapping[str, Any]) -> None:

@@ -1,0 +1,80 @@
+"""Settings that follow from a shop's data, and the whole job with them."""
+
+import json
+
+import pytest
+import shops
+from fhn_jax.configs import shop
+from fhn_jax.data_tools.import_catalogue import import_catalogue
+
+from fhn_jax.data.facts import data_facts
+from fhn_jax.errors import InputError
+from fhn_jax.main import main
+
+FACTS = dict(
+    items=1000, likes=4000, photos=True, text=["title"], features=[], disliked=False
+)
+
+
+def chosen(arg=None, **facts):
+    config, said = shop.choose(FACTS | facts, arg)
+    return config, "\n".join(said)
+
+
+def test_the_modalities_are_those_that_the_data_have():
+    config, said = chosen()
+    assert tuple(config.model.modalities) == ("visual", "text")
+    assert config.model.backbone.name == "tiny" and config.data.text == "title"
+    assert "backbone=tiny: a small network for photos" in said
+    config, said = chosen(photos=False)
+    assert tuple(config.model.modalities) == ("text",)
+    assert "modalities=text: there is nothing else" in said
+    config, _ = chosen(features=["clip"], text=[])
+    assert config.data.features == "clip"
+    assert config.model.backbone.name == "precomputed"
+    with pytest.raises(InputError, match="nothing to train on"):
+        chosen(photos=False, text=[])
+
+
+def test_sizes_follow_from_the_number_of_items_and_likes():
+    small, _ = chosen()
+    large, said = chosen(items=1_000_000, likes=8_000_000)
+    assert (small.model.bits, large.model.bits) == (256, 128)
+    assert (small.train.epochs, large.train.epochs) == (20, 5)
+    assert (small.train.batch_size, large.train.batch_size) == (256, 2048)
+    assert "1,000,000 items and 8,000,000 likes" in said
+
+
+def test_the_argument_wins():
+    config, _ = chosen("bits=64,text=other")
+    assert config.model.bits == 64 and config.data.text == "other"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    pytest.importorskip("duckdb")
+    place = tmp_path_factory.mktemp("shop")
+    tables = dict(items=shops.items(), likes=shops.wide_likes(each=10))
+    import_catalogue(shops.write(place / "shop", **tables), place / "data")
+    return place / "data"
+
+
+def test_facts_are_those_of_the_data(root):
+    assert data_facts(root, "shop") == {
+        **dict(items=24, likes=32, photos=False, text=["title"], features=[]),
+        "disliked": False,
+    }
+
+
+@pytest.mark.slow
+def test_a_shop_is_trained_evaluated_and_reported(root, tmp_path, capfd):
+    data = [f"--config.data.root={root}", "--config.wandb.mode=disabled"]
+    main(["--config", "shop:smoke", *data, "--workdir", str(tmp_path / "run")])
+    said = capfd.readouterr().err
+    assert f"settings for {root}:" in said and "text=title" in said
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["model"]["modalities"] == ["text"]
+    assert config["data"]["variant"] == "shop" and "demo" not in config
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["positives"] == 4
+    assert (tmp_path / "run" / "report" / "index.html").is_file()
