@@ -86,7 +86,7 @@ ARROWS = {
     "data": {"errors", "files"},
     "models": {"errors"},
     "new_users": {"errors", "codes", "data"},
-    "evaluation": {"errors", "files", "codes", "data", "new_users"},
+    "evaluation": {"errors", "files", "codes", "data", "new_users", "retrieval"},
     "training": {
         *("errors", "files", "codes", "data", "models", "evaluation", "configs"),
     },

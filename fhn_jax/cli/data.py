@@ -26,6 +26,7 @@ COMMANDS = tuple(
         "Compare a run, an index or a data set with its checksums",
         "fhn_jax.cli.verify",
     ),
+    Program("compare", "Show the results of runs side by side", "fhn_jax.cli.compare"),
     Program(
         "sweep", "Print the commands of a comparison, or its table", "fhn_jax.cli.sweep"
     ),

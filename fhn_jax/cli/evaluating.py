@@ -1,12 +1,19 @@
 """Commands that measure a run from its codes alone, and the report."""
 
 import functools
+from typing import Any
 
-from fhn_jax.cli.command import SPLIT, Command
+from fhn_jax import files
+from fhn_jax.cli.command import SPLIT, Command, Flag
 from fhn_jax.cli.progress import say_written
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.vectors import read_item_vectors
 from fhn_jax.evaluation import evaluators
+
+# In the workdir of a run.
+CATALOGUE_FILE = "catalogue_ranking.json"
+_K = Flag("k", 10, "Length of the lists")
 
 
 def evaluate(
@@ -26,6 +33,22 @@ def report(run: Run, catalogue: Catalogue | None = None) -> None:
     say_written(write_report(run.workdir, catalogue, codes, latents, run.images()))
 
 
+def evaluate_catalogue(choice: RunChoice, *, k: int, split: str) -> None:
+    """Ranks all known outfits by the run and by baselines: tables, and a file of them."""
+    from fhn_jax.evaluation.catalogue_ranking import evaluate_catalogue, format_table
+
+    run = choice.open()
+    catalogue, codes = run.catalogue(), run.codes()
+    vectors = read_item_vectors(run.root, run.vector_names(), catalogue)
+    results = evaluate_catalogue(codes, catalogue, split, k=k, vectors=vectors)
+    print(format_table(results))
+    about: dict[str, Any] = {"dataset": catalogue.dataset, "split": split}
+    about["codes_sha256"] = codes.sha256()
+    path = run.workdir / CATALOGUE_FILE
+    files.write_sealed(path, about | results)
+    say_written(path)
+
+
 def _evaluate(action: str, choice: RunChoice, *, split: str) -> None:
     evaluate(choice.open(), action, split)
 
@@ -42,6 +65,13 @@ COMMANDS = (
             ("evaluate-accuracy", "Share of outfit pairs that are ranked right"),
             ("fitb", "Share of fill-in-the-blank questions answered right"),
         )
+    ),
+    Command(
+        "evaluate-catalogue",
+        "Rank all known outfits for every user, beside simple baselines",
+        evaluate_catalogue,
+        (_K, SPLIT),
+        extra="retrieval",
     ),
     Command("report", "Write the charts and pictures of an evaluated run", _report),
 )

@@ -65,6 +65,11 @@ class Run:
                 "of the run"
             ) from None
 
+    def vector_names(self) -> list[str]:
+        """The vectors of items that the run was given: of text, of images."""
+        data = self._settings["data"]
+        return [str(data[key]) for key in ("text", "features") if data.get(key)]
+
     def catalogue(self) -> Catalogue:
         """Reads the tuples of the data."""
         return read_catalogue(self.root, self.variant)

@@ -12,12 +12,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fhn_jax.cli import compare
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import read_results
-from fhn_jax.evaluation.metrics import METRICS
 from fhn_jax.program import Arguments
-
-_FIELDS = tuple(metric.name for metric in METRICS if metric.is_summary)
 
 
 def runs(config: str) -> dict[str, Path]:
@@ -70,15 +68,12 @@ def commands(config: str, flags: Sequence[str] = ()) -> Iterator[str]:
 def table(config: str) -> Iterator[str]:
     """Lines of a table: binary scores of each run, "-" where it is not evaluated."""
     found = runs(config)
-    rows = [("binary scores, random negatives", "split", *_FIELDS)]
+    rows = [["binary scores, random negatives", "split", *compare.summary_labels()]]
     for run, workdir in found.items():
         results = read_results(workdir / "results.json")
-        scores = results.get("scores", {}).get("binary", {})
-        values = [f"{scores[f]:.4f}" if f in scores else "-" for f in _FIELDS]
-        rows.append((run, results.get("split", "-"), *values))
-    width = max(len(row[0]) for row in rows)
-    for run, *cells in rows:
-        yield "  ".join([run.ljust(width), *(cell.rjust(11) for cell in cells)])
+        split = results.get("split", "-")
+        rows.append([run, split, *compare.scores_row(results, "binary")])
+    return compare.table(rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -7,8 +7,9 @@ name, value = the raw bytes of one float32 row), `features/NAME.npz` and
 """
 
 import collections
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,27 @@ def read_features(
     if path.suffix != ".npz":
         return _read_lmdb(path, catalogue, kind, _OTHERWISE, progress)
     return _read_npz(path, catalogue, kind=kind, writer=None, otherwise=_OTHERWISE)
+
+
+def read_item_vectors(
+    root: str | os.PathLike, names: Iterable[str], catalogue: Catalogue
+) -> Float32[np.ndarray, "n f"] | None:
+    """Several vectors of every item side by side, each of mean length 1.
+
+    Args:
+      names: of vectors; those that are not there are left out.
+    Returns:
+      rows by global item id; None if none are there.
+    Raises:
+      ValueError: as `read_text_vectors`.
+    """
+    found = []
+    for name in names:
+        with contextlib.suppress(MissingFileError):
+            vectors = read_features(root, name, catalogue)
+            length = np.linalg.norm(vectors, axis=1).mean() or 1
+            found.append((vectors / length).astype(np.float32))
+    return np.concatenate(found, axis=1) if found else None
 
 
 def _find(root: str | os.PathLike, name: str, setting: str) -> Path | None:

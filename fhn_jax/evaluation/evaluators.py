@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float, Float32, Int32
 
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, Scorer
@@ -64,7 +64,7 @@ def evaluate(
     """
     _check_action(action)
     check_same_data(codes, catalogue)
-    part = _part(catalogue, split)
+    part = part_of(catalogue, split)
     questions = catalogue.fitb.get(split) if action in ("fitb", "all") else None
     if action == "fitb" and questions is None:
         raise InputError(
@@ -303,8 +303,8 @@ def format_table(results: Mapping[str, Any]) -> str:
 def scores_by_user(
     split: Split,
     kind: str,
-    positives: Float32[np.ndarray, " p"],
-    negatives: Float32[np.ndarray, " n"],
+    positives: Float[np.ndarray, " p"],
+    negatives: Float[np.ndarray, " n"],
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """The scores of the positives and negatives of each user who has positives.
 
@@ -313,7 +313,7 @@ def scores_by_user(
       kind: of its negatives.
       positives, negatives: scores in the order of the split.
     Returns:
-      user → float32 [p_u] and [n_u] in the order of the split; users in their order.
+      user → [p_u] and [n_u] in the order of the split; users in their order.
     """
     users = np.unique(split.positives.users)
     per_user = []
@@ -381,7 +381,8 @@ def _check_action(action: str) -> None:
         raise InputError(f"action is {action!r}, expected one of {ACTIONS}")
 
 
-def _part(catalogue: Catalogue, split: str) -> Split:
+def part_of(catalogue: Catalogue, split: str) -> Split:
+    """A split with its random negatives; raises InputError where there is none."""
     if split not in catalogue.splits:
         raise InputError(
             f"{catalogue.root}: no {split!r} split in tuples_{catalogue.variant}, "
