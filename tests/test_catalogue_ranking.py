@@ -28,7 +28,7 @@ from tests.shapes import write_shapes
 K = 15
 
 
-@pytest.fixture(scope="module", params=["one template"])
+@pytest.fixture(scope="module", params=["one template", "four templates"])
 def catalogue(request, tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "tiny"
     write = write_polyvore_u if request.param == "one template" else write_shapes

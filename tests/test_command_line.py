@@ -273,18 +273,19 @@ def test_a_relative_data_root_is_kept_relative_to_the_workdir(tmp_path, monkeypa
     (tmp_path / "b").mkdir()
     monkeypatch.chdir(tmp_path / "a")
     workdir = tmp_path / "a" / "runs" / "x"
-    claim_workdir({"data": {"root": "data"}}, Path("runs/x"))
+    text = {"text": "semantic"}
+    claim_workdir({"data": {"root": "data"} | text}, Path("runs/x"))
     noted = json.loads((workdir / "config.json").read_text())
-    assert noted["data"] == {"root": "../../data"}
-    assert read_config(Path("runs/x")) == {"data": {"root": "data"}}
+    assert noted["data"] == {"root": "../../data"} | text
+    assert read_config(Path("runs/x")) == {"data": {"root": "data"} | text}
     monkeypatch.chdir(tmp_path / "b")
-    assert read_config(workdir) == {"data": {"root": "../a/data"}}
+    assert read_config(workdir) == {"data": {"root": "../a/data"} | text}
     # What was read can be written again, and moved along with its data.
     claim_workdir(read_config(workdir), workdir)
     assert json.loads((workdir / "config.json").read_text()) == noted
     os.rename(tmp_path / "a", tmp_path / "c")
     read = read_config(tmp_path / "c" / "runs" / "x")
-    assert read == {"data": {"root": "../c/data"}}
+    assert read == {"data": {"root": "../c/data"} | text}
 
 
 def test_an_absolute_data_root_and_that_of_an_old_run_stay(tmp_path, monkeypatch):
