@@ -46,7 +46,8 @@ def import_catalogue(
     Args:
       shop: the folder; or the tables by name ("items", "outfits", "orders", "likes"), each
         a file, a DataFrame or an Arrow table, and perhaps "catalogue", what catalogue.toml
-        would say, and "folder", which paths of photos start from.
+        would say, "folder", which paths of photos start from, and "left_out", a table of
+        what was left out before (file, row, what, reason).
       root: the data root to make.
       dry_run: only says what would be done; photos are looked for, and not read.
       progress: called with the number of photos done, and of all.
@@ -68,9 +69,10 @@ def import_catalogue(
     settings = _settings(shop)
     place = shop.get("folder") if isinstance(shop, Mapping) else shop
     folder = None if place is None else Path(place)
+    left_out = shop.get("left_out") if isinstance(shop, Mapping) else None
 
     def open_import(connection: Any) -> Import:
-        return Import(connection, found, settings, chosen, folder)
+        return Import(connection, found, settings, chosen, folder, left_out)
 
     if dry_run:
         with tempfile.TemporaryDirectory() as work:
@@ -91,6 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Arguments("fhn-jax import-catalogue", __doc__)
     parser.add_argument("shop", metavar="SHOP", help="folder with the shop's tables")
     parser.add_argument("root", metavar="ROOT", help="data root to make")
+    add_options(parser)
+    options = vars(parser.parse_args(arguments))
+    run_import(import_catalogue, options)
+
+
+def add_options(parser: Arguments) -> None:
+    """Adds the flags for what all imports can be told."""
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be done; write nothing"
     )
@@ -120,9 +129,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     _number(parser, "max_quarantine", "share of a table's rows that may be at fault")
     _number(parser, "seed", "of all that is drawn")
-    options = vars(parser.parse_args(arguments))
+
+
+def run_import(importer: Callable[..., Summary], options: Mapping[str, Any]) -> None:
+    """Runs `import_catalogue`, or what calls it, as a command."""
     with progress_bar("photos") as progress:
-        summary = import_catalogue(**options, progress=progress)
+        summary = importer(**options, progress=progress)
     print(summary.text)
     if options["dry_run"]:
         print("nothing was written; without --dry-run it will be")

@@ -121,6 +121,7 @@ class Import:
         settings: Settings,
         options: Options,
         folder: Path | None,
+        left_out: Any = None,
     ):
         """Prepares one.
 
@@ -129,10 +130,11 @@ class Import:
           found: the tables.
           settings, options: how.
           folder: of the shop, with photos and vectors, if there is one.
+          left_out: a table of what was left out before.
         """
         self._connection, self._found = connection, found
         self._settings, self._options = settings, options
-        self._folder = folder
+        self._folder, self._left_out = folder, left_out
         self._rng = np.random.default_rng(options.seed)
 
     def plan(self) -> Summary:
@@ -194,7 +196,7 @@ class Import:
 
     def _load(self) -> dict[str, Path]:
         """Reads the tables; returns the photos that are there."""
-        tables.begin(self._connection)
+        tables.begin(self._connection, self._left_out)
         self._loaded = tables.load(self._connection, self._found, self._settings)
         if not self._options.images:
             return {}

@@ -97,7 +97,7 @@ def find_tables(shop: Any) -> dict[str, Any]:
     """
     if isinstance(shop, Mapping):
         for kind in shop:
-            if kind not in (*TABLES, "images", "vectors", "catalogue"):
+            if kind not in (*TABLES, "left_out", "folder", "catalogue"):
                 raise InputError(
                     f"there is no table {kind!r}; expected some of {', '.join(TABLES)}"
                     f"{nearest(str(kind), TABLES)}"

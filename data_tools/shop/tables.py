@@ -28,8 +28,12 @@ class Loaded:
     categories: items.Categories
 
 
-def begin(connection: Any) -> None:
-    """Makes the tables for what is left out, and for what else must be said."""
+def begin(connection: Any, left_out: Any = None) -> None:
+    """Makes the tables for what is left out, and for what else must be said.
+
+    Args:
+      left_out: rows of what was left out before: file, row, what and reason.
+    """
     connection.execute(
         """
         CREATE TABLE left_out (file VARCHAR, row BIGINT, what VARCHAR, reason VARCHAR,
@@ -37,6 +41,13 @@ def begin(connection: Any) -> None:
         CREATE TABLE notes (note VARCHAR)
         """
     )
+    if left_out is not None:
+        connection.register("left_out_before", left_out)
+        connection.execute(
+            "INSERT INTO left_out SELECT file, row, what, reason, false "
+            "FROM left_out_before"
+        )
+        connection.unregister("left_out_before")
 
 
 def load(connection: Any, found: Mapping[str, Any], settings: Settings) -> Loaded:

@@ -6,6 +6,8 @@ COMMANDS = tuple(
     Program(name, text, f"fhn_jax.data_tools.{name.replace('-', '_')}")
     for name, text in (
         ("import-catalogue", "Import a shop's own tables and photos"),
+        ("import-iqon3000", "Import IQON3000, outfits with photos and their makers"),
+        ("import-shift15m", "Import SHIFT15M, outfits with features and their makers"),
         ("make-demo", "Draw the demo data: garments and simulated users"),
         ("embed-text", "Make text vectors of items from their titles"),
         ("embed-images", "Make features of images with a pretrained network"),
