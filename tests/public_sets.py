@@ -81,3 +81,78 @@ def write_feature(folder, item, values):
     """The features of an item, as JSON."""
     with gzip.open(folder / "features" / f"{item}.json.gz", "wt") as file:
         file.write(values)
+
+
+POG = {"top": "白色 T恤 女", "bottom": "牛仔裤", "shoe": "小白鞋", "other": "耳环"}
+
+
+def pog(folder, users=4, outfits=30, clicks=8, each=8):
+    """item_data.txt, outfit_data.txt and user_data.txt."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    items = [
+        f"i{kind}{number},c{kind},//example.com/{kind}.jpg,{title}, {number}"
+        for kind, title in enumerate(POG.values())
+        for number in range(each)
+    ]
+    sets = [
+        f"o{number}," + ";".join(f"i{kind}{rng.integers(each)}" for kind in range(4))
+        for number in range(outfits)
+    ]
+    rows = [
+        f"u{user},i00;i11,o{outfit}"
+        for user in range(users)
+        for outfit in rng.choice(outfits, clicks, replace=False)
+    ]
+    for name, lines in (("item", items), ("outfit", sets), ("user", rows)):
+        (folder / f"{name}_data.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    return folder
+
+
+def polyvore_outfits(folder, train=40, test=8, each=12):
+    """The metadata of the items, and the splits and tasks of one version."""
+    rng = np.random.default_rng(0)
+    kinds = ("tops", "bottoms", "shoes", "jewellery")
+    metadata = {
+        f"{1000 * kind + number}": {
+            **{"url_name": f"a {category}", "description": "", "catgeories": ["Women"]},
+            **{"title": "" if number else f"{category} 0", "related": []},
+            **{"category_id": f"{kind}", "semantic_category": category},
+        }
+        for kind, category in enumerate(kinds)
+        for number in range(each)
+    }
+    place = folder / "nondisjoint"
+    place.mkdir(parents=True)
+    _write_json(folder / "polyvore_item_metadata.json", metadata)
+    own = 200_000
+    for split, count in (("train", train), ("valid", test), ("test", test)):
+        outfits, questions, lines = [], [], []
+        for at in range(count):
+            own += 1
+            # Two pieces of jewellery; bottoms that differ from those of the next.
+            items = [str(1000 * kind + rng.integers(each)) for kind in (0, 1, 2, 3, 3)]
+            items[1] = str(1000 + at % each)
+            pieces = [{"item_id": i, "index": n} for n, i in enumerate(items, 1)]
+            outfits.append({"items": pieces, "set_id": f"{own}"})
+        names = [f"{o['set_id']}_{n}" for o in outfits for n in range(1, 6)]
+        for at in range(count):
+            of_it = names[5 * at : 5 * at + 5]
+            others = names[5 * at + 5 :] + names[: 5 * at]
+            lines.append(f"1 {' '.join(of_it)}")
+            shuffled = [others[5 * rng.integers(count - 1) + n] for n in range(5)]
+            lines.append(f"0 {' '.join(shuffled)}")
+            questions.append(
+                {
+                    **{"question": [of_it[0], *of_it[2:]], "blank_position": 2},
+                    "answers": [others[1], others[6], of_it[1], others[11]],
+                }
+            )
+        _write_json(place / f"{split}.json", outfits)
+        _write_json(place / f"fill_in_blank_{split}.json", questions)
+        (place / f"compatibility_{split}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def _write_json(path, value):
+    path.write_text(json.dumps(value), encoding="utf-8")

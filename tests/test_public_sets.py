@@ -8,9 +8,11 @@ import public_sets
 import pytest
 import shops
 from fhn_jax.data_tools.import_iqon3000 import import_iqon3000
+from fhn_jax.data_tools.import_pog import import_pog
+from fhn_jax.data_tools.import_polyvore_outfits import import_polyvore_outfits
 from fhn_jax.data_tools.import_shift15m import import_shift15m
 
-from fhn_jax.data.item_table import read_items
+from fhn_jax.data.item_table import read_items, read_users
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.vector_files import load_vectors
 from fhn_jax.errors import InputError, MissingFileError
@@ -94,3 +96,76 @@ def test_a_damaged_file_is_told(tmp_path):
     with pytest.raises(MissingFileError, match="there is no folder"):
         import_iqon3000(source / "nowhere", tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_slots_of_pog_are_what_titles_say(tmp_path):
+    source = public_sets.pog(tmp_path / "pog")
+    with open(source / "user_data.txt", "a", encoding="utf-8") as file:
+        file.write("u9,i00,o1\nu9,i00\n")
+    summary = import_pog(source, tmp_path / "data", negatives=2, min_likes=5)
+    print(summary.text)
+    catalogue = read_catalogue(tmp_path / "data", "shop")
+    assert catalogue.categories == ("top", "bottom", "shoe")
+    assert catalogue.num_users == 4 and sum(summary.splits.values()) == 32
+    table = read_items(tmp_path / "data")
+    assert table is not None
+    row = table.row(table.ids.number("i13"))
+    assert row["title"] == "牛仔裤, 3" and row["pic_url"] == "//example.com/1.jpg"
+    left = {r["what"]: r["reason"] for r in shops.quarantine(tmp_path / "data")}
+    assert left["u9,i00"] == "the line lacks fields, or has more"
+    assert left["1 clicks of 1 users"] == "the user clicked fewer than 5 outfits"
+    assert "ignored" in left["i30"]
+
+
+def test_a_catalogue_of_ones_own_counts_more(tmp_path):
+    source = public_sets.pog(tmp_path / "pog")
+    own = tmp_path / "catalogue.toml"
+    own.write_text(
+        '[slots]\ntop = ["c0"]\nearring = ["c3"]\n[[templates]]\n'
+        'slots = ["top", "earring"]\n',
+        encoding="utf-8",
+    )
+    options = {"catalogue": own, "dry_run": True, "max_quarantine": 0.6}
+    summary = import_pog(source, tmp_path / "data", min_likes=5, **options)
+    assert summary.slots == ("top", "earring") and not (tmp_path / "data").exists()
+    with pytest.raises(InputError, match="none of 4 users clicked 100 outfits"):
+        import_pog(source, tmp_path / "data", min_likes=100)
+
+
+def test_polyvore_outfits_keep_their_splits_negatives_and_questions(tmp_path):
+    source = public_sets.polyvore_outfits(tmp_path / "polyvore_outfits")
+    summary = import_polyvore_outfits(source, tmp_path / "data")
+    print(summary.text)
+    catalogue = read_catalogue(tmp_path / "data", "shop")
+    assert catalogue.categories == ("top", "bottom", "shoe", "jewellery")
+    assert catalogue.num_users == 1
+    users = read_users(tmp_path / "data")
+    assert users is not None and list(users.names) == ["everybody"]
+    table = read_items(tmp_path / "data")
+    assert table is not None
+
+    def ids(outfit):
+        offsets = table.offsets[:-1]
+        return [table.ids.names[o + i] for o, i in zip(offsets, outfit, strict=True)]
+
+    nondisjoint = source / "nondisjoint"
+    outfits = json.loads((nondisjoint / "test.json").read_text(encoding="utf-8"))
+    names = {
+        f"{outfit['set_id']}_{piece['index']}": piece["item_id"]
+        for outfit in outfits
+        for piece in outfit["items"]
+    }
+    test = catalogue.splits["test"]
+    first = [piece["item_id"] for piece in outfits[0]["items"]]
+    assert ids(test.positives.items[0]) == first[:4]
+    lines = (nondisjoint / "compatibility_test.txt").read_text("utf-8").splitlines()
+    wrong = [names[name] for name in lines[1].split()[1:]]
+    assert ids(test.negatives["random"].items[0]) == wrong[:4]
+    text = (nondisjoint / "fill_in_blank_test.json").read_text(encoding="utf-8")
+    answers = json.loads(text)[0]["answers"]
+    bottoms = [ids(outfit)[1] for outfit in catalogue.fitb["test"].items[0]]
+    assert bottoms == [names[answers[n]] for n in (2, 0, 1, 3)]
+    assert len(test.positives) == len(catalogue.fitb["test"]) == len(outfits)
+    reason = "an item of the outfit, which has another jewellery"
+    left = shops.quarantine(tmp_path / "data")
+    assert [r["what"] for r in left if r["reason"] == reason].count(first[4]) >= 1

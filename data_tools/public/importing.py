@@ -144,6 +144,8 @@ def main_of(
     name: str,
     about: str | None,
     arguments: Sequence[str] | None,
+    *,
+    flags: Callable[[Arguments], object] | None = None,
     **defaults: Any,
 ) -> None:
     """The command line of an importer.
@@ -153,6 +155,7 @@ def main_of(
       name: of the command.
       about: its documentation.
       arguments: of the command line.
+      flags: adds flags of its own.
       **defaults: other defaults of the flags.
     """
     parser = Arguments(f"fhn-jax {name}", about)
@@ -163,6 +166,8 @@ def main_of(
         metavar="FILE",
         help="a catalogue.toml with other slots, templates or ignored categories",
     )
+    if flags is not None:
+        flags(parser)
     add_options(parser)
     parser.set_defaults(**defaults)
     run_import(importer, vars(parser.parse_args(arguments)))

@@ -7,6 +7,8 @@ COMMANDS = tuple(
     for name, text in (
         ("import-catalogue", "Import a shop's own tables and photos"),
         ("import-iqon3000", "Import IQON3000, outfits with photos and their makers"),
+        ("import-pog", "Import POG (Alibaba iFashion), outfits and clicks of users"),
+        ("import-polyvore-outfits", "Import Polyvore Outfits, which have no users"),
         ("import-shift15m", "Import SHIFT15M, outfits with features and their makers"),
         ("make-demo", "Draw the demo data: garments and simulated users"),
         ("embed-text", "Make text vectors of items from their titles"),
