@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 import time
+from unittest import mock
 
 import jax
 import jax.monitoring
@@ -80,11 +81,33 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, root):
-    """A run of LONG that nobody stopped."""
+def observed(tmp_path_factory, root):
+    """A run of LONG that nobody stopped: workdir, traces of its step, signal handlers."""
     workdir = tmp_path_factory.mktemp("uninterrupted")
-    train(settings(root, LONG), workdir)
-    return workdir
+    step, traces = Trainer.one_step, []
+
+    @functools.wraps(step)
+    def counted(self, state, key, beta, rate, batch, inputs, tables):
+        traces.append(batch)
+        return step(self, state, key, beta, rate, batch, inputs, tables)
+
+    handlers = [signal.getsignal(signal.SIGINT)]
+    with mock.patch.object(Trainer, "one_step", counted):
+        train(settings(root, LONG), workdir)
+    handlers.append(signal.getsignal(signal.SIGINT))
+    return workdir, traces, handlers
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(observed):
+    return observed[0]
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory, root):
+    """A finished run of SHORT: its workdir and network."""
+    workdir = tmp_path_factory.mktemp("short")
+    return workdir, train(settings(root, SHORT), workdir)
 
 
 def at_batch(monkeypatch, when, change):
@@ -205,9 +228,9 @@ def test_ctrl_c_saves_and_says_so(root, tmp_path, uninterrupted):
 @pytest.mark.parametrize(
     ("when", "number"),
     [
-        ((0, 0), signal.SIGINT),
+        pytest.param((0, 0), signal.SIGINT, marks=pytest.mark.slow),
         ((1, 2), signal.SIGTERM),
-        ((2, STEPS - 1), signal.SIGINT),
+        pytest.param((2, STEPS - 1), signal.SIGINT, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_stopped_anywhere_goes_on_bit_for_bit(
@@ -244,39 +267,29 @@ def test_a_second_ctrl_c_stops_at_once(root, tmp_path, monkeypatch):
     assert steps(tmp_path) == []
 
 
-def test_signals_are_as_before_after_a_run(root, tmp_path):
-    before = signal.getsignal(signal.SIGINT)
-    train(settings(root, SHORT), tmp_path)
-    assert signal.getsignal(signal.SIGINT) is before
+def test_signals_are_as_before_after_a_run(observed):
+    before, after = observed[2]
+    assert after is before
 
 
-def test_a_finished_run_is_not_trained_again(root, tmp_path, monkeypatch, capsys):
-    config = settings(root, SHORT)
-    first = train(config, tmp_path)
-    written = (tmp_path / "metrics.jsonl").read_bytes()
+def test_a_finished_run_is_not_trained_again(root, short, monkeypatch, capsys):
+    workdir, first = short
+    written = (workdir / "metrics.jsonl").read_bytes()
     monkeypatch.setattr(experiment, "Writer", None)
-    again = train(config, tmp_path)
+    again = train(settings(root, SHORT), workdir)
     assert "is trained to the end already" in capsys.readouterr().err
     assert (again.step, again.beta) == (first.step, first.beta)
     np.testing.assert_array_equal(
         again.model.user.embedding[...], first.model.user.embedding[...]
     )
-    assert (tmp_path / "metrics.jsonl").read_bytes() == written
+    assert (workdir / "metrics.jsonl").read_bytes() == written
 
 
-def test_the_step_is_traced_once(root, tmp_path, monkeypatch):
-    step, traces = Trainer.one_step, []
-
-    @functools.wraps(step)
-    def counted(self, state, key, beta, rate, batch, inputs, tables):
-        traces.append(batch)
-        return step(self, state, key, beta, rate, batch, inputs, tables)
-
-    monkeypatch.setattr(Trainer, "one_step", counted)
-    train(settings(root, LONG | {"train.epochs": 3}), tmp_path)
-    assert len(traces) == 1
+def test_the_step_is_traced_once(observed):
+    assert len(observed[1]) == 1
 
 
+@pytest.mark.slow
 def test_the_best_validated_epoch_is_chosen_and_the_latest_kept(
     root, tmp_path, monkeypatch
 ):
@@ -293,6 +306,7 @@ def test_the_best_validated_epoch_is_chosen_and_the_latest_kept(
     )
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_still_known_after_a_resume(root, tmp_path, monkeypatch):
     config = settings(root, LONG)
     validate_as(monkeypatch, 0.9, 0.6, 0.5, 0.7)
@@ -314,6 +328,7 @@ def test_select_names_the_metric_of_the_best_epoch(root, tmp_path):
     assert scores[trained.step] == max(scores.values())
 
 
+@pytest.mark.slow
 def test_without_a_val_split_the_last_epoch_is_taken(tmp_path, capsys):
     root = write_polyvore_u(tmp_path / "data", image_size=None, positives=(6, 0, 2))
     config = settings(root, SHORT)
@@ -324,6 +339,7 @@ def test_without_a_val_split_the_last_epoch_is_taken(tmp_path, capsys):
     assert best(config, tmp_path / "run").step == trained.step
 
 
+@pytest.mark.slow
 def test_nan_stops_the_run_and_names_metric_and_step(
     root, tmp_path, monkeypatch, uninterrupted
 ):
@@ -374,22 +390,19 @@ def test_a_validation_metric_that_is_not_finite_stops_the_run(
     assert steps(tmp_path) == [STEPS]
 
 
-def test_a_workdir_of_other_data_is_refused(root, tmp_path):
-    config = settings(root, SHORT)
-    train(config, tmp_path / "run")
+def test_a_workdir_of_other_data_is_refused(short, tmp_path):
     other = write_polyvore_u(tmp_path / "data", image_size=None, seed=1)
     moved = settings(other, SHORT)
     with pytest.raises(ValueError, match="trained on other data .* another --workdir"):
-        best(moved, tmp_path / "run")
+        best(moved, short[0])
     with pytest.raises(ValueError, match="trained on other data"):
-        train(moved, tmp_path / "run")
+        train(moved, short[0])
 
 
-def test_a_workdir_stays_valid_when_its_data_moves(root, tmp_path):
-    config = settings(root, SHORT)
-    first = train(config, tmp_path / "run")
+def test_a_workdir_stays_valid_when_its_data_moves(short, tmp_path):
+    workdir, first = short
     moved = settings(write_polyvore_u(tmp_path / "data", image_size=None), SHORT)
-    assert best(moved, tmp_path / "run").step == first.step
+    assert best(moved, workdir).step == first.step
 
 
 def test_lines_of_training_do_not_count_the_time_of_validation(
