@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from fhn_jax.data.layout import write_outfits, write_questions
 from fhn_jax.data.tables import write_names
 from fhn_jax.errors import ExistingFileError, InputError
-from fhn_jax.files import new_folder, read_json
+from fhn_jax.files import new_folder, read_sealed, write_sealed
 from fhn_jax.program import Arguments, run_program
 
 VERSION = 1  # of the generator: the same version and parameters give the same bytes
@@ -112,7 +112,7 @@ def _is_same(root: Path, parameters: Mapping) -> bool:
         return False
     remedy = "choose another folder, or remove this one if nobody needs it"
     try:
-        found = read_json(root / "DEMO", dict, remedy)
+        found = read_sealed(root / "DEMO", remedy)
         same = {name: found[name] for name in parameters} == parameters
     except (OSError, InputError, KeyError):
         raise ExistingFileError(
@@ -171,7 +171,7 @@ def _write(root: Path, parameters: Mapping, workers: int | None) -> None:
         },
         "ceilings": ceilings,
     }
-    _write_json(root / "DEMO", summary)
+    write_sealed(root / "DEMO", summary)
 
 
 def _write_json(path: Path, value: Mapping) -> None:
@@ -361,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     make_demo(
         options.out, users=options.users, seed=options.seed, workers=options.workers
     )
-    summary = read_json(options.out / "DEMO", dict, "make the demo again")
+    summary = read_sealed(options.out / "DEMO", "make the demo again")
     print(f"{options.out}: {summary['counts']}, ceilings on test {summary['ceilings']}")
 
 

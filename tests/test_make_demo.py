@@ -18,7 +18,8 @@ from fhn_jax.data_tools.demo.wardrobe import (
 )
 from PIL import Image
 
-from fhn_jax.errors import InputError
+from fhn_jax.cli.verify import main as verify
+from fhn_jax.errors import InputError, UserError
 
 USERS = 6
 ITEMS = {"top": (20, 12, 14), "bottom": (18, 12, 13), "shoe": (15, 11, 12)}
@@ -94,6 +95,16 @@ def test_marker_says_how_the_set_was_made(root):
     assert marker["counts"]["positives"] == {"train": 72, "val": 42, "test": 48}
     assert set(marker["ceilings"]) == {"auc_random", "auc_hard", "fitb"}
     assert marker["ceilings"]["auc_random"] > 0.9
+
+
+def test_a_damaged_marker_is_noticed(root, tmp_path):
+    text = (root / "DEMO").read_text()
+    assert '"users": 6' in text
+    (tmp_path / "DEMO").write_text(text.replace('"users": 6', '"users": 7'))
+    with pytest.raises(UserError, match="DEMO was changed by hand, or is damaged"):
+        verify([str(tmp_path)])
+    with pytest.raises(FileExistsError, match="not a demo set"):
+        demo.make_demo(tmp_path, **SMALL)
 
 
 def test_image_lists_titles_and_vectors_name_the_same_items(root):

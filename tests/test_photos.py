@@ -19,9 +19,10 @@ from polyvore_u import write_polyvore_u
 from runs import REPOSITORY, load, settings
 from web_site import program
 
+from fhn_jax.cli.verify import main
 from fhn_jax.codes import pack
 from fhn_jax.data.pictures import decode
-from fhn_jax.errors import UnavailableError
+from fhn_jax.errors import UnavailableError, UserError
 from fhn_jax.training import build
 from fhn_jax.training.export import all_items, export_encoder, make_codes
 from fhn_jax.web import photos, wardrobe
@@ -121,6 +122,22 @@ def test_the_photo_of_an_item_has_the_code_of_the_item(run, encoder):
         assert photo.code.tolist() == codes.items["visual"][category][item].tolist()
         scale = codes.item_scales["visual"][category][item]
         assert photo.scale == pytest.approx(float(scale), rel=1e-3)
+
+
+def test_no_damage_of_an_encoder_goes_unnoticed(run, tmp_path):
+    site, codes, _ = run
+    data = (Path(site.workdir) / photos.FILE).read_bytes()
+    path = tmp_path / photos.FILE
+    path.write_bytes(data)
+    main([str(path)])
+    places = [*range(0, 400, 20), *range(400, len(data), len(data) // 40), -1]
+    for place in places:
+        changed = bytearray(data)
+        changed[place] ^= 0x10
+        path.write_bytes(changed)
+        for use in (lambda: PhotoEncoder(path, codes), lambda: main([str(path)])):
+            with pytest.raises(UserError, match=photos.FILE):
+                use()
 
 
 def test_a_photo_stands_for_all_modalities(run):
@@ -271,9 +288,9 @@ def test_encoders_of_other_runs_and_other_files_are_refused(run, tmp_path):
     with pytest.raises(ValueError, match="belongs to the run cccccccccccc, the codes"):
         PhotoEncoder(path, other)
     (tmp_path / "broken").write_bytes(b"x" * 100)
-    with pytest.raises(ValueError, match="is not an encoder"):
+    with pytest.raises(ValueError, match="expected a fhn_jax.encoder .*export-encoder"):
         PhotoEncoder(tmp_path / "broken", codes)
-    with pytest.raises(ValueError, match="has the format 'fhn_jax.codes'"):
+    with pytest.raises(ValueError, match="format is 'fhn_jax.codes'"):
         PhotoEncoder(Path(site.workdir) / "codes.safetensors", codes)
 
 

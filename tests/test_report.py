@@ -265,17 +265,24 @@ def test_curves_leave_out_values_that_are_not_finite(tmp_path):
     assert (x.tolist(), y.tolist(), unit) == ([0.5, 2.0], [0.1, 0.2], "epoch")
 
 
-def test_a_log_line_cut_off_by_a_crash_is_left_out(tmp_path):
+def test_a_log_line_cut_off_by_a_crash_is_left_out_and_named(tmp_path, capsys):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "lr": 0.1}\n{"step": 2, "l')
     records = training.read_log(path)
+    assert "metrics.jsonl, line 2 was cut off by a crash" in capsys.readouterr().err
     assert training.series(records, "lr")[2] == "step" and len(records) == 1
 
 
-@pytest.mark.parametrize("line", ["not json", "[1]"])
+@pytest.mark.parametrize(
+    "line",
+    ["not json", "[1]", '{"step": 1, "lr": "0"}', '{"lr": 1}', '{"step": 0}', ""],
+)
 def test_a_broken_log_line_is_named(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    with pytest.raises(ValueError, match="metrics.jsonl, line 2: got .* JSON object"):
+        training.read_log(path)
+    path.write_text(f'{{"step": 1}}\n{line}\n')  # The last one is not cut off.
     with pytest.raises(ValueError, match="metrics.jsonl, line 2: got .* JSON object"):
         training.read_log(path)
 

@@ -98,11 +98,14 @@ def test_a_new_run_drops_all_lines(tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [5]
 
 
-def test_a_line_cut_off_by_a_crash_is_dropped(tmp_path):
+def test_a_line_cut_off_by_a_crash_is_dropped_and_named(tmp_path, capsys):
     write(tmp_path, 1, 2)
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 2, "train/lo')
     write(tmp_path, 3, after_step=2)
+    assert "metrics.jsonl: lines that are no metrics are removed: 3" in (
+        capsys.readouterr().err
+    )
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
 
 

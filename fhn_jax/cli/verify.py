@@ -19,6 +19,7 @@ from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.files import ArrayFolder
 from fhn_jax.program import Arguments
 from fhn_jax.retrieval import outfit_index, pair_bounds
+from fhn_jax.web import photos
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,8 +72,9 @@ def _how(path: Path) -> Callable[[Path], str] | None:
         return {
             artifact.FORMAT: _codes,
             latents.FORMAT: _latents,
+            photos.FORMAT: _encoder,
         }.get(_format(path))
-    if path.name in ("config.json", "results.json"):
+    if path.name in ("config.json", "results.json", "DEMO"):
         return _sealed
     return _pixels if path.match("decoded_*.npy") else None
 
@@ -86,6 +88,7 @@ def _format(path: Path) -> str:
         names = {
             artifact.FILE: artifact.FORMAT,
             latents.FILE: latents.FORMAT,
+            photos.FILE: photos.FORMAT,
         }
         return names.get(path.name, "")
 
@@ -122,6 +125,11 @@ def _codes(path: Path) -> str:
 def _latents(path: Path) -> str:
     found = Latents.load(path, Codes.load(path.with_name(artifact.FILE)))
     return f"{found} of the codes beside them, as they were written"
+
+
+def _encoder(path: Path) -> str:
+    photos.read_encoder(path)
+    return "an encoder of photos, as it was written"
 
 
 def _sealed(path: Path) -> str:

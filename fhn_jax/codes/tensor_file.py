@@ -64,12 +64,14 @@ def _parts(
 
 
 def read(
-    path: str | os.PathLike, expected: str
+    path: str | os.PathLike, expected: str, remedy: str = REMEDY
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and metadata of a file of the format `expected`, its checksum compared.
 
     Files of other programs and of old versions have none.
 
+    Args:
+      remedy: what to do if it cannot be used.
     Raises:
       FileNotFoundError: no such file.
       ValueError: damaged, not a whole safetensors file, or of another format or version.
@@ -77,7 +79,7 @@ def read(
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(
-            f"{path}: no such file, expected a {expected} artifact; {REMEDY}"
+            f"{path}: no such file, expected a {expected} artifact; {remedy}"
         )
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -96,11 +98,10 @@ def read(
             start = file.read(8)
         raise InputError(
             f"{path}: not a whole safetensors file ({error}; its first bytes are "
-            f"{start!r}), expected a {expected} artifact; {REMEDY}"
+            f"{start!r}), expected a {expected} artifact; {remedy}"
         ) from None
     if found != expected:
         raise InputError(f"{path}: format is {found!r}, expected {expected!r}")
-    remedy = REMEDY
     if re.fullmatch("[0-9]{1,9}", version) and int(version) > VERSION:
         remedy = "update fhn_jax"
     raise InputError(f"{path}: version is {version!r}, expected '{VERSION}'; {remedy}")

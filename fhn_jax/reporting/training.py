@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,29 +72,47 @@ CURVES = (
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; a last line that a crash cut off is left out.
+    """The lines of a metrics.jsonl.
+
+    A last line that a crash cut off is left out, with a warning.
 
     Raises:
-      ValueError: another line is not a JSON object.
+      ValueError: another line is not a JSON object of numbers, or its step is lower
+        than that of the line before.
     """
     if not path.is_file():
         return []
-    lines = read_text(path, "remove it, or put back an older one").splitlines()
-    records = []
+    text = read_text(path, "remove it, or put back an older one")
+    records: list[dict[str, Any]] = []
+    lines = text.split("\n")
+    if lines.pop():
+        print(
+            f"warning: {path}, line {len(lines) + 1} was cut off by a crash, and is "
+            "left out",
+            file=sys.stderr,
+        )
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            if number == len(lines):
-                break
             record = None
-        if not isinstance(record, dict):
+        before = records[-1]["step"] if records else 0
+        if not _is_record(record) or record["step"] < before:
             raise InputError(
-                f"{path}, line {number}: got {line[:60]!r}, expected a JSON object; "
-                "remove the line"
+                f"{path}, line {number}: got {line[:60]!r}, expected a JSON object of "
+                f"numbers with a step of at least {before}; remove the line"
             )
         records.append(record)
     return records
+
+
+def _is_record(record: Any) -> bool:
+    """Whether a JSON value is an object of numbers with a step."""
+    return (
+        isinstance(record, dict)
+        and type(record.get("step")) is int
+        and all(type(value) in (int, float) for value in record.values())
+    )
 
 
 def training_section(folder: Path, records: Sequence[Mapping[str, Any]]) -> str:

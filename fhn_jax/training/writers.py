@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,7 @@ class Writer:
             return
         self._run = _start_wandb(Path(workdir), config, mode, project, after_step > 0)
         if self.path.exists():
-            text = files.read_text(self.path, "remove it; only curves are lost")
-            lines = text.splitlines(keepends=True)
-            kept = [line for line in lines if _step_of(line) <= after_step]
-            files.write_text(self.path, "".join(kept))
+            files.write_text(self.path, _kept(self.path, after_step))
         self._file = open(self.path, "a", encoding="utf-8")
 
     def __enter__(self):
@@ -75,12 +73,23 @@ class Writer:
             self._run.log(dict(metrics), step=step)
 
 
-def _step_of(line: str) -> int | float:
-    """The step of a line of metrics; a line cut short by a crash is after all steps."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return float("inf")
+def _kept(path: Path, last: int) -> str:
+    """The lines of metrics up to a step; of those that are damaged a warning tells."""
+    text = files.read_text(path, "remove it; only curves are lost")
+    kept, damaged = [], []
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
+        try:
+            if json.loads(line)["step"] <= last and line.endswith("\n"):
+                kept.append(line)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            damaged.append(str(number))
+    if damaged:
+        print(
+            f"warning: {path}: lines that are no metrics are removed: "
+            f"{', '.join(damaged[:10])}{', …' if len(damaged) > 10 else ''}",
+            file=sys.stderr,
+        )
+    return "".join(kept)
 
 
 def check_wandb(mode: str) -> None:

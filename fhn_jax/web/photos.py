@@ -21,17 +21,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from fhn_jax import files
-from fhn_jax.codes import Codes, pack
+from fhn_jax.codes import Codes, checks, pack, tensor_file
 from fhn_jax.data.pictures import fitted, garment_photo
 from fhn_jax.errors import InputError, UnavailableError
 from fhn_jax.recommender import ExternalItem
 
 FORMAT = "fhn_jax.encoder"
 FILE = "encoder.safetensors"
+_REMEDY = "write it anew with `fhn-jax export-encoder`"
 # Of the picture that is kept, in pixels.
 PICTURE_PX = 291
 # A photo waits no longer for its turn, and takes no longer then.
@@ -81,12 +80,13 @@ def save_encoder(
     """
     metadata = {
         "format": FORMAT,
+        "version": str(tensor_file.VERSION),
         "config_hash": codes.config_hash,
         "image_size": str(image_size),
     }
+    tensors = {"program": np.frombuffer(program, np.uint8)}
     with files.atomic_path(path) as temporary:
-        tensors = {"program": np.frombuffer(program, np.uint8)}
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(tensor_file.serialize(tensors, metadata))
 
 
 class PhotoEncoder:
@@ -104,11 +104,11 @@ class PhotoEncoder:
     """
 
     def __init__(self, path: Path, codes: Codes):
-        metadata = _metadata(path)
-        if metadata.get("config_hash") != codes.config_hash:
+        run = read_encoder(path).run
+        if run != codes.config_hash:
             raise InputError(
-                f"{path} belongs to the run {metadata.get('config_hash')}, the codes to "
-                f"{codes.config_hash}; run `export-encoder` for this workdir again"
+                f"{path} belongs to the run {run}, the codes to {codes.config_hash}; run "
+                "`export-encoder` for this workdir again"
             )
         self._path = path
         self._places = threading.BoundedSemaphore(_MOST_WAITING)
@@ -227,21 +227,40 @@ class PhotoEncoder:
             self._pipe = None
 
 
-def _metadata(path: Path) -> dict[str, str]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Encoder:
+    """What an encoder's file holds.
+
+    Attributes:
+      program: for `jax.export.deserialize`.
+      image_size: height and width of the images that it takes.
+      run: checksum of the config of the run it belongs to.
+    """
+
+    program: bytes
+    image_size: int
+    run: str
+
+
+def read_encoder(path: Path) -> _Encoder:
+    """Reads what `save_encoder` wrote, its checksum compared.
+
+    Raises:
+      MissingFileError: no such file.
+      InputError: damaged, or something else.
+    """
+    tensors, metadata = tensor_file.read(path, FORMAT, _REMEDY)
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise InputError(
-            f"{path} is not an encoder ({error}); write it anew with `python -m "
-            "fhn_jax.main export-encoder`"
-        ) from None
-    if metadata.get("format") != FORMAT:
-        raise InputError(
-            f"{path} has the format {metadata.get('format')!r}, expected {FORMAT!r}; "
-            "write it anew with `fhn-jax export-encoder`"
+        tensor_file.expect_keys(metadata, ("config_hash", "image_size"))
+        program = tensor_file.take(tensors, "program")
+        size = tensor_file.parse(metadata, "image_size")
+        checks.expect(
+            "image_size", type(size) is int and 0 < size < 2**15, size, "a size"
         )
-    return metadata
+        checks.check_array("program", program, np.uint8, (None,))
+    except InputError as error:
+        raise InputError(f"{path}: {error}; {_REMEDY}") from None
+    return _Encoder(program.tobytes(), size, metadata.get("config_hash", ""))
 
 
 def load_program(path: Path) -> tuple[Any, int]:
@@ -251,10 +270,9 @@ def load_program(path: Path) -> tuple[Any, int]:
     """
     import jax.export
 
-    size = int(_metadata(path)["image_size"])
-    with safe_open(path, framework="numpy") as file:
-        program = file.get_tensor("program").tobytes()
-    return jax.export.deserialize(bytearray(program)).call, size
+    encoder = read_encoder(path)
+    program = jax.export.deserialize(bytearray(encoder.program))
+    return program.call, encoder.image_size
 
 
 def _serve(pipe: Connection, path: Path) -> None:
