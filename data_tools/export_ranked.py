@@ -38,7 +38,7 @@ from fhn_jax.reporting.contact_sheet import (
     contact_sheet,
     most_columns,
 )
-from fhn_jax.training.workdir import read_config
+from fhn_jax.training.workdir import data_of, read_config
 
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg")
 SHEET_USERS = 6  # of a sheet, if the user does not say whose outfits to show
@@ -106,8 +106,8 @@ def export_ranked(
     refuse_existing(target)
     if best < 1:
         raise InputError(f"best={best}; expected at least one outfit a user")
-    data = read_config(Path(workdir))["data"]
-    catalogue = read_catalogue(data_root or data["root"], data["variant"])
+    root, variant = data_of(read_config(Path(workdir)), Path(workdir))
+    catalogue = read_catalogue(data_root or root, variant)
     codes, latents = load_codes(Path(workdir))
     check_same_data(codes, catalogue)
     images = open_images(catalogue.root)

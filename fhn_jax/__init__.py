@@ -139,14 +139,13 @@ def evaluate(codes: Any, catalogue: Any = None, split: str = "test") -> dict[str
     from fhn_jax.data.layout import read_catalogue
     from fhn_jax.errors import InputError
     from fhn_jax.evaluation import evaluators
-    from fhn_jax.training.workdir import read_config
+    from fhn_jax.training.workdir import data_of, read_config
 
     latents = None
     if isinstance(codes, str | os.PathLike):
         workdir = Path(codes)
         if catalogue is None:
-            data = read_config(workdir)["data"]
-            catalogue = read_catalogue(Path(data["root"]), data["variant"])
+            catalogue = read_catalogue(*data_of(read_config(workdir), workdir))
         codes, latents = evaluators.load_codes(workdir)
     elif catalogue is None:
         raise InputError(

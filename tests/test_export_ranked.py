@@ -8,10 +8,13 @@ import pytest
 from fhn_jax.data_tools import export_ranked as tool
 from fhn_jax.data_tools.export_ranked import export_ranked, main
 from PIL import Image
-from runs import exit_code
+from runs import exit_code, settings
 
+import fhn_jax
+from fhn_jax.cli.run import Run
 from fhn_jax.codes import Scorer
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.errors import InputError
 from fhn_jax.files import write_json
 from fhn_jax.reporting import contact_sheet
 from tests.polyvore_u import write_polyvore_u
@@ -110,6 +113,28 @@ def test_rankings_are_those_of_the_scores(
             for _, _, items in want
         }
         assert {(r["top"], r["bottom"], r["shoe"]) for r in rows} == names
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({}, "root=None"),
+        ({"data": []}, "root=None"),
+        ({"data": {"root": 3, "variant": "8"}}, "root=3"),
+        ({"data": {"root": "data"}}, "variant=None"),
+        ({"data": {"root": "data", "variant": 8}}, "variant=8"),
+    ],
+)
+def test_a_config_without_its_data_is_named_everywhere(workdir, tmp_path, config, key):
+    write_json(workdir / "config.json", config)
+    for use in (
+        lambda: export_ranked(workdir, tmp_path / "out"),
+        lambda: fhn_jax.evaluate(workdir),
+        lambda: Run(workdir, config).catalogue(),
+    ):
+        with pytest.raises(InputError, match=f"config.json has data.{key}, expected"):
+            use()
+    assert Run(workdir, settings("data")).variant == "8"  # a config's own settings
 
 
 def test_a_tie_goes_to_the_negative(tmp_path, catalogue):

@@ -2,19 +2,19 @@
 
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fhn_jax import files
 from fhn_jax.cli.config import GivenConfig
 from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.facts import data_facts
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
-from fhn_jax.training.workdir import read_config
+from fhn_jax.training.workdir import data_of, read_config
 
 DEFAULT_ROOT = Path("data/polyvore")
 DEFAULT_VARIANT = "630"
@@ -49,21 +49,16 @@ class Run:
     @property
     def root(self) -> Path:
         """The folder of the data."""
-        return Path(self._data("root"))
+        return self._data[0]
 
     @property
     def variant(self) -> str:
         """The data are those of tuples_VARIANT."""
-        return self._data("variant")
+        return self._data[1]
 
-    def _data(self, key: str) -> str:
-        try:
-            return str(self._settings["data"][key])
-        except KeyError:
-            raise InputError(
-                f"{self.workdir / 'config.json'} has no data.{key}; give the --config "
-                "of the run"
-            ) from None
+    @property
+    def _data(self) -> tuple[Path, str]:
+        return data_of(self._settings, self.workdir)
 
     def vector_names(self) -> list[str]:
         """The vectors of items that the run was given: of text, of images."""
@@ -150,7 +145,7 @@ def with_data(given: GivenConfig) -> Any:
             del config.demo
     _check_overrides(config, given.overrides)
     config.update_from_flattened_dict(dict(given.overrides))
-    marker = json.loads((DEMO_ROOT / "DEMO").read_text(encoding="utf-8"))
+    marker = files.read_sealed(DEMO_ROOT / "DEMO", "remove the folder of the demo")
     config.data.root, config.data.variant = str(DEMO_ROOT), str(marker["users"])
     return config
 

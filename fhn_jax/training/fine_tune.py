@@ -3,6 +3,7 @@
 The way of the reference; `fhn_jax.new_users` does without training.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,13 @@ def check_same_network(config: Settings, theirs: Settings) -> None:
 
 def _of_items(values):
     """The settings that item codes depend on."""
-    model = {key: value for key, value in values["model"].items() if key != "user"}
-    data = {key: values["data"].get(key) for key in _DATA}
+    sections = {name: values.get(name) for name in ("model", "data")}
+    for name, section in sections.items():
+        if not isinstance(section, Mapping):
+            raise InputError(
+                f"the settings have {name}={section!r}, expected settings by name; "
+                "train the base run again, or give its --config"
+            )
+    model = {key: value for key, value in sections["model"].items() if key != "user"}
+    data = {key: sections["data"].get(key) for key in _DATA}
     return {"model": model, "data": data}

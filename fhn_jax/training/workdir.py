@@ -43,6 +43,27 @@ def read_config(workdir: Path) -> dict[str, Any]:
     return values
 
 
+def data_of(values: Any, workdir: Path) -> tuple[Path, str]:
+    """Root and variant of the data that settings name.
+
+    Args:
+      values: from `read_config`, of a file that may be hand-made or old; or a config.
+    Raises:
+      ValueError: they are not there, or are no text.
+    """
+    data = values.get("data")
+    found = []
+    for key in ("root", "variant"):
+        value = data.get(key) if hasattr(data, "get") else None
+        if not isinstance(value, str) or not value:
+            raise InputError(
+                f"{workdir / 'config.json'} has data.{key}={value!r}, expected a text; "
+                "give the --config of the run"
+            )
+        found.append(value)
+    return Path(found[0]), found[1]
+
+
 def _opened_root(root: str, workdir: Path) -> str:
     """A data root of config.json, from the current folder."""
     path = Path(os.path.realpath(workdir)) / root
