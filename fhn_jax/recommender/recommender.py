@@ -221,7 +221,7 @@ class Recommender:
         found = self.index.search_batch(
             np.stack(users).astype(np.float64),
             k * (page + _WIDER),
-            filters=judged.others,
+            filters=judged.others(self.codes.templates),
         )
         found = [different(hits) for hits in found]
         shown: set[tuple[int, ...]] = set()
@@ -277,7 +277,7 @@ class Recommender:
           photos: category -> ids and codes.
           diversity: as `Composer.compose`, where every photo is fixed.
         Returns:
-          outfits in which the item of a photo is -id.
+          outfits in which the item of a photo is -1 - id.
         Raises:
           ValueError: diversity with photos to choose from; or as `Composer.compose`.
         """
@@ -306,7 +306,7 @@ class Recommender:
                 candidates={n: c for n, c in candidates.items() if n not in worn},
                 diversity=diversity,
             )
-            ids = {self.codes.categories.index(n): -i for n, (i, _) in worn.items()}
+            ids = {self.codes.categories.index(n): ~i for n, (i, _) in worn.items()}
             for outfit in outfits:
                 items = tuple(
                     ids[c] if i >= self.codes.num_items[c] else i

@@ -1,14 +1,13 @@
 """What is judged and what is shown, and how a page of outfits gets variety."""
 
 import dataclasses
-import functools
 from collections import Counter
 from collections.abc import Sequence, Set
 
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from fhn_jax.retrieval.filters import ExcludeOutfits
+from fhn_jax.retrieval.filters import ExcludeOutfits, rows_of
 from fhn_jax.retrieval.searcher import Hits
 
 # An item is in at most this share of the outfits shown, or in two.
@@ -20,8 +19,8 @@ class Judged:
     """What a visitor likes and dislikes, the newest first.
 
     Attributes:
-      items: of each outfit, an id for each slot, int32 [n, s]; -1 in all slots but one
-        for an item alone.
+      items: of each outfit, an id for each slot, int32 [n, s]; -1 where its template has
+        none, and in all slots but one for an item alone.
       liked: or disliked, bool [n].
     """
 
@@ -36,10 +35,16 @@ class Judged:
     def __len__(self) -> int:
         return len(self.liked)
 
-    @functools.cached_property
-    def others(self) -> tuple[ExcludeOutfits, ...]:
-        """The filter of outfits that were not judged."""
-        outfits = self.items[(self.items >= 0).all(axis=1)]
+    def others(
+        self, templates: tuple[tuple[int, ...], ...]
+    ) -> tuple[ExcludeOutfits, ...]:
+        """The filter of outfits that were not judged.
+
+        Args:
+          templates: the slots of each.
+        """
+        rows = [rows_of(self.items, slots) for slots in templates]
+        outfits = self.items[np.sort(np.concatenate(rows))]
         return (ExcludeOutfits(outfits),) if len(outfits) else ()
 
 
@@ -48,7 +53,7 @@ class Suggestion:
     """An outfit to show.
 
     Attributes:
-      items: an id for each slot.
+      items: an id for each slot, -1 where its template has none.
       score: for the visitor.
       outfit: id of the stored outfit; None for one that was composed.
       explores: it is there to learn from, not because it scores best.
@@ -114,7 +119,7 @@ def spread(
             break
         if suggestion.items in shown:
             continue
-        places = list(enumerate(suggestion.items))
+        places = [place for place in enumerate(suggestion.items) if place[1] >= 0]
         if any(counts[place] >= limit for place in places):
             rest.append(suggestion)
             continue

@@ -75,20 +75,21 @@ class Cards:
         return item
 
     def outfit(self, items: Mapping[str, int]) -> list[int]:
-        """The items of an outfit in the order of the slots.
+        """The items of an outfit in the order of the slots, -1 where it has none.
 
         Raises:
-          Refused: a slot is missing or unknown, or an item is.
+          Refused: the slots are no template, or an item is unknown.
         """
         names = self.recommender.slots
-        if set(items) != set(names):
+        shapes = [[names[slot] for slot in each] for each in self.codes.templates]
+        if set(items) not in map(set, shapes):
             raise Refused(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"an outfit has the slots {', '.join(names)}, got "
+                f"an outfit has the slots {' or '.join(map(', '.join, shapes))}, got "
                 f"{', '.join(sorted(map(str, items)))[:200] or 'none'}",
             )
         return [
-            self.item(category, items[name])
+            self.item(category, items[name]) if name in items else -1
             for category, name in zip(self.codes.slots, names, strict=True)
         ]
 
@@ -124,7 +125,7 @@ class Cards:
         """An outfit to show.
 
         Args:
-          suggestion: in whose items a photo is -id.
+          suggestion: in whose items a photo is -1 - id.
           judged: by items whether they are liked; the card tells it of this outfit.
           photos: by id.
         """
@@ -137,10 +138,11 @@ class Cards:
             items=[
                 self.item_card(category, item)
                 if item >= 0
-                else self.photo_card((photos or {})[-item])
+                else self.photo_card((photos or {})[~item])
                 for category, item in zip(
                     self.codes.slots, suggestion.items, strict=True
                 )
+                if item != -1
             ],
             score=suggestion.score,
             explored=suggestion.explores,
@@ -153,7 +155,7 @@ class Cards:
         """A judgement to show, with the score of the outfit for a user code."""
         outfit, item = None, None
         places = [s for s, i in enumerate(judgement.items) if i >= 0]
-        if len(places) == len(self.codes.slots):
+        if len(places) > 1 or len(self.codes.slots) == 1:
             scores = self.recommender.scores(latents, [judgement.items])
             suggestion = Suggestion(judgement.items, scores[0])
             outfit = self.outfit_card(suggestion, {judgement.items: judgement.liked})

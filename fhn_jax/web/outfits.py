@@ -123,6 +123,7 @@ class Outfits:
         cards = [
             schemas.ItemReason(**self._cards.item_card(c, i).model_dump(), share=share)
             for c, i, share in zip(slots, items, reasons.items, strict=True)
+            if i >= 0
         ]
         return schemas.Reasons(
             score=reasons.score,
