@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fhn_jax.data.item_table import read_items, read_users
+from fhn_jax.data.titles import find_titles
 from fhn_jax.errors import InputError
 
 duckdb = pytest.importorskip("duckdb")
@@ -50,6 +51,15 @@ def test_users_have_their_ids(tmp_path):
     assert users is not None and list(users.names) == ["anna", "0017"]
     with pytest.raises(KeyError, match="user 'ana' is not one .* did you mean 'anna'"):
         users.number("ana")
+
+
+def test_titles_are_found_by_image_name_and_an_item_without_has_its_id(tmp_path):
+    root = write(tmp_path / "items.parquet")
+    names = {"top": ("t0", "t1"), "shoe": ("s0",)}
+    titles = {"t0": "Red shirt", "t1": "7", "s0": "Boot"}
+    assert find_titles(root, names) == titles
+    with pytest.raises(InputError, match="2 items of the category 'top', .* have 1"):
+        find_titles(root, names | {"top": ("t0",)})
 
 
 def test_data_of_no_shop_have_no_table(tmp_path):

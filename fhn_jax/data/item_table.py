@@ -9,6 +9,7 @@
 import contextlib
 import dataclasses
 import functools
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ class Ids:
         return len(self.names)
 
     def __getitem__(self, number: SupportsIndex) -> str:
-        return self.names[number]
+        return self.names[operator.index(number)]
 
     @functools.cached_property
     def _numbers(self) -> Mapping[str, int]:
@@ -106,7 +107,7 @@ class ItemTable:
         row = {
             "id": self.ids[number],
             "category": self.category(number),
-            "title": self.titles[number],
+            "title": self.titles[operator.index(number)],
         }
         row |= {name: values[number] for name, values in self.attributes.items()}
         plain = {

@@ -17,7 +17,7 @@ from jaxtyping import Float32
 from fhn_jax.codes import Codes, load
 from fhn_jax.data.catalogue import Outfits, stored_outfits
 from fhn_jax.data.layout import read_catalogue
-from fhn_jax.data.titles import read_titles
+from fhn_jax.data.titles import find_titles
 from fhn_jax.errors import BusyError, InputError
 from fhn_jax.evaluation.evaluators import check_same_data
 from fhn_jax.files import lock
@@ -122,7 +122,8 @@ class Recommender:
             outfits = OutfitIndex.open(index, codes)
         else:
             outfits = _index_of_data(Path(workdir) / "outfits", codes, root, variant)
-        titles = read_titles(Path(root) / "titles.json")
+        names = dict(zip(codes.categories, codes.names or (), strict=False))
+        titles = find_titles(Path(root), names) if names else {}
         return cls(codes, outfits, titles, Path(workdir) / "composing")
 
     def __repr__(self) -> str:
