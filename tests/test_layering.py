@@ -159,6 +159,7 @@ def test_nothing_knows_the_command_line():
         ("wandb", {"training.writers"}),
         ("absl", {"cli.config"}),
         ("pickle", {"data_tools.restricted_pickle"}),
+        ("huggingface_hub", {"data_tools.fetch"}),
         ("ray", {"integrations.ray"}),
         ("pyarrow", {"integrations.ray", "data_tools.carry_vectors"}),
         ("duckdb", {"data.item_table", "data_tools.shop.engine"}),

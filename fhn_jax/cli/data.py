@@ -10,6 +10,7 @@ COMMANDS = tuple(
         ("import-pog", "Import POG (Alibaba iFashion), outfits and clicks of users"),
         ("import-polyvore-outfits", "Import Polyvore Outfits, which have no users"),
         ("import-shift15m", "Import SHIFT15M, outfits with features and their makers"),
+        ("fetch", "Fetch Polyvore-U from the Hugging Face hub"),
         ("make-demo", "Draw the demo data: garments and simulated users"),
         ("embed-text", "Make text vectors of items from their titles"),
         ("embed-images", "Make features of images with a pretrained network"),
