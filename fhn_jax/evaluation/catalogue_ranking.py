@@ -221,9 +221,9 @@ def _segments(catalogue: Catalogue, candidates: Candidates) -> dict[str, Candida
     seen = np.zeros(catalogue.num_items + 1, bool)  # the last for no item
     seen[catalogue.global_ids(train.items)] = True
     seen[-1] = True
-    new = ~seen[catalogue.global_ids(candidates.outfits)].all(axis=1)
+    known = seen[catalogue.global_ids(candidates.outfits)]
     segments = {
-        "new items": candidates.among(new),
+        "new items": candidates.among(np.asarray(~known.all(axis=1))),
         "few likes": candidates.of_users(few.tolist()),
     }
     if len(catalogue.templates) > 1:
@@ -231,7 +231,7 @@ def _segments(catalogue: Catalogue, candidates: Candidates) -> dict[str, Candida
         for template in catalogue.templates:
             mask = sum(1 << slot for slot in template)
             name = catalogue.template_name(template)
-            segments[name] = candidates.among(np.asarray(masks == mask))
+            segments[name] = candidates.among(np.isin(masks, mask))
     return segments
 
 

@@ -92,6 +92,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             file=sys.stderr,
         )
     for number, line in enumerate(lines, start=1):
+        record: Any
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
