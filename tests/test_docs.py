@@ -206,6 +206,12 @@ def check_benchmark(path, arguments, monkeypatch):
 
 def check_pip(arguments):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    # A package alone is one of an extra's.
+    packages = {
+        re.match(r"[\w-]+", each).group()
+        for extra in project["optional-dependencies"].values()
+        for each in extra
+    }
     assert arguments[0] == "install"
     for word in arguments[1:]:
         if found := re.fullmatch(r"(?:fhn_jax|\.)\[(.*)\]", word):
@@ -214,7 +220,7 @@ def check_pip(arguments):
         elif word.endswith(".txt"):
             assert (ROOT / word).is_file()
         else:
-            assert word in ("-r", "-e", ".", "fhn_jax", "pre-commit")
+            assert word in {"-r", "-e", ".", "fhn_jax", "pre-commit", *packages}
 
 
 def check_python(arguments, monkeypatch):
