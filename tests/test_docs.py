@@ -299,10 +299,13 @@ def test_a_command_of_a_page_is_taken(words, monkeypatch):
 def test_flags_and_settings_that_a_page_names_exist(page):
     from fhn_jax.configs import vse_t3
 
-    flags = {"--config", "--debug", "--help", "--version", "--table"}
+    flags = {"--config", "--debug", "--help", "--version"}
     for command in main.COMMANDS.values():
         if hasattr(command, "flags"):
             flags |= command.arguments()._option_string_actions.keys()
+        else:
+            source = Path(importlib.import_module(command.module).__file__).read_text()
+            flags |= set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', source))
     for code in INLINE.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
         if found := re.fullmatch(r"--config\.([\w.]+)(=.*)?", code):
             value = vse_t3.get_config()
