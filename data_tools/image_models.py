@@ -11,10 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from fhn_jax.data_tools.text_models import loading
 from flax import nnx
 from jaxtyping import Float32, UInt8
 
-from fhn_jax.errors import InputError, MissingFileError, MissingPackageError, nearest
+from fhn_jax.errors import InputError, nearest
 from fhn_jax.models.augment import normalise
 from fhn_jax.models.backbones import PRETRAINED, make_backbone
 from fhn_jax.training.pretrained import check_file, set_weights
@@ -57,19 +58,8 @@ def make_image_model(name: str) -> ImageModel:
             f"{', '.join(_LIBRARIES)} with a model, such as open_clip:hf-hub:Marqo/"
             f"marqo-fashionSigLIP{nearest(library, known)}"
         )
-    try:
+    with loading(name, extra="embed"):
         return ImageModel(_SIDE, _LIBRARIES[library](model))
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"model {name!r} needs the package {error.name}: "
-            'pip install "fhn_jax[embed]"'
-        ) from None
-    # What the libraries raise where the hub or the folder has no such model.
-    except (OSError, ValueError, RuntimeError) as error:
-        raise MissingFileError(
-            f"model {name!r} cannot be loaded ({error}); expected a model on the "
-            "Hugging Face hub or a folder, with its weights as safetensors"
-        ) from error
 
 
 def _ours(name: str) -> ImageModel:

@@ -5,11 +5,12 @@ Hugging Face hub or the path of a folder, and are installed with
 `pip install "fhn_jax[text]"`.
 """
 
+import contextlib
 import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,12 +103,27 @@ def make_text_model(name: str) -> TextModel:
             f"model, such as model2vec:minishlab/potion-base-8M"
             f"{nearest(library, ('hashed', *_LIBRARIES))}"
         )
-    try:
+    with loading(name, extra="text"):
         return _LIBRARIES[library](model)
+
+
+@contextlib.contextmanager
+def loading(name: str, extra: str) -> Iterator[None]:
+    """Loads a published model; what may go wrong is an error that names it.
+
+    Args:
+      name: of the model, as the user gave it.
+      extra: of the package, whose dependencies the model may need.
+    Raises:
+      ModuleNotFoundError: a package is not installed.
+      FileNotFoundError: there is no such model.
+    """
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise MissingPackageError(
             f"model {name!r} needs the package {error.name}: "
-            'pip install "fhn_jax[text]"'
+            f'pip install "fhn_jax[{extra}]"'
         ) from None
     # What the libraries raise where the hub or the folder has no such model.
     except (OSError, ValueError, RuntimeError) as error:
