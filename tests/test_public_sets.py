@@ -16,6 +16,7 @@ from fhn_jax.data.item_table import read_items, read_users
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.vector_files import load_vectors
 from fhn_jax.errors import InputError, MissingFileError
+from fhn_jax.main import main
 
 
 def test_outfits_of_iqon3000_are_those_of_their_makers(tmp_path):
@@ -169,3 +170,17 @@ def test_polyvore_outfits_keep_their_splits_negatives_and_questions(tmp_path):
     reason = "an item of the outfit, which has another jewellery"
     left = shops.quarantine(tmp_path / "data")
     assert [r["what"] for r in left if r["reason"] == reason].count(first[4]) >= 1
+
+
+@pytest.mark.slow
+def test_a_public_set_is_trained_and_evaluated(tmp_path):
+    source = public_sets.polyvore_outfits(tmp_path / "polyvore_outfits")
+    root = tmp_path / "data"
+    main(["import-polyvore-outfits", str(source), str(root)])
+    settings = ["model.matching.zero_user_term=True", "wandb.mode=disabled"]
+    settings += [f"data.root={root}", "train.epochs=1"]
+    flags = [f"--config.{setting}" for setting in settings]
+    main(["--config", "shop:smoke", *flags, "--workdir", str(tmp_path / "run")])
+    results = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))
+    assert results["users"] == 1 and results["positives"] == 8
+    assert results["scores"]["binary"]["fitb"] is not None
