@@ -67,23 +67,17 @@ def import_pog(
 
 
 def _read(task: Task, min_likes: int) -> Mapping[str, Any]:
-    paths = dict(zip(FILES, task.find(*FILES), strict=True))
     with engine.database(task.work) as connection:
-        for file, path in paths.items():
+        for file, path in zip(FILES, task.find(*FILES), strict=True):
             _read_lines(connection, task, file, path)
-        rest = "string_split(line, ',')"
         tables = {
-            "items": "SELECT split_part(line, ',', 1) AS id, split_part(line, ',', 2) AS "
-            "category, split_part(line, ',', 3) AS pic_url, array_to_string(list_slice("
-            f"{rest}, 4, len({rest})), ',') AS title FROM {_table(ITEMS)} ORDER BY row",
-            "orders": "SELECT split_part(line, ',', 1) AS order_id, unnest(string_split("
-            f"split_part(line, ',', 2), ';')) AS item_id FROM {_table(OUTFITS)} ORDER BY row",
+            "items": "SELECT id, category, pic_url, title FROM item_data ORDER BY row",
+            "orders": "SELECT outfit AS order_id, unnest(string_split(items, ';')) AS "
+            "item_id FROM outfit_data ORDER BY row",
             "likes": f"""
-                SELECT "user", order_id FROM (SELECT row, split_part(line, ',', 1) AS
-                  "user", split_part(line, ',', 3) AS order_id FROM {_table(USERS)})
-                WHERE "user" IN (SELECT split_part(line, ',', 1) FROM {_table(USERS)}
-                  GROUP BY ALL HAVING count(DISTINCT split_part(line, ',', 3))
-                  >= {int(min_likes)}) ORDER BY row""",
+                SELECT "user", outfit AS order_id FROM user_data WHERE "user" IN (
+                  SELECT "user" FROM user_data GROUP BY "user"
+                  HAVING count(DISTINCT outfit) >= {int(min_likes)}) ORDER BY row""",
         }
         shop: dict[str, Any] = {}
         for name, query in tables.items():
@@ -94,47 +88,54 @@ def _read(task: Task, min_likes: int) -> Mapping[str, Any]:
     return shop
 
 
-def _table(file: str) -> str:
-    return file.removesuffix(".txt")
-
-
 def _read_lines(connection: Any, task: Task, file: str, path: Path) -> None:
-    """Makes a table of a file's lines, of those that have its fields."""
+    """Makes a table of a file's fields, called like the file.
+
+    Of users' lines the long histories are left where they are.
+    """
+    fields, good = {
+        ITEMS: (
+            "f[1] AS id, f[2] AS category, f[3] AS pic_url, "
+            "array_to_string(f[4:], ',') AS title",
+            "len(f) >= 3 AND f[1] <> '' AND f[2] <> ''",
+        ),
+        OUTFITS: (
+            "f[1] AS outfit, f[2] AS items",
+            "len(f) = 2 AND f[1] <> '' AND f[2] <> ''",
+        ),
+        USERS: (
+            'f[1] AS "user", f[3] AS outfit',
+            "len(f) = 3 AND f[1] <> '' AND f[3] <> ''",
+        ),
+    }[file]
+    table = path.stem
     with engine.reading(file, "text file in UTF-8"):
         connection.execute(
             f"""
-            CREATE TABLE lines AS SELECT row_number() OVER () AS row, line FROM
-              read_csv({text(path)}, columns={{'line': 'VARCHAR'}}, delim={text(chr(7))},
-                quote='', escape='', header=false, auto_detect=false)
+            CREATE TABLE {table} AS SELECT row, {fields},
+                CASE WHEN NOT coalesce({good}, false) THEN coalesce(line[:80], '') END
+                AS wrong
+              FROM (SELECT row_number() OVER () AS row, line, string_split(line, ',') AS f
+                FROM read_csv({text(path)}, columns={{'line': 'VARCHAR'}},
+                  delim={text(chr(7))}, quote='', escape='', header=false,
+                  auto_detect=false))
             """
         )
-    fields = {
-        ITEMS: "len(f) >= 3 AND f[1] <> '' AND f[2] <> ''",
-        OUTFITS: "len(f) = 2 AND f[1] <> '' AND f[2] <> ''",
-        USERS: "len(f) = 3 AND f[1] <> '' AND f[3] <> ''",
-    }[file]
-    connection.execute(
-        f"""
-        CREATE TABLE split_lines AS SELECT row, line, coalesce({fields}, false) AS good
-          FROM (SELECT row, line, string_split(line, ',') AS f FROM lines);
-        CREATE TABLE {_table(file)} AS SELECT row, line FROM split_lines WHERE good
-        """
-    )
     for row, line in connection.execute(
-        "SELECT row, line[:80] FROM split_lines WHERE NOT good ORDER BY row"
+        f"SELECT row, wrong FROM {table} WHERE wrong IS NOT NULL ORDER BY row"
     ).fetchall():
         task.left_out.add(file, row, line, "the line lacks fields, or has more")
-    (total,) = connection.execute("SELECT count(*) FROM lines").fetchone()
+    (total,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
     task.left_out.check(file, total, task.max_quarantine)
-    connection.execute("DROP TABLE lines; DROP TABLE split_lines")
+    connection.execute(f"DELETE FROM {table} WHERE wrong IS NOT NULL")
 
 
 def _note_few(connection: Any, task: Task, likes: Path, min_likes: int) -> None:
     """Notes in one line the clicks of users with few, which are most of them."""
     every, users, kept, stay = connection.execute(
         f"""
-        SELECT (SELECT count(*) FROM {_table(USERS)}),
-          (SELECT count(DISTINCT split_part(line, ',', 1)) FROM {_table(USERS)}),
+        SELECT (SELECT count(*) FROM user_data),
+          (SELECT count(DISTINCT "user") FROM user_data),
           count(*), count(DISTINCT "user") FROM {text(likes)}
         """
     ).fetchone()
