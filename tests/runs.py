@@ -169,3 +169,11 @@ def assert_equal_runs(config, ours, theirs):
     assert our_arrays.keys() == their_arrays.keys()
     for name, array in our_arrays.items():
         np.testing.assert_array_equal(array, their_arrays[name], err_msg=name)
+
+
+def chunks_of(latents, size=10**9):
+    """Latents of all items in chunks, as `ItemEncoder.stream` yields them."""
+    for category, z in enumerate(next(iter(latents.values()))):
+        for start in range(0, len(z), size):
+            rows = slice(start, min(start + size, len(z)))
+            yield category, rows, {m: by[category][rows] for m, by in latents.items()}

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from fhn_jax.data.batches import TrainBatches, item_chunks
+from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.negatives import NegativeSampler
 from tests.catalogues import catalogue, random_positives
 
@@ -164,10 +164,3 @@ def test_batches_larger_than_the_data_or_empty_are_refused(batch_size):
     )
     with pytest.raises(ValueError, match=text):
         make(batch_size=batch_size)
-
-
-def test_chunks_have_each_id_once_in_order_and_the_last_is_padded():
-    chunks = list(item_chunks(np.arange(3, 10, dtype=np.int32), 3))
-    assert [chunk.tolist() for chunk in chunks] == [[3, 4, 5], [6, 7, 8], [9, -1, -1]]
-    assert all(chunk.dtype == np.int32 for chunk in chunks)
-    assert not list(item_chunks(np.zeros(0, np.int32), 3))

@@ -1,4 +1,4 @@
-"""The codes artifact: saving, checks when it is made or loaded, latents."""
+"""The codes artifact: saving, checks when it is made or loaded."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from fhn_jax.codes import Codes, Latents, Scorer, pack, unpack
+from fhn_jax.codes import Codes, Latents, pack, unpack
 from tests.random_codes import latents_of, random_codes
 
 
@@ -435,51 +435,3 @@ def test_finite_values_beyond_reason_are_refused(field, value, message):
     (array if field != "item_scales" else array["visual"][0]).flat[0] = value
     with pytest.raises(ValueError, match=message):
         Codes(**{f.name: getattr(codes, f.name) for f in dataclasses.fields(codes)})
-
-
-# Latents.
-
-
-def test_latents_load_what_was_saved(tmp_path):
-    codes = random_codes()
-    latents = latents_of(codes)
-    latents.save(tmp_path / "latents.safetensors", codes)
-    loaded = Latents.load(tmp_path / "latents.safetensors", codes)
-    for modality in codes.modalities:
-        for one, other in zip(
-            loaded.items[modality], latents.items[modality], strict=True
-        ):
-            np.testing.assert_array_equal(one, other)
-
-
-def test_latents_of_other_codes_are_rejected(tmp_path):
-    codes, others = random_codes(), random_codes(seed=1)
-    path = tmp_path / "latents.safetensors"
-    latents_of(others).save(path, others)
-    with pytest.raises(ValueError, match=f"codes_sha256 is '{others.sha256()}'"):
-        Latents.load(path, codes)
-    with pytest.raises(ValueError, match="codes_sha256"):
-        Scorer(codes, latents_of(others))
-    with pytest.raises(ValueError, match="codes_sha256"):
-        latents_of(others).save(path, codes)
-
-
-def test_codes_are_no_latents(tmp_path):
-    codes = random_codes()
-    codes.save(tmp_path / "x.safetensors")
-    with pytest.raises(ValueError, match="format is 'fhn_jax.codes', expected"):
-        Latents.load(tmp_path / "x.safetensors", codes)
-
-
-def test_latents_that_are_not_finite_are_rejected():
-    latents = np.full((5, 16), np.nan, np.float32)
-    with pytest.raises(ValueError, match="latents/text/0 holds nan"):
-        Latents({"text": (latents,)}, "")
-
-
-def test_latents_of_another_size_are_rejected():
-    codes = random_codes()
-    items = dict(latents_of(codes).items)
-    items["text"] = (items["text"][1],) * 3
-    with pytest.raises(ValueError, match="latents/text/top is float32"):
-        Latents(items, codes.sha256()).check(codes)

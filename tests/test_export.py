@@ -1,15 +1,17 @@
 import dataclasses
+import errno
+import os
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from polyvore_u import write_polyvore_u
-from runs import load, settings
+from runs import chunks_of, load, settings
 
 from fhn_jax.codes import Codes, Latents, unpack
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.models.hashing import Hash
-from fhn_jax.training import build
+from fhn_jax.training import build, export
 from fhn_jax.training.export import ItemEncoder, all_items, make_codes
 
 
@@ -27,20 +29,28 @@ class Case:
     inputs: ItemInputs
     model: object
 
-    def encode(self, chunk=16, inputs=None, progress=None, items=None):
-        encoder = ItemEncoder(
+    def encoder(self, chunk=16, inputs=None):
+        return ItemEncoder(
             self.model,
             inputs or self.inputs,
             chunk=chunk,
             mean=(0.5, 0.5, 0.5),
             std=(0.2, 0.2, 0.2),
         )
-        items = items or all_items(self.catalogue)
-        return encoder(self.model, items, self.catalogue.offsets, progress)
 
-    def codes(self, latents, beta=1.0):
+    def encode(self, chunk=16, inputs=None, items=None):
+        items = items or all_items(self.catalogue)
+        encoder = self.encoder(chunk, inputs)
+        return encoder(self.model, items, self.catalogue.offsets)
+
+    def codes(self, latents, beta=1.0, size=10**9, **options):
         return make_codes(
-            self.model, latents, self.catalogue, beta=beta, config_hash="c" * 12
+            self.model,
+            chunks_of(latents, size),
+            self.catalogue,
+            beta=beta,
+            config_hash="c" * 12,
+            **options,
         )
 
 
@@ -130,7 +140,14 @@ def test_some_items_get_the_rows_they_have_among_all(case):
 
 def test_progress_ends_at_all_items(case):
     seen = []
-    case.encode(chunk=20, progress=lambda done, total: seen.append((done, total)))
+    chunks = case.encoder(chunk=20).stream(
+        case.model,
+        all_items(case.catalogue),
+        case.catalogue.offsets,
+        lambda done, total: seen.append((done, total)),
+    )
+    rows = [(category, rows.start, rows.stop) for category, rows, _ in chunks]
+    assert rows[:3] == [(0, 0, 20), (0, 20, 32), (1, 0, 20)]
     assert seen == [(n, 96) for n in (20, 32, 52, 64, 84, 96)]
 
 
@@ -206,6 +223,35 @@ def test_saved_codes_and_latents_belong_together(case, tmp_path):
     assert loaded.sha256() == codes.sha256()
     latents = Latents.load(tmp_path / "latents.safetensors", loaded)
     np.testing.assert_array_equal(latents.items["text"][0], relaxed.items["text"][0])
+
+
+def test_codes_streamed_to_the_disk_are_those_in_memory_byte_for_byte(
+    make_case, tmp_path, monkeypatch
+):
+    case = make_case(model__hash="tanh", model__item_scale=True, loss__binary_share=0.0)
+    latents = draw_latents(case.catalogue)
+    whole = case.codes(latents, beta=3.0)
+    monkeypatch.setattr(export, "_IN_MEMORY", 0)
+    scratch = tmp_path / "streamed" / "latents.safetensors"
+    streamed = case.codes(latents, beta=3.0, size=7, scratch=scratch)
+    assert list(scratch.parent.iterdir()) == []  # What is there has no name.
+    for name, (codes, relaxed) in {"whole": whole, "streamed": streamed}.items():
+        relaxed.save_with(tmp_path / name, codes)
+    for name in ("codes.safetensors", "latents.safetensors"):
+        one, other = (tmp_path / each / name for each in ("whole", "streamed"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_full_disk_is_an_error_that_names_the_latents(case, tmp_path, monkeypatch):
+    def full(handle, start, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export, "_IN_MEMORY", 0)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    scratch = tmp_path / "latents.safetensors"
+    with pytest.raises(OSError, match=f"No space left .*'{scratch}'"):
+        case.codes(draw_latents(case.catalogue), scratch=scratch)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_latents_that_are_not_finite_are_refused(case):

@@ -40,10 +40,10 @@ def run(tmp_path_factory):
     config = settings(root, {"model.item_scale": True}, config="vse_t3")
     catalogue, inputs = load(config)
     model = build.make_model(config, catalogue, **inputs.dims)
-    latents = build.make_encoder(config, model, inputs)(
+    chunks = build.make_encoder(config, model, inputs).stream(
         model, all_items(catalogue), catalogue.offsets
     )
-    codes, _ = make_codes(model, latents, catalogue, beta=1.0, config_hash="c" * 12)
+    codes, _ = make_codes(model, chunks, catalogue, beta=1.0, config_hash="c" * 12)
     size = config.data.image_size
     encoder = export_encoder(
         model, size, mean=tuple(config.data.mean), std=tuple(config.data.std)

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from polyvore_u import write_polyvore_u
-from runs import load, settings
+from runs import chunks_of, load, settings
 
 from fhn_jax.evaluation.evaluators import evaluate
 from fhn_jax.training import build, validation
@@ -54,7 +54,11 @@ class Case:
     def evaluate(self, beta=1.0):
         """What evaluation from exported codes says of the same split."""
         codes, relaxed = make_codes(
-            self.model, self.latents, self.catalogue, beta=beta, config_hash="c" * 12
+            self.model,
+            chunks_of(self.latents),
+            self.catalogue,
+            beta=beta,
+            config_hash="c" * 12,
         )
         return evaluate(codes, self.catalogue, "val", relaxed)["scores"]
 

@@ -277,6 +277,10 @@ class Codes:
         """The artifact as a safetensors file; equal codes give equal bytes."""
         return tensor_file.serialize(*self._contents())
 
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes the artifact to a file that others do not see yet; see `save`."""
+        tensor_file.write(path, *self._contents())
+
     def _contents(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """Tensors and metadata of the file."""
         metadata = {"format": FORMAT, "version": str(tensor_file.VERSION)}
@@ -301,7 +305,7 @@ class Codes:
     def save(self, path: str | os.PathLike) -> None:
         """Writes the artifact, whole or not at all."""
         with files.atomic_path(path) as temporary:
-            temporary.write_bytes(self.to_bytes())
+            self.write(temporary)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Codes":

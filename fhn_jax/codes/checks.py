@@ -1,6 +1,7 @@
 """What holds of every artifact, checked in words that help whoever made it."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ LARGEST = 2.0**24
 # The largest scale of an item: scales are relative to the mean over the items, or means
 # of values in [0, 1]. Float16 goes on to 65,504.
 LARGEST_SCALE = 2.0**10
+# Values that are looked at in one piece.
+_PIECE = 2**18
 # Which values of hash_types learn each of the matching weights.
 _LEARNED_BY = {"alpha": (0,), "lambda_user": (1, 3), "lambda_item": (2, 3)}
 
@@ -150,23 +153,41 @@ def check_array(
         raise InputError(
             f"{key} is {array.dtype} {list(array.shape)}, expected {wanted}"
         )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        where = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise InputError(
-            f"{key} holds {array[tuple(where)]} at {where}, expected finite values"
-        )
+    if array.dtype.kind == "f":
+        where = _first(array, lambda piece: ~np.isfinite(piece))
+        if where is not None:
+            raise InputError(
+                f"{key} holds {array[tuple(where)]} at {where}, expected finite values"
+            )
     if array.dtype == np.float32:
         check_magnitude(key, array, LARGEST)
 
 
 def check_magnitude(key: str, array: np.ndarray, largest: float) -> None:
     """Raises InputError about a value that is finite but beyond all reason."""
-    if max(array.max(initial=0), -array.min(initial=0)) > largest:
-        where = np.argwhere(np.abs(array) > largest)[0].tolist()
+    where = _first(array, lambda piece: np.abs(piece) > largest)
+    if where is not None:
         raise InputError(
             f"{key} holds {array[tuple(where)]:.6g} at {where}, expected magnitudes up "
             f"to {largest:,.0f}"
         )
+
+
+def _first(
+    array: np.ndarray, is_wrong: Callable[[np.ndarray], np.ndarray]
+) -> list[int] | None:
+    """Where an array holds the first wrong value; None if nowhere.
+
+    It is looked at in pieces: an array may be larger than the memory, and then is a
+    mapped file.
+    """
+    rows = max(1, _PIECE // max(1, math.prod(array.shape[1:])))
+    for start in range(0, len(array), rows):
+        wrong = is_wrong(array[start : start + rows])
+        if wrong.any():
+            row, *rest = np.argwhere(wrong)[0].tolist()
+            return [start + row, *rest]
+    return None
 
 
 def check_scales(scales: Mapping[str, Sequence[np.ndarray]]) -> None:
@@ -224,10 +245,13 @@ def check_names(
     for category, of_category in zip(categories, names, strict=True):
         seen = set()
         for number, name in enumerate(of_category):
-            key = f"names/{category}[{number}]"
             valid = isinstance(name, str) and name != "" and "\n" not in name
-            expect(key, valid, name, "a non-empty name on one line")
-            expect(key, name not in seen, name, "a name used once")
+            if (
+                not valid or name in seen
+            ):  # There may be millions, nearly all of them right.
+                key = f"names/{category}[{number}]"
+                expect(key, valid, name, "a non-empty name on one line")
+                expect(key, False, name, "a name used once")
             seen.add(name)
 
 
@@ -246,7 +270,7 @@ def check_embeddings(items: Mapping[str, np.ndarray], users: np.ndarray | None) 
             raise InputError(f"{key} is {got}, expected floats [number, length]")
         bits = array.shape[1] if bits is None else bits
         check_array(key, array, array.dtype.type, (None, bits))
-        largest = np.abs(array).max(initial=0)
+        largest = max(array.max(initial=0), -array.min(initial=0))
         if largest > np.finfo(np.float32).max:
             raise InputError(
                 f"{key} holds {largest:.3g}, expected values that 32 bits can hold: at "

@@ -61,7 +61,7 @@ class Latents:
         """
         self.check(codes)
         with files.atomic_path(path) as temporary:
-            temporary.write_bytes(self._to_bytes(codes))
+            self._write(temporary, codes)
 
     def save_with(self, workdir: str | os.PathLike, codes: Codes) -> None:
         """Writes both files of a run, which change together.
@@ -77,14 +77,14 @@ class Latents:
             files.atomic_path(Path(workdir) / FILE) as own,
             files.atomic_path(Path(workdir) / artifact.FILE) as of_codes,
         ):
-            own.write_bytes(self._to_bytes(codes))
-            of_codes.write_bytes(codes.to_bytes())
+            self._write(own, codes)
+            codes.write(of_codes)
 
-    def _to_bytes(self, codes: Codes) -> bytes:
+    def _write(self, path: Path, codes: Codes) -> None:
         tensors = tensor_file.flat("latents", codes.categories, self.items)
         metadata = {"format": FORMAT, "version": str(tensor_file.VERSION)}
         metadata["codes_sha256"] = self.codes_sha256
-        return tensor_file.serialize(tensors, metadata)
+        tensor_file.write(path, tensors, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike, codes: Codes) -> "Latents":

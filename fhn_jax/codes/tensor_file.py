@@ -28,8 +28,18 @@ def serialize(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) ->
     The safetensors package writes metadata in an order that changes from run to run,
     so equal codes would have unequal checksums.
     """
-    signed = {**metadata, DIGEST: digest(tensors, metadata)}
-    return b"".join(_parts(tensors, signed))
+    return b"".join(_signed_parts(tensors, metadata))
+
+
+def write(
+    path: str | os.PathLike,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+) -> None:
+    """Writes the file of `serialize`, tensor by tensor: none is copied."""
+    with open(path, "wb") as file:
+        for part in _signed_parts(tensors, metadata):
+            file.write(part)
 
 
 def digest(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
@@ -38,6 +48,13 @@ def digest(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> st
     for part in _parts(tensors, metadata):
         found.update(part)
     return found.hexdigest()
+
+
+def _signed_parts(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> Iterator[Any]:
+    """A safetensors file with its own checksum, in pieces."""
+    return _parts(tensors, {**metadata, DIGEST: digest(tensors, metadata)})
 
 
 def _parts(

@@ -124,12 +124,3 @@ class TrainBatches:
             items=np.concatenate(segments),
             paired=np.concatenate(paired),
         )
-
-
-def item_chunks(
-    ids: Int32[np.ndarray, " n"], size: int
-) -> Iterator[Int32[np.ndarray, " size"]]:
-    """Ids in chunks of `size`, each once, in order; the last padded with -1."""
-    for start in range(0, len(ids), size):
-        chunk = ids[start : start + size]
-        yield np.pad(chunk, (0, size - len(chunk)), constant_values=-1)

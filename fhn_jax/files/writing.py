@@ -3,10 +3,13 @@
 import contextlib
 import errno
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fhn_jax.errors import ExistingFileError
 from fhn_jax.files.locks import lock, temporary_file, temporary_folder
@@ -147,6 +150,27 @@ def reserve(path: str | os.PathLike, size: int) -> None:
             zeros = bytes(2**20)
             for start in range(0, size, len(zeros)):
                 file.write(zeros[: size - start])
+
+
+def unnamed_array(
+    path: str | os.PathLike, shape: tuple[int, ...], dtype: type
+) -> np.ndarray:
+    """Zeros in a file without a name, mapped into memory: they may be larger than that.
+
+    The place on the disk is free again when the array is gone, however the process ends.
+
+    Args:
+      path: the file lies in its folder, which is created.
+      shape: of the array; not empty.
+      dtype: of its values.
+    Raises:
+      OSError: there is no room.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_file(path) as temporary, _naming(path, temporary):
+        reserve(temporary, math.prod(shape) * np.dtype(dtype).itemsize)
+        return np.asarray(np.memmap(temporary, dtype, "r+", shape=shape))
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

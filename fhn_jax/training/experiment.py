@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from fhn_jax import files
-from fhn_jax.codes import Codes, Latents
+from fhn_jax.codes import Codes, Latents, latents
 from fhn_jax.data.audit import audit, describe
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.items import ItemInputs
@@ -206,11 +206,14 @@ class Experiment:
     def encode(self, trained: Trained) -> tuple[Codes, Latents]:
         """The codes of a network, and its real-valued latents; every item once.
 
+        What is large is on the disk of the workdir until nobody holds it any more.
+
         Raises:
           FloatingPointError: a latent is not finite.
+          OSError: there is no room on the disk.
         """
         encoder = build.make_encoder(self.config, trained.model, self.inputs)
-        latents = encoder(
+        chunks = encoder.stream(
             trained.model,
             all_items(self.catalogue),
             self.catalogue.offsets,
@@ -218,10 +221,11 @@ class Experiment:
         )
         return make_codes(
             trained.model,
-            latents,
+            chunks,
             self.catalogue,
             beta=trained.beta,
             config_hash=config_hash(self.config),
+            scratch=self.workdir / latents.FILE,
         )
 
     def export(self, trained: Trained) -> Codes:
@@ -230,10 +234,10 @@ class Experiment:
         Raises:
           FloatingPointError: a latent is not finite.
         """
-        codes, latents = self.encode(trained)
+        codes, relaxed = self.encode(trained)
         if sharding.is_first():
             with files.lock(self.workdir, "exporting"):
-                latents.save_with(self.workdir, codes)
+                relaxed.save_with(self.workdir, codes)
         return codes
 
     def _beta(self, epoch: int) -> float:

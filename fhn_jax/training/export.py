@@ -1,6 +1,9 @@
 """From a trained network to codes: every item is encoded exactly once."""
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import jax
 import jax.export
@@ -9,8 +12,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float32, Int32
 
+from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, pack
-from fhn_jax.data.batches import item_chunks
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.errors import InputError, NotFiniteError
@@ -18,7 +21,12 @@ from fhn_jax.models.augment import normalise
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.training import sharding
 
+# Modality → per category latents.
 ItemLatents = dict[str, tuple[Float32[np.ndarray, "_n d"], ...]]
+# A category, which of its items, and modality → their latents.
+LatentChunk = tuple[int, slice, dict[str, Float32[np.ndarray, "_n d"]]]
+# Bytes of relaxed codes that are kept in memory, if a file can take more.
+_IN_MEMORY = 2**30
 
 
 class ItemEncoder:
@@ -70,7 +78,6 @@ class ItemEncoder:
         model: FashionHashNet,
         items: tuple[Int32[np.ndarray, "_n"], ...],
         offsets: tuple[int, ...],
-        progress: Callable[[int, int], None] | None = None,
     ) -> ItemLatents:
         """Latents of items, one row per id.
 
@@ -78,40 +85,64 @@ class ItemEncoder:
           model: the network.
           items: ids to encode, per category.
           offsets: global id of each category's item 0.
-          progress: called with the number of items done, and of all.
         Returns:
           modality → per category latents z.
         """
-        variables, bits = nnx.state(model), model.bits
-        chunks = [
-            (category, ids)
-            for category, wanted in enumerate(items)
-            for ids in item_chunks(wanted + np.int32(offsets[category]), self.chunk)
-        ]
-        processes = jax.process_count()
-        mine = chunks[jax.process_index() :: processes]
-        total, done = sum(_real(ids) for _, ids in mine), 0
-        turns = -(-len(chunks) // processes)
-        found = {
-            m: np.zeros((turns, self.chunk, bits), np.float32) for m in self.modalities
+        latents = {
+            m: tuple(np.empty((len(ids), model.bits), np.float32) for ids in items)
+            for m in self.modalities
         }
-        numbered = ((ids, (turn, *mine[turn])) for turn, (_, ids) in enumerate(mine))
-        for (turn, category, ids), streamed in self.inputs.stream(numbered):
-            rows = self._features(variables, ids, streamed, self.inputs.tables)
-            for modality, z in self._latents(variables, rows, category).items():
-                found[modality][turn] = z
-            done += _real(ids)
-            if progress is not None:
-                progress(done, total)
-        latents = {}
-        for modality, own in found.items():
-            every = sharding.gather(own)
-            parts = [[np.zeros((0, bits), np.float32)] for _ in items]
-            for i, (category, ids) in enumerate(chunks):
-                turn, process = divmod(i, processes)
-                parts[category].append(every[process, turn, : _real(ids)])
-            latents[modality] = tuple(map(np.concatenate, parts))
+        for category, rows, of_chunk in self.stream(model, items, offsets):
+            for modality, z in of_chunk.items():
+                latents[modality][category][rows] = z
         return latents
+
+    def stream(
+        self,
+        model: FashionHashNet,
+        items: tuple[Int32[np.ndarray, "_n"], ...],
+        offsets: tuple[int, ...],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[LatentChunk]:
+        """The same, chunk by chunk: memory does not grow with the number of items.
+
+        Args:
+          model, items, offsets: as above.
+          progress: called with how many of this process's items are done, and of all.
+        Yields:
+          the chunks of all processes, in the order of `items`.
+        """
+        size, processes, me = self.chunk, jax.process_count(), jax.process_index()
+        chunks = [
+            (category, slice(start, min(start + size, len(wanted))))
+            for category, wanted in enumerate(items)
+            for start in range(0, len(wanted), size)
+        ]
+        mine = chunks[me::processes]
+        total, done = sum(rows.stop - rows.start for _, rows in mine), 0
+
+        def batches():
+            for category, rows in mine:
+                ids = items[category][rows] + np.int32(offsets[category])
+                ids = np.pad(ids, (0, size - len(ids)), constant_values=-1)
+                yield ids, (ids, category, rows)
+
+        variables, streamed = nnx.state(model), self.inputs.stream(batches())
+        # A process without a chunk in the last turn takes part in it all the same.
+        own = np.zeros((len(self.modalities), size, model.bits), np.float32)
+        for turn in range(0, len(chunks), processes):
+            if turn + me < len(chunks):
+                (ids, category, rows), inputs = next(streamed)
+                features = self._features(variables, ids, inputs, self.inputs.tables)
+                z = self._latents(variables, features, category)
+                own = np.stack([z[m] for m in self.modalities])
+                done += rows.stop - rows.start
+                if progress is not None:
+                    progress(done, total)
+            every = sharding.gather(own)
+            for process, (category, rows) in enumerate(chunks[turn : turn + processes]):
+                real = every[process, :, : rows.stop - rows.start]
+                yield category, rows, dict(zip(self.modalities, real, strict=True))
 
 
 def all_items(catalogue: Catalogue) -> tuple[Int32[np.ndarray, "_n"], ...]:
@@ -119,48 +150,63 @@ def all_items(catalogue: Catalogue) -> tuple[Int32[np.ndarray, "_n"], ...]:
     return tuple(np.arange(len(names), dtype=np.int32) for names in catalogue.names)
 
 
-def _real(ids: Int32[np.ndarray, " n"]) -> int:
-    """How many of the ids of a chunk are no padding."""
-    return int((ids >= 0).sum())
-
-
 def make_codes(
     model: FashionHashNet,
-    latents: ItemLatents,
+    chunks: Iterable[LatentChunk],
     catalogue: Catalogue,
     *,
     beta: float,
     config_hash: str,
+    scratch: Path | None = None,
 ) -> tuple[Codes, Latents]:
     """The codes artifact and the relaxed item codes of a network.
 
     Args:
       model: the network; users and matching weights come from it.
-      latents: of all items, by id within their category.
+      chunks: latents of all items, as `ItemEncoder.stream` yields them.
       catalogue: names, slots and checksum of the data.
       beta: slope of the relaxation at the end of training.
       config_hash: of the run.
+      scratch: beside this file relaxed codes larger than a GiB are kept on the disk, in
+        a file without a name; by default they are in memory.
     Raises:
       FloatingPointError: a latent is not finite.
+      OSError: there is no room on the disk.
     """
-    hash_ = model.hash
+    hash_, modalities, offsets = model.hash, model.modalities, catalogue.offsets
     users = model.user(jnp.arange(catalogue.num_users))
-    on_device = {m: tuple(map(jnp.asarray, zs)) for m, zs in latents.items()}
-    for name, z in [
-        ("user", users),
-        *((m, z) for m, zs in on_device.items() for z in zs),
-    ]:
-        if not jnp.isfinite(z).all():
-            raise NotFiniteError(
-                f"{name} latents are not finite; the model is broken: train again with "
-                "lower config.optimizer.rates"
-            )
+    _check_finite("user", users)
+    rows = len(modalities), catalogue.num_items
+    packed = np.zeros((*rows, model.bits // 8), np.uint8)
+    scales = np.zeros(rows, np.float16)
+    shape = (*rows, model.bits)
+    if scratch is None or 4 * math.prod(shape) <= _IN_MEMORY:
+        relaxed = np.zeros(shape, np.float32)
+    else:
+        relaxed = files.unnamed_array(scratch, shape, np.float32)
+    for category, part, latents in chunks:
+        start = offsets[category]
+        at = slice(start + part.start, start + part.stop)
+        for number, modality in enumerate(modalities):
+            z = jnp.asarray(latents[modality])
+            _check_finite(modality, z)
+            packed[number, at] = _packed(hash_, z)
+            relaxed[number, at] = hash_.relaxed(z, beta)
+            if hash_.item_scale:
+                scales[number, at] = np.asarray(hash_.scale(z), np.float16)
+
+    def by_category(table: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
+        return {
+            modality: tuple(of_all[a:b] for a, b in itertools.pairwise(offsets))
+            for modality, of_all in zip(modalities, table, strict=True)
+        }
+
     matching = model.matching
     ones = np.ones(model.bits, np.float32)
     codes = Codes(
         bits=model.bits,
         alphabet=hash_.alphabet,
-        modalities=model.modalities,
+        modalities=modalities,
         categories=catalogue.categories,
         slots=catalogue.slots,
         templates=catalogue.templates,
@@ -170,15 +216,8 @@ def make_codes(
         dataset=catalogue.dataset,
         dataset_checksum=catalogue.checksum,
         config_hash=config_hash,
-        items={m: tuple(_packed(hash_, z) for z in zs) for m, zs in on_device.items()},
-        item_scales=(
-            {
-                m: tuple(np.asarray(hash_.scale(z), np.float16) for z in zs)
-                for m, zs in on_device.items()
-            }
-            if hash_.item_scale
-            else None
-        ),
+        items=by_category(packed),
+        item_scales=by_category(scales) if hash_.item_scale else None,
         users=_packed(hash_, users),
         user_latents=np.asarray(hash_.relaxed(users, beta)),
         lambda_user=_weights(matching.lambda_user, ones),
@@ -186,11 +225,7 @@ def make_codes(
         alpha=1.0 if matching.alpha is None else float(matching.alpha[...]),
         names=catalogue.names,
     )
-    relaxed = {
-        m: tuple(np.asarray(hash_.relaxed(z, beta)) for z in zs)
-        for m, zs in on_device.items()
-    }
-    return codes, Latents(relaxed, codes.sha256())
+    return codes, Latents(by_category(relaxed), codes.sha256())
 
 
 def export_encoder(
@@ -230,6 +265,14 @@ def export_encoder(
     shape = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.uint8)
     exported = jax.export.export(jax.jit(encode), platforms=["cpu"])(shape)
     return bytes(exported.serialize())
+
+
+def _check_finite(name: str, z: Array) -> None:
+    if not jnp.isfinite(z).all():
+        raise NotFiniteError(
+            f"{name} latents are not finite; the model is broken: train again with "
+            "lower config.optimizer.rates"
+        )
 
 
 def _packed(hash_, z: Array) -> np.ndarray:

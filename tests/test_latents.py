@@ -1,0 +1,75 @@
+"""The file of relaxed item codes: saving, and checks when it is made or loaded."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from fhn_jax.codes import Latents, Scorer
+from tests.random_codes import latents_of, random_codes
+
+
+def test_latents_load_what_was_saved(tmp_path):
+    codes = random_codes()
+    latents = latents_of(codes)
+    latents.save(tmp_path / "latents.safetensors", codes)
+    loaded = Latents.load(tmp_path / "latents.safetensors", codes)
+    for modality in codes.modalities:
+        for one, other in zip(
+            loaded.items[modality], latents.items[modality], strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_latents_are_checked_and_saved_without_a_copy(tmp_path):
+    codes = random_codes(counts=(40_000, 10, 10), bits=64, modalities=("text",))
+    arrays = latents_of(codes).items["text"]
+    tracemalloc.start()
+    try:
+        latents = Latents({"text": arrays}, codes.sha256())
+        latents.save(tmp_path / "latents.safetensors", codes)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert arrays[0].nbytes > 10_000_000 and peak < 3_000_000
+
+
+@pytest.mark.parametrize(("value", "says"), [(np.nan, "finite"), (3e7, "magnitudes")])
+def test_a_wrong_value_far_down_is_named(value, says):
+    latents = np.zeros((20_000, 64), np.float32)
+    latents[17_000, 5] = value
+    with pytest.raises(ValueError, match=rf"at \[17000, 5\], expected {says}"):
+        Latents({"text": (latents,)}, "")
+
+
+def test_latents_of_other_codes_are_rejected(tmp_path):
+    codes, others = random_codes(), random_codes(seed=1)
+    path = tmp_path / "latents.safetensors"
+    latents_of(others).save(path, others)
+    with pytest.raises(ValueError, match=f"codes_sha256 is '{others.sha256()}'"):
+        Latents.load(path, codes)
+    with pytest.raises(ValueError, match="codes_sha256"):
+        Scorer(codes, latents_of(others))
+    with pytest.raises(ValueError, match="codes_sha256"):
+        latents_of(others).save(path, codes)
+
+
+def test_codes_are_no_latents(tmp_path):
+    codes = random_codes()
+    codes.save(tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="format is 'fhn_jax.codes', expected"):
+        Latents.load(tmp_path / "x.safetensors", codes)
+
+
+def test_latents_that_are_not_finite_are_rejected():
+    latents = np.full((5, 16), np.nan, np.float32)
+    with pytest.raises(ValueError, match="latents/text/0 holds nan"):
+        Latents({"text": (latents,)}, "")
+
+
+def test_latents_of_another_size_are_rejected():
+    codes = random_codes()
+    items = dict(latents_of(codes).items)
+    items["text"] = (items["text"][1],) * 3
+    with pytest.raises(ValueError, match="latents/text/top is float32"):
+        Latents(items, codes.sha256()).check(codes)
