@@ -251,7 +251,7 @@ class _Reader:
             return f"expected {CANDIDATES} answers, one of them right"
         if len(slots) > 1 or None in slots:
             return "the answers are of several categories"
-        (slot,) = slots
+        slot = str(slots.pop())
         rest = [item for item in items if self._slot(item) != slot]
         outfit = self._outfit(file, f"question {row}", [wanted[0], *rest])
         if outfit is None:
