@@ -51,9 +51,9 @@ def test_what_is_odd_is_counted(root):
         "duplicates": 1,
     }
     assert describe(counts) == (
-        "1 test outfits are training outfits of the same user; 2 test negatives are "
-        "outfits that the same user likes; 1 outfits are listed again for the same user "
-        "in the same split"
+        "test outfits that are train outfits of the same user: 1; test negatives that "
+        "are outfits of the same user: 2; outfits that are listed again for the same "
+        "user in the same split: 1"
     )
 
 
@@ -80,16 +80,25 @@ def drop_user(root, user):
         write_lines(path, [row for row in rows if not row.startswith(f"{user},")])
 
 
-def test_users_without_test_outfits_are_counted_and_said(
+def test_what_is_wrong_or_odd_is_said_before_training(
     root, tmp_path, monkeypatch, capsys
 ):
     drop_user(root, 3)
+    copy_row(root, "tuples_train_posi", 2, "tuples_test_posi", 2)
+    for name in ("fill_in_blank_test", "tuples_val_nega_hard"):
+        (root / "tuples_8" / name).unlink()
     assert audit(read_catalogue(root, "8"))["users_without_outfits"] == 1
     monkeypatch.setattr(Loop, "run", lambda *_: None)
     with pytest.raises(FileNotFoundError):  # nothing was trained
         train(settings(root, SHORT), tmp_path / "run")
     error = capsys.readouterr().err
-    assert f"warning: tuples_8 in {root}: 1 users have no test outfit" in error
+    where = f"tuples_8 in {root}"
+    assert (
+        f"error: {where}: test outfits that are train outfits of the same user: 1 of 14\n"
+        f"warning: {where}: users without a test outfit: 1 of 8\n"
+        f"`fhn-jax inspect {root} --variant 8` shows which, and what to do\n"
+    ) in error
+    assert "note: " not in error
 
 
 def test_a_checkpoint_is_tied_to_what_it_was_trained_on(root, tmp_path):

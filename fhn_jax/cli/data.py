@@ -27,6 +27,11 @@ COMMANDS = tuple(
     )
 ) + (
     Program(
+        "inspect",
+        "Report what is wrong or odd about a data set",
+        "fhn_jax.data_tools.inspect_data",
+    ),
+    Program(
         "verify",
         "Compare a run, an index or a data set with its checksums",
         "fhn_jax.cli.verify",

@@ -241,7 +241,7 @@ def verify_images(
         return
     changes = Changes()
     check = functools.partial(image_fault, changes=changes)
-    faults = [f for f in _decoded(store, names, check, progress) if f]
+    faults = [f for f in each_image(store, names, check, progress) if f]
     tell_changes(changes, store.path, notice)
     if faults:
         raise InputError(
@@ -286,7 +286,7 @@ def load_table(
     def sized(data: bytes, name: str) -> np.ndarray:
         return decode(data, name, size, changes=changes)
 
-    for row, image in enumerate(_decoded(store, names, sized, progress)):
+    for row, image in enumerate(each_image(store, names, sized, progress)):
         if table is None:  # Only now is the size known.
             table = np.empty((len(names), *image.shape), np.uint8)
         if image.shape != table.shape[1:]:
@@ -321,13 +321,17 @@ def _missing_error(store: ImageStore, missing: Sequence[str]) -> KeyError:
     )
 
 
-def _decoded(
+def each_image(
     store: ImageStore,
     names: Sequence[str],
     function: Callable[[bytes, str], Any],
     progress: Progress | None,
 ) -> Iterator[Any]:
-    """`function` of the bytes and name of each image, in order, by a few threads."""
+    """`function` of the bytes and name of each image, in order, by a few threads.
+
+    Raises:
+      KeyError: an image is missing.
+    """
     # Pillow decodes without Python's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(names), _IMAGES_AT_ONCE):

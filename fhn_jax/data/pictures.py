@@ -129,6 +129,22 @@ def garment_photo(
         raise UnsuitableImage(_undecodable(data, name, error)) from error
 
 
+def photo_size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height of a photo as they are stored, from its header alone.
+
+    Raises:
+      ValueError: that is no header of a still JPEG, PNG or WebP of at most 25 megapixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_still(image, name, data)
+            return image.size
+    except UnsuitableImage:
+        raise
+    except Exception as error:  # Decoders of hostile bytes raise nearly anything.
+        raise UnsuitableImage(_undecodable(data, name, error)) from error
+
+
 def fitted(pixels: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:
     """A photo scaled to fill a square, the rest white.
 

@@ -20,10 +20,24 @@ from fhn_jax.data.records import LmdbRecords, Progress
 from fhn_jax.data.vector_files import FOLDER, load_vectors
 from fhn_jax.errors import InputError, MissingFileError
 
+# Folders of a data root that may hold vectors.
+PLACES = (FOLDER, "features", "sentence_vector")
 _LMDB_KIND = "an LMDB of one float32 row (raw bytes) by image file name"
 _OTHERWISE = "train on images with another model.backbone.name"
 _ROWS_AT_ONCE = 4096
 TEXT = "semantic"  # the name of Polyvore-U's text vectors
+
+
+class MissingVectorsError(InputError):
+    """Items without a vector.
+
+    Attributes:
+      names: image file names of all of them.
+    """
+
+    def __init__(self, text: str, names: Sequence[str]):
+        super().__init__(text)
+        self.names = names
 
 
 def read_text_vectors(
@@ -128,20 +142,26 @@ def _find(root: str | os.PathLike, name: str, setting: str) -> Path | None:
     return next((path for path in places if path.exists()), None)
 
 
+def vectors_there(root: str | os.PathLike) -> list[str]:
+    """The names of all vectors of a data root, sorted."""
+    return sorted(
+        {
+            path.name.removesuffix(".npz")
+            for folder in PLACES
+            for path in (Path(root) / folder).glob("[!.]*")
+            if path.suffix in ("", ".npz")
+        }
+    )
+
+
 def _none_error(
     root: str | os.PathLike, name: str, what: str, setting: str
 ) -> MissingFileError:
-    root = Path(root)
-    there = {
-        path.name.removesuffix(".npz")
-        for folder in (FOLDER, "features", "sentence_vector")
-        for path in (root / folder).glob("[!.]*")
-        if path.suffix in ("", ".npz")
-    }
+    there = vectors_there(root)
     return MissingFileError(
         f"there are no {what} {name!r}: expected {root}/{FOLDER}/{name}.npz with arrays "
         f"`names` (m,) and `vectors` (m, f), or {root}/features/{name}/data.mdb, "
-        f"{_LMDB_KIND}; there is {', '.join(sorted(there)) or 'nothing'} in {root}; "
+        f"{_LMDB_KIND}; there is {', '.join(there) or 'nothing'} in {root}; "
         f"make them with `fhn-jax embed-text` or `fhn-jax embed-images`, or set another "
         f"{setting}"
     )
@@ -248,13 +268,14 @@ def _missing_error(
     missing: Sequence[str],
     kind: str,
     otherwise: str,
-) -> ValueError:
+) -> MissingVectorsError:
     """The error for items without a vector; see `_read_npz`."""
-    return InputError(
+    return MissingVectorsError(
         f"{path}: {len(missing):,} of {catalogue.num_items:,} items have no {kind}: "
         f"{', '.join(map(repr, missing[:5]))}{', …' if len(missing) > 5 else ''}; "
         f"expected one for each name in {catalogue.root}/tuples_{catalogue.variant}/"
-        f"image_list_*; get those that belong to these items, or {otherwise}"
+        f"image_list_*; get those that belong to these items, or {otherwise}",
+        missing,
     )
 
 

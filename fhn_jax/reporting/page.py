@@ -113,6 +113,35 @@ def document(
       results: the content of results.json.
       sections: HTML.
     """
+    facts = (
+        f"{results['split']} split · {results['users']:,} users · "
+        f"{results['positives']:,} liked outfits · {catalogue.num_items:,} items"
+    )
+    checksums = (
+        f"config {results['config_hash']} · codes {results['codes_sha256'][:16]}"
+    )
+    return html_page(
+        catalogue, "outfit codes", facts, _in_words(results), sections, checksums
+    )
+
+
+def html_page(
+    catalogue: Catalogue,
+    subject: str,
+    facts: str,
+    words: str,
+    sections: Sequence[str],
+    footer: str,
+) -> str:
+    """A page about a data set, with what is common to all of them.
+
+    Args:
+      subject: of the page, such as "outfit codes".
+      facts: a line below the heading.
+      words: the page in a sentence; HTML.
+      sections: HTML.
+      footer: where the page comes from.
+    """
     dataset = escape(catalogue.dataset)
     banner = ""
     if catalogue.dataset == "demo":
@@ -121,30 +150,23 @@ def document(
             "users. These figures say that the pipeline works, and nothing about real "
             "people.</p>"
         )
-    facts = (
-        f"{results['split']} split · {results['users']:,} users · "
-        f"{results['positives']:,} liked outfits · {catalogue.num_items:,} items"
-    )
-    checksums = (
-        f"config {results['config_hash']} · codes {results['codes_sha256'][:16]}"
-    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{dataset} · outfit codes</title>
+<title>{dataset} · {subject}</title>
 <style>
 {_CSS}</style>
 </head>
 <body>
 {banner}
 <main>
-<header class="top"><h1>Outfit codes: {dataset}</h1><p>{escape(facts)}</p>
-{_in_words(results)}</header>
+<header class="top"><h1>{subject.capitalize()}: {dataset}</h1><p>{escape(facts)}</p>
+{words}</header>
 {"".join(sections)}
-<footer>fhn_jax · {escape(checksums)}</footer>
+<footer>fhn_jax · {escape(footer)}</footer>
 </main>
 </body>
 </html>

@@ -10,7 +10,7 @@ from flax import nnx
 
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, latents
-from fhn_jax.data.audit import audit, describe
+from fhn_jax.data.audit import warnings_of
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.data.layout import read_catalogue, variant_folder
@@ -132,13 +132,8 @@ class Experiment:
 
     def _train(self, model: FashionHashNet | None) -> None:
         config = self.config
-        odd = describe(audit(self.catalogue))
-        if odd and sharding.is_first():
-            print(
-                f"warning: tuples_{self.catalogue.variant} in {self.catalogue.root}: "
-                f"{odd}",
-                file=sys.stderr,
-            )
+        if sharding.is_first():
+            print(*warnings_of(self.catalogue), sep="", end="", file=sys.stderr)
         claim_workdir(config_values(config), self.workdir, writes=sharding.is_first())
         given, model = model, self._shapes() if model is None else model
         trainer = build.make_trainer(config, model, self.batches)
