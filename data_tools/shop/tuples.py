@@ -89,6 +89,8 @@ def write_tuples(
                 write(f"tuples_{split}_nega_hard", owners, hard)
         if "questions" in given:
             table = given["questions"].take(split, "random")
+            if not len(table.users):
+                continue
             asked, candidates = table.questions()
         else:
             found, candidates = draws.questions(owners, positives, choices, taken, rng)
