@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from fhn_jax.data_tools.build_lmdb import progress_bar
 
 from fhn_jax.data.audit import likes_of_users
 from fhn_jax.data.inspection import Inspection, Table, inspect_data, tables
@@ -37,9 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="decode every image, and find damaged and nearly equal ones",
     )
     options = parser.parse_args(arguments)
-    found = inspect_data(
-        options.root, options.variant, full=options.full, progress=_progress
-    )
+    with progress_bar("images") as progress:
+        found = inspect_data(
+            options.root, options.variant, full=options.full, progress=progress
+        )
     print("\n".join(report_lines(found)))
     if options.out is not None:
         from fhn_jax.reporting.inspection import write_inspection
@@ -74,7 +76,7 @@ def report_lines(found: Inspection) -> Iterator[str]:
         yield f"{finding.level}: {finding}"
         for example in finding.examples:
             yield "    " + textwrap.shorten(example, 4 * _WIDTH, placeholder=" …")
-        if finding.count > len(finding.examples) > 0:
+        if finding.has_more:
             yield "    …"
         yield from textwrap.wrap(
             finding.remedy, _WIDTH, initial_indent="  → ", subsequent_indent="    "
@@ -91,12 +93,6 @@ def _table(table: Table) -> Iterator[str]:
         name, *counts = row
         right = (f"{c:>{w}}" for c, w in zip(counts, widths[1:], strict=True))
         yield "  ".join([f"{name:<{widths[0]}}", *right])
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        end = "\n" if done == total else ""
-        print(f"\rlooking at images: {done:,} of {total:,}", end=end, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -267,6 +267,12 @@ def test_equal_images_are_a_warning_with_their_pictures(root):
     assert found.items == ((4, 1), (64, 1))
 
 
+def test_new_items_with_an_image_of_training_are_a_warning(root):
+    shutil.copy(picture(root, "top001.jpg"), picture(root, "top027.jpg"))
+    example = "top027.jpg = top001.jpg"
+    assert_found(root, "leaked_images", "warning", 1, 96, example=example)
+
+
 @pytest.mark.parametrize("options", [{"quality": 60}, {"size": 200}])
 def test_nearly_equal_images_are_a_note_with_their_pictures(root, options):
     original = noise(80, 80)
@@ -397,6 +403,9 @@ def test_warnings_alone_end_with_status_0_and_errors_with_1(root, capsys):
 def test_the_page_holds_its_pictures_and_is_small(root, tmp_path, capsys):
     shutil.copy(picture(root, "top001.jpg"), picture(root, "top004.jpg"))
     picture(root, "shoe003.jpg").unlink()
+    drop(root, "train", 2, 4)  # or there would be no histogram
+    cut_off = picture(root, "shoe004.jpg")
+    cut_off.write_bytes(cut_off.read_bytes()[:-200])
     status, text = run(capsys, root, "--out", tmp_path / "out")
     path = tmp_path / "out" / "inspection.html"
     assert status == 1 and text.endswith(f"wrote {path}\n")
@@ -407,6 +416,9 @@ def test_the_page_holds_its_pictures_and_is_small(root, tmp_path, capsys):
     assert "Items with the very image" not in page  # CSS makes the capital
     assert "items with the very image of an earlier one" in page
     assert 'alt="top: top004.jpg"' in page and 'alt="shoe: shoe003.jpg"' not in page
+    assert 'alt="Chart: Likes of users. 4 to 6, ' in page
+    # What cannot be shown has its name there.
+    assert '<span class="name" title="shoe: shoe004.jpg">' in page
     assert [p.name for p in path.parent.iterdir()] == ["inspection.html"]
 
 

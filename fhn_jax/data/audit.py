@@ -58,6 +58,11 @@ class Finding:
     remedy: str
     items: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there are others than the examples."""
+        return self.count > len(self.examples) == EXAMPLES
+
     def __str__(self) -> str:
         share = f" of {self.total:,}" if self.total else ""
         return f"{self.what}: {self.count:,}{share}"

@@ -2,12 +2,14 @@
 
 import collections
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 
 from fhn_jax.data.audit import EXAMPLES, Finding, Labels, by_level
 from fhn_jax.data.catalogue import Catalogue
@@ -118,7 +120,8 @@ def item_audit(
     vectors = by_level(_vectors(root, catalogue, labels))
     unusable = sum(finding.level == "error" for finding in vectors)
     usable = len(vectors_there(root)) > unusable
-    images, shown, sizes = None, np.zeros(catalogue.num_items, bool), {}
+    images, shown = None, np.zeros(catalogue.num_items, bool)
+    sizes: collections.Counter[tuple[int, int]] = collections.Counter()
     try:
         images = open_images(root)
     except (MissingFileError, InputError) as error:
@@ -127,7 +130,7 @@ def item_audit(
             Finding(
                 "no_images",
                 "note" if absent and usable else "error",
-                "image stores that cannot be used",
+                f"image folders that {'are missing' if absent else 'cannot be used'}",
                 1,
                 0,
                 (str(error),),
@@ -135,9 +138,12 @@ def item_audit(
             )
         )
     if images is not None:
-        found, shown, sizes = _images(images, catalogue, labels, full, progress)
-        findings += found
-    return ItemAudit(by_level([*findings, *vectors]), images, shown, sizes)
+        seen = _see(images, catalogue, full, progress)
+        findings += _image_findings(seen, labels)
+        shown[list(seen.good)] = True
+        sizes = collections.Counter(look.size for look in seen.good.values())
+    by_size = dict(sizes.most_common())
+    return ItemAudit(by_level([*findings, *vectors]), images, shown, by_size)
 
 
 def _examples(labels: Labels, items: Sequence[int]) -> tuple[str, ...]:
@@ -218,128 +224,148 @@ def _vectors(root: Path, catalogue: Catalogue, labels: Labels) -> Iterator[Findi
             )
 
 
-def _images(
-    store: ImageStore,
-    catalogue: Catalogue,
-    labels: Labels,
-    full: bool,
-    progress: Progress | None,
-) -> tuple[list[Finding], np.ndarray, dict[tuple[int, int], int]]:
-    """Findings about images; which items have one to show; and their sizes."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Seen:
+    """What was seen of the images of all items.
+
+    Attributes:
+      missing: global ids of the items without an image.
+      looks: global id → what its image is like, of all others.
+      full: whether pixels were looked at.
+    """
+
+    store: ImageStore
+    missing: list[int]
+    looks: dict[int, _Look]
+    full: bool
+
+    @functools.cached_property
+    def good(self) -> dict[int, _Look]:
+        """The images that can be read."""
+        return {item: look for item, look in self.looks.items() if not look.fault}
+
+    @functools.cached_property
+    def originals(self) -> dict[int, int]:
+        """Item → the first one that has the very same image."""
+        first: dict[bytes, int] = {}
+        return {i: first.setdefault(look.digest, i) for i, look in self.good.items()}
+
+
+def _see(
+    store: ImageStore, catalogue: Catalogue, full: bool, progress: Progress | None
+) -> _Seen:
     names = catalogue.item_names()
-    missing = set(store.missing(names))
-    there = [item for item, name in enumerate(names) if name not in missing]
+    absent = set(store.missing(names))
+    missing = [item for item, name in enumerate(names) if name in absent]
+    there = [item for item, name in enumerate(names) if name not in absent]
+    look = functools.partial(_look, full=full)
+    looks = each_image(store, [names[item] for item in there], look, progress)
+    return _Seen(store, missing, dict(zip(there, looks, strict=True)), full)
 
-    def finding(kind, level, what, items, remedy, said=None, pairs=()) -> Finding:
-        return Finding(
-            kind,
-            level,
-            what,
-            len(items),
-            len(names),
-            said or _examples(labels, items[:EXAMPLES]),
-            remedy,
-            pairs,
-        )
 
-    def look(data: bytes, name: str) -> _Look:
-        return _look(data, name, full)
+def _image_findings(seen: _Seen, labels: Labels) -> Iterator[Finding]:
+    catalogue, store, good = labels.catalogue, seen.store, seen.good
+    total = catalogue.num_items
 
-    looks = dict(
-        zip(
-            there,
-            each_image(store, [names[item] for item in there], look, progress),
-            strict=True,
-        )
+    def finding(kind, level, what, items, remedy, examples=(), pairs=()) -> Finding:
+        said = tuple(examples) or _examples(labels, items)
+        return Finding(kind, level, what, len(items), total, said, remedy, tuple(pairs))
+
+    yield finding(
+        *("missing_images", "error", "items without an image"),
+        seen.missing,
+        f"Add the images to {store.path}, or take the items out of the data.",
     )
-    faulty = [item for item, seen in looks.items() if seen.fault]
-    good = {item: seen for item, seen in looks.items() if not seen.fault}
-    small = [i for i, seen in good.items() if max(seen.size) < SMALL_PX]
-    long = [i for i, s in good.items() if max(s.size) > MAX_ASPECT * min(s.size)]
-    blank = [item for item, seen in good.items() if seen.blank]
-    first: dict[bytes, int] = {}
-    copies = {
-        item: original
-        for item, seen in good.items()
-        if (original := first.setdefault(seen.digest, item)) != item
-    }
-    distinct = [item for item in first.values() if full and not good[item].blank]
-    alike, pairs = _alike(good, distinct) if distinct else ([], [])
-
-    def sizes_of(items) -> tuple[str, ...]:
-        return tuple(
-            "{} is {}x{}".format(*_examples(labels, [item]), *good[item].size)
-            for item in items[:EXAMPLES]
-        )
-
-    def called(some) -> tuple[str, ...]:
-        return tuple(
-            " = ".join(_examples(labels, list(pair))) for pair in some[:EXAMPLES]
-        )
-
-    copied = list(copies.items())
-    findings = [
-        finding(
-            *("missing_images", "error", "items without an image"),
-            [item for item, name in enumerate(names) if name in missing],
-            f"Add the images to {store.path}, or take the items out of the data.",
-        ),
-        finding(
-            *("unreadable_images", "error", "images that cannot be read"),
-            faulty,
-            "Save or download them again.",
-            tuple(str(looks[item].fault) for item in faulty[:EXAMPLES]),
-        ),
-        finding(
-            *("small_images", "warning", f"images smaller than {SMALL_PX} pixels"),
-            small,
-            "Use larger ones: there is hardly a garment to see.",
-            sizes_of(small),
-        ),
-        finding(
-            "long_images",
-            "warning",
-            f"images more than {MAX_ASPECT:g} times as long as wide",
-            long,
-            "Crop them to the garment: most of the square becomes white.",
-            sizes_of(long),
-        ),
-        finding(
-            *("blank_images", "warning", "images of one colour"),
-            blank,
-            "Replace these placeholders by photos, or train on text alone.",
-        ),
-        finding(
-            *("equal_images", "warning", "items with the very image of an earlier one"),
-            list(copies),
-            "Merge them into one item, if they are: split apart, they tell the answer.",
-            called(copied),
-            tuple(copied[:_SHOWN_PAIRS]),
-        ),
-        finding(
+    faults = {item: look.fault for item, look in seen.looks.items() if look.fault}
+    yield finding(
+        *("unreadable_images", "error", "images that cannot be read"),
+        list(faults),
+        "Save or download them again.",
+        list(faults.values())[:EXAMPLES],
+    )
+    small = {i: look.size for i, look in good.items() if max(look.size) < SMALL_PX}
+    yield finding(
+        *("small_images", "warning", f"images smaller than {SMALL_PX} pixels"),
+        list(small),
+        "Use larger ones: there is hardly a garment to see.",
+        _sizes(labels, small),
+    )
+    sizes = {item: look.size for item, look in good.items()}
+    long = {i: size for i, size in sizes.items() if max(size) > MAX_ASPECT * min(size)}
+    yield finding(
+        "long_images",
+        "warning",
+        f"images more than {MAX_ASPECT:g} times as long as wide, or as wide as long",
+        list(long),
+        "Crop them to the garment: most of the square becomes white.",
+        _sizes(labels, long),
+    )
+    yield finding(
+        *("blank_images", "warning", "images of one colour"),
+        [item for item, look in good.items() if look.blank],
+        "Replace these placeholders by photos, or train on text alone.",
+    )
+    copies = [(item, other) for item, other in seen.originals.items() if item != other]
+    yield finding(
+        *("equal_images", "warning", "items with the very image of an earlier one"),
+        [item for item, _ in copies],
+        "Merge them if they are one item: likes and codes are split between them.",
+        _pairs(labels, copies),
+        copies[:_SHOWN_PAIRS],
+    )
+    leaks = _leaks(seen, catalogue)
+    yield finding(
+        *("leaked_images", "warning", "new items of val or test with a train image"),
+        list(leaks),
+        "Merge them if they are one item: a new item that was learned is no test.",
+        _pairs(labels, list(leaks.items())),
+    )
+    if seen.full:
+        alike, pairs = _alike(seen)
+        yield finding(
             *("near_equal_images", "note", "items whose image nearly equals another's"),
             alike,
             "Look at the pairs, and merge the items that are one.",
-            called(pairs),
-            tuple(pairs[:_SHOWN_PAIRS]),
-        ),
-    ]
-    extra = len(store) - (len(set(names)) - len(missing))
-    findings.append(
-        Finding(
-            "extra_images",
-            "note",
-            "images of no item",
-            max(extra, 0),
-            len(store),
-            (),
-            "Nothing to do: they are not read.",
+            _pairs(labels, pairs),
+            pairs[:_SHOWN_PAIRS],
         )
+    used = len({catalogue.item_names()[item] for item in seen.looks})
+    yield Finding(
+        *("extra_images", "note", "images of no item", len(store) - used, len(store)),
+        (),
+        "Nothing to do: they are not read.",
     )
-    shown = np.zeros(len(names), bool)
-    shown[list(good)] = True
-    sizes = collections.Counter(seen.size for seen in good.values())
-    return findings, shown, dict(sizes.most_common())
+
+
+def _sizes(labels: Labels, sizes: Mapping[int, tuple[int, int]]) -> list[str]:
+    few = itertools.islice(sizes.items(), EXAMPLES)
+    return ["{} is {}x{}".format(*_examples(labels, [i]), *size) for i, size in few]
+
+
+def _pairs(labels: Labels, pairs: Sequence[tuple[int, int]]) -> list[str]:
+    return [" = ".join(_examples(labels, pair)) for pair in pairs[:EXAMPLES]]
+
+
+def _leaks(seen: _Seen, catalogue: Catalogue) -> dict[int, int]:
+    """Items that training has not seen → one that it has, with the very same image."""
+    used = {
+        split: {
+            start + item
+            for start, items in zip(
+                catalogue.offsets, catalogue.split_items(split), strict=False
+            )
+            for item in items.tolist()
+        }
+        for split in catalogue.splits
+    }
+    trained = used.pop("train")
+    shown = {seen.originals[i]: i for i in trained if i in seen.originals}
+    new = set().union(*used.values()) - trained
+    return {
+        item: shown[original]
+        for item in sorted(new)
+        if (original := seen.originals.get(item)) in shown
+    }
 
 
 def _look(data: bytes, name: str, full: bool) -> _Look:
@@ -352,17 +378,18 @@ def _look(data: bytes, name: str, full: bool) -> _Look:
     digest = hashlib.blake2b(data, digest_size=16).digest()
     if pixels is None:
         return _Look(None, size, digest)
-    levels = int(np.ptp(pixels, axis=(0, 1)).max())
-    return _Look(None, size, digest, levels <= _BLANK_LEVELS, *picture_hash(pixels))
+    spread = max(int(np.ptp(pixels[:, :, colour])) for colour in range(3))
+    blank = spread <= _BLANK_LEVELS
+    return _Look(None, size, digest, blank, *picture_hash(pixels))
 
 
-def _alike(
-    looks: dict[int, _Look], items: Sequence[int]
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Items that are nearly equal to another one of these, and the pairs of them."""
-    hashes = np.array([looks[item].picture for item in items], np.uint64)
-    colours = np.array([looks[item].colours for item in items], np.uint8)
+def _alike(seen: _Seen) -> tuple[list[int], list[tuple[int, int]]]:
+    """Items whose images are nearly, but not quite those of others, and the pairs."""
+    items = [i for i in sorted(set(seen.originals.values())) if not seen.good[i].blank]
+    if not items:
+        return [], []
+    hashes = np.array([seen.good[item].picture for item in items], np.uint64)
+    colours = np.array([seen.good[item].colours for item in items], np.uint8)
     alike, pairs = near_equal(hashes, colours)
-    numbers: Int[np.ndarray, " n"] = np.array(items)
-    found = [(one, other) for one, other in numbers[pairs].tolist()]
-    return numbers[alike].tolist(), found
+    numbers = np.array(items)
+    return numbers[alike].tolist(), [(a, b) for a, b in numbers[pairs].tolist()]

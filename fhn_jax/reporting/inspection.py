@@ -123,7 +123,7 @@ def _finding(found: Inspection, finding: Finding, pictures: Pictures) -> str:
     share = f" of {finding.total:,}" if finding.total else ""
     examples = "".join(f"<li>{escape(text)}</li>" for text in finding.examples)
     if examples:
-        rest = "<li>…</li>" if finding.count > len(finding.examples) else ""
+        rest = "<li>…</li>" if finding.has_more else ""
         shown = " open" if finding.level == "error" else ""
         examples = (
             f"<details{shown}><summary>Examples</summary><ul>{examples}{rest}</ul>"

@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.images import ImageStore, thumbnail
+from fhn_jax.data.pictures import UnsuitableImage
 from fhn_jax.reporting.contact_sheet import as_worn
 
 THUMBNAIL_PX = 144
@@ -36,16 +37,20 @@ class Pictures:
             (folder / "items").mkdir()
 
     def item(self, category: int, item: int) -> str:
-        """One item: its picture, or its name if there are no pictures."""
+        """One item: its picture, or its name if there is none or it cannot be read."""
         catalogue = self._catalogue
         kind, name = catalogue.categories[category], catalogue.names[category][item]
         label = escape(f"{kind}: {name}")
+        no_picture = f'<span class="name" title="{label}">{escape(name)}</span>'
         if self._images is None:
-            return f'<span class="name" title="{label}">{escape(name)}</span>'
+            return no_picture
         # A number, never the item's own name, so that no name leaves the folder.
         file = f"items/{catalogue.offsets[category] + item:07d}.jpg"
         if file not in self._written:
-            picture = thumbnail(self._images, name, THUMBNAIL_PX)
+            try:
+                picture = thumbnail(self._images, name, THUMBNAIL_PX)
+            except UnsuitableImage:
+                return no_picture
             path = self._folder / file
             picture.save(path, "JPEG", quality=80, optimize=True)
             self._written.add(file)
