@@ -66,7 +66,16 @@ def test_the_main_job_fills_the_workdir(main_job):
     }
     assert (workdir / "report" / "index.html").is_file()
     assert list((workdir / "report").glob("*.png"))
-    assert list((workdir / "wandb").glob("offline-run-*/run-*.wandb"))
+    # Two stretches of one run, of training and of what came of it.
+    stretches = (workdir / "wandb").glob("offline-run-*/run-*.wandb")
+    (training, outcome) = sorted(stretches, key=lambda path: path.stat().st_mtime)
+    assert training.name == outcome.name
+    media = outcome.parent / "files" / "media"
+    (table,) = media.glob("table/results_*.json")
+    assert json.loads(table.read_text())["columns"][:2] == ["negatives", "score"]
+    charts = list((workdir / "report").glob("*-light.png"))
+    assert len(list(media.glob("images/report/*.png"))) == len(charts) > 0
+    assert b"codes.safetensors" in outcome.read_bytes()
 
 
 @pytest.mark.slow

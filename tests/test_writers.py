@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fhn_jax.training.writers import Writer, check_wandb
+from fhn_jax.training.writers import Outcome, Writer, check_wandb, write_outcome
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -32,11 +32,13 @@ class FakeWandb(types.ModuleType):
     class Settings(dict):
         pass
 
-    def __init__(self, has_key=True, login=None, init=None):
+    def __init__(self, has_key=True, login=None, init=None, image=None):
         super().__init__("wandb")
         self.id = "abc123"
-        self.has_key, self.failures = has_key, {"login": login, "init": init}
-        self.logged, self.exit_code = [], None
+        self.has_key = has_key
+        self.failures = {"login": login, "init": init, "image": image}
+        self.logged, self.exit_code, self.step = [], None, 0
+        self.artifacts = []
 
     def login(self, prompt=True):
         assert not prompt
@@ -57,6 +59,37 @@ class FakeWandb(types.ModuleType):
 
     def finish(self, exit_code):
         self.exit_code = exit_code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        self.finish(0 if kind is None else 1)
+
+    def Table(self, columns, data):
+        return "table", columns, data
+
+    def Image(self, path):
+        self._fail("image")
+        return "image", path
+
+    def Artifact(self, name, kind, metadata):
+        made = types.SimpleNamespace(name=name, type=kind, metadata=metadata, files=[])
+        made.add_file = lambda path, policy: made.files.append(path)
+        return made
+
+    def log_artifact(self, artifact):
+        self.artifacts.append(artifact)
+
+
+def outcome(workdir):
+    """Of a run: a table of one row, a chart, codes."""
+    codes = workdir / "codes.safetensors"
+    codes.write_bytes(b"codes")
+    rows = [["random", "binary", 0.75, None, [0.5, 1.0]]]
+    columns = ["negatives", "score", "auc", "fitb", "auc_ci95"]
+    charts = {"scores": REPOSITORY / "docs" / "report.png"}
+    return Outcome(columns, rows, charts, codes, {"sha256": "ab", "bits": 16})
 
 
 @pytest.fixture
@@ -202,14 +235,59 @@ def test_wandb_is_told_of_a_failed_run(use, tmp_path):
     assert fake.exit_code == 1
 
 
+def test_what_came_of_a_run_goes_to_its_run_of_wandb(use, tmp_path):
+    fake, given = use(), outcome(tmp_path)
+    with Writer(tmp_path, {}, mode="offline"):
+        pass
+    fake.exit_code = None
+    options = dict(mode="offline", project="p", after_step=8)
+    write_outcome(tmp_path, {"seed": 3}, given, **options)
+    assert (fake.options["id"], fake.options["project"]) == ("abc123", "p")
+    assert fake.options["config"] == {"seed": 3}
+    chart = ("image", str(given.charts["scores"]))
+    table = ("table", given.columns, given.rows)
+    assert fake.logged == [(9, {"results": table, "report/scores": chart})]
+    (codes,) = fake.artifacts
+    assert (codes.name, codes.type) == ("codes-abc123", "codes")
+    assert codes.metadata == {"sha256": "ab", "bits": 16}
+    assert codes.files == [str(given.codes)]
+    assert fake.exit_code == 0
+    fake.step = 20  # Online, a run that goes on knows its own last step.
+    write_outcome(tmp_path, {}, given, **options)
+    assert fake.logged[1][0] == 20
+
+
+def test_what_came_of_a_run_goes_nowhere_if_wandb_is_disabled(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    given = outcome(tmp_path)
+    write_outcome(tmp_path, {}, given, mode="disabled", project="p", after_step=8)
+    assert list(tmp_path.iterdir()) == [given.codes]
+
+
+def test_a_failure_of_wandb_after_the_run_is_an_error_of_one_line(use, tmp_path):
+    fake = use(image="no room")
+    with pytest.raises(ValueError, match="mode='offline': no room; use --config.wandb"):
+        write_outcome(
+            tmp_path, {}, outcome(tmp_path), mode="offline", project="p", after_step=8
+        )
+    assert fake.exit_code == 1
+
+
 @pytest.mark.slow
 def test_the_real_wandb_never_asks_for_a_key(tmp_path):
     program = """
-from fhn_jax.training.writers import Writer, check_wandb
+from fhn_jax.training.writers import Outcome, Writer, check_wandb, write_outcome
 from pathlib import Path
+import sys
 for step in (1, 2):
     with Writer(Path("run"), {"seed": 3}, after_step=step - 1) as writer:
         writer.write(step, {"train/loss": 0.5})
+codes = Path("run/codes.safetensors")
+codes.write_bytes(b"codes")
+rows = [["random", "binary", 0.75, None, [0.5, 1.0]], ["hard", "binary", 0.5, 0.5, None]]
+columns = ["negatives", "score", "auc", "fitb", "auc_ci95"]
+outcome = Outcome(columns, rows, {"scores": Path(sys.argv[1])}, codes, {"bits": 16})
+write_outcome("run", {}, outcome, mode="offline", project="p", after_step=2)
 try:
     check_wandb("online")
 except ValueError as error:
@@ -219,7 +297,7 @@ except ValueError as error:
     keys = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_MODE", "NETRC")
     env = {key: value for key, value in os.environ.items() if key not in keys}
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, REPOSITORY / "docs" / "report.png"],
         cwd=tmp_path,
         env=env | {"HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)},
         stdin=subprocess.DEVNULL,
@@ -230,9 +308,14 @@ except ValueError as error:
     assert done.returncode == 0, done.stderr
     assert "config.wandb.mode='online' needs a key" in done.stdout
     assert done.stderr == ""
-    # Two stretches of one run, which `wandb sync` puts together.
+    # Stretches of one run, which `wandb sync` puts together.
     wandb = tmp_path / "run" / "wandb"
     (name,) = {path.name for path in wandb.glob("offline-run-*/run-*.wandb")}
     assert name == f"run-{(wandb / 'id').read_text().strip()}.wandb"
-    assert len(list(wandb.glob("offline-run-*"))) == 2
+    assert len(list(wandb.glob("offline-run-*"))) == 3
+    (table,) = wandb.glob("offline-run-*/files/media/table/results_*.json")
+    assert json.loads(table.read_text())["data"][0][2:] == [0.75, None, [0.5, 1.0]]
+    assert list(wandb.glob("offline-run-*/files/media/images/report/scores_*.png"))
+    staged = tmp_path.glob(".local/**/staging/*")  # In the home folder.
+    assert b"codes" not in {path.read_bytes() for path in staged}
     assert len(lines(tmp_path / "run")) == 2

@@ -18,10 +18,12 @@ _K = Flag("k", 10, "Length of the lists")
 
 def evaluate(
     run: Run, action: str, split: str, catalogue: Catalogue | None = None
-) -> None:
-    """Computes fields of results.json; prints them as a table."""
-    evaluators.run(action, run.workdir, catalogue or run.catalogue(), split)
+) -> dict[str, Any]:
+    """Computes fields of results.json; prints them as a table, returns all."""
+    of_data = catalogue or run.catalogue()
+    results = evaluators.run(action, run.workdir, of_data, split)
     say_written(run.workdir / "results.json")
+    return results
 
 
 def report(run: Run, catalogue: Catalogue | None = None) -> None:

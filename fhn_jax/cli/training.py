@@ -55,8 +55,35 @@ def main_job(choice: RunChoice, *, split: str, **process: Any) -> None:
         run = choice.open()
         experiment, trained = train_network(run)
         if export(experiment, trained):
-            evaluate(run, "all", split, experiment.catalogue)
+            results = evaluate(run, "all", split, experiment.catalogue)
             report(run, experiment.catalogue)
+            _send(run, experiment, results)
+
+
+def _send(run: Run, experiment: Any, results: dict[str, Any]) -> None:
+    """Sends results, charts and codes to Weights & Biases, if it has the run."""
+    from fhn_jax.codes import artifact
+    from fhn_jax.evaluation.evaluators import result_table
+    from fhn_jax.reporting.charts import charts_in
+    from fhn_jax.training.settings import config_values
+    from fhn_jax.training.writers import Outcome, write_outcome
+
+    config = run.config
+    about = {"sha256": results["codes_sha256"], "bits": config.model.bits}
+    about["dataset"] = results["dataset"]
+    write_outcome(
+        run.workdir,
+        config_values(config),
+        Outcome(
+            *result_table(results),
+            charts=charts_in(run.workdir / "report"),
+            codes=run.workdir / artifact.FILE,
+            about=about,
+        ),
+        mode=config.wandb.mode,
+        project=config.wandb.project,
+        after_step=config.train.epochs * experiment.batches.steps,
+    )
 
 
 def train(choice: RunChoice, **process: Any) -> None:

@@ -269,8 +269,13 @@ def check_same_data(codes: Codes, catalogue: Catalogue) -> None:
         )
 
 
-def format_table(results: Mapping[str, Any]) -> str:
-    """An aligned text table of results.json: a line per kind of negatives and score."""
+def result_table(
+    results: Mapping[str, Any],
+) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of results.json: a row per kind of negatives and score.
+
+    Values are those of the file: numbers, ends of an interval, None where there is none.
+    """
     kinds = {"random": results["scores"], "hard": results.get("hard", {})}
     for name, values in results.get("by_template", {}).items():
         kinds[f"random, {name}"] = values["scores"]
@@ -281,11 +286,18 @@ def format_table(results: Mapping[str, Any]) -> str:
         for field in values
     }
     columns = [field for field in _FIELDS if field in present]
-    rows = [["negatives", "score", *columns]]
-    for kind, scores in kinds.items():
-        for which, values in scores.items():
-            cells = [_cell(values.get(column)) for column in columns]
-            rows.append([kind, which, *cells])
+    rows = [
+        [kind, which, *(values.get(column) for column in columns)]
+        for kind, scores in kinds.items()
+        for which, values in scores.items()
+    ]
+    return ["negatives", "score", *columns], rows
+
+
+def format_table(results: Mapping[str, Any]) -> str:
+    """An aligned text table of results.json."""
+    columns, values = result_table(results)
+    rows = [columns, *([*row[:2], *map(_cell, row[2:])] for row in values)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         f"{results['dataset']}, {results['split']} split: {results['users']:,} users, "

@@ -98,6 +98,13 @@ def figure(
     )
 
 
+def charts_in(folder: Path) -> dict[str, Path]:
+    """The charts of a page, by name, as they are on a light ground."""
+    ending = f"-{LIGHT.name}.png"
+    found = sorted(folder.glob(f"*{ending}"))
+    return {path.name.removesuffix(ending): path for path in found}
+
+
 def _style(theme: Theme) -> Any:
     return {
         "font.size": 10,

@@ -1,12 +1,12 @@
-"""Where metrics go: a JSON-lines file always, Weights & Biases as asked."""
+"""Where metrics and results go: files always, Weights & Biases as asked."""
 
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhn_jax import files
 from fhn_jax.errors import InputError, MissingPackageError
@@ -71,6 +71,64 @@ class Writer:
         os.fsync(self._file.fileno())
         if self._run is not None:
             self._run.log(dict(metrics), step=step)
+
+
+class Outcome(NamedTuple):
+    """What came of a run.
+
+    Attributes:
+      columns, rows: of the table of its results.
+      charts: name → PNG file.
+      codes: the file of its codes.
+      about: them, as JSON values.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    charts: Mapping[str, Path]
+    codes: Path
+    about: Mapping[str, Any]
+
+
+def write_outcome(
+    workdir: str | os.PathLike,
+    config: Mapping[str, Any],
+    outcome: Outcome,
+    *,
+    mode: str,
+    project: str,
+    after_step: int,
+) -> None:
+    """Adds to the run of Weights & Biases what came of it; nothing where it is disabled.
+
+    Args:
+      workdir, config, mode, project: as of `Writer`, which has started that run.
+      outcome: a table, pictures, and an artifact of type "codes".
+      after_step: the last step of the run.
+    Raises:
+      ValueError, ModuleNotFoundError: as of `Writer`.
+    """
+    run = _start_wandb(Path(workdir), config, mode, project, resumes=True)
+    if run is None:
+        return
+    import wandb
+
+    try:
+        with run:
+            table = wandb.Table(list(outcome.columns), [list(r) for r in outcome.rows])
+            logged: dict[str, Any] = {"results": table}
+            for name, path in outcome.charts.items():
+                logged[f"report/{name}"] = wandb.Image(str(path))
+            # Offline, a run that goes on does not know its own last step.
+            run.log(logged, step=max(run.step, after_step + 1))
+            codes = wandb.Artifact(
+                f"codes-{run.id}", "codes", metadata=dict(outcome.about)
+            )
+            # By default a copy is left in the home folder.
+            codes.add_file(str(outcome.codes.resolve()), policy="immutable")
+            run.log_artifact(codes)
+    except wandb.Error as error:
+        raise _wandb_error(mode, error) from None
 
 
 def _kept(path: Path, last: int) -> str:
