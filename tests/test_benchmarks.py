@@ -70,7 +70,7 @@ def test_clusteredness_is_1_for_copies_and_low_for_random_codes():
     assert retrieval.clusteredness(copied) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", ["train_step", "epoch", "input_pipeline"])
+@pytest.mark.parametrize("name", ["train_step", "epoch", "input_pipeline", "export"])
 def test_a_number_of_repeats_below_one_is_refused(name):
     done = subprocess.run(
         [sys.executable, FOLDER / f"{name}.py", "--repeats", "0"],
@@ -98,6 +98,27 @@ def test_the_step_of_a_small_batch_is_measured(tmp_path):
     values = {row["metric"]: row["value"] for row in rows}
     assert values["step"] > 0 and values["CPU time of a step"] > 0
     assert 0 < values["share of a matrix product's FLOP/s"] < 1.5
+
+
+@pytest.mark.slow
+def test_the_export_of_few_items_is_measured(tmp_path):
+    sizes = {"items": 301, "width": 16, "hidden": 8, "bits": 16, "chunk": 64}
+    flags = [f"--{name}={value}" for name, value in sizes.items()]
+    done = subprocess.run(
+        [sys.executable, FOLDER / "export.py", *flags]
+        + ["--folder", tmp_path, "--json", tmp_path / "out.json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert {row["case"] for row in rows} == {"export/301x16"}
+    values = {row["metric"]: row["value"] for row in rows}
+    assert values["throughput"] > 0 and values["size of the files"] > 0
+    peak = values["peak anonymous memory"]
+    assert 0 < peak < values["peak memory with pages of files"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
 def test_the_baseline_has_our_loss(harness):
