@@ -26,6 +26,7 @@ from PIL import Image
 from fhn_jax.codes import SCORES, Scorer
 from fhn_jax.data.catalogue import NEGATIVES, SPLITS, Catalogue
 from fhn_jax.data.images import ImageStore, open_images, thumbnail
+from fhn_jax.data.item_names import ItemNames, read_names
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import check_same_data, load_codes, ranked_outfits
@@ -34,9 +35,9 @@ from fhn_jax.program import Arguments, run_program
 from fhn_jax.reporting.contact_sheet import (
     ITEM_PX,
     OutfitPicture,
-    as_worn,
     contact_sheet,
-    most_columns,
+    most_outfits,
+    picture_of,
 )
 from fhn_jax.training.workdir import data_of, read_config
 
@@ -80,7 +81,7 @@ def export_ranked(
     Args:
       workdir: of a run, with codes of its data.
       target: the file or folder to make.
-      users: ids such as "0-5,9". None: all users for folders, and for a sheet a few
+      users: numbers such as "0-5,9"; of a shop, its ids "anna,ben" or "#0-5". None: all users for folders, and for a sheet a few
         that are spread evenly over all.
       best: outfits of each user that are shown; all if there are fewer, and in a sheet
         no more than fit beside each other.
@@ -111,9 +112,10 @@ def export_ranked(
     codes, latents = load_codes(Path(workdir))
     check_same_data(codes, catalogue)
     images = open_images(catalogue.root)
+    names = read_names(catalogue.root, catalogue.variant, codes)
     is_sheet = bool(target.suffix)
     if users is not None:
-        shown = parse_users(users, catalogue.num_users)
+        shown = parse_users(users, catalogue.num_users, names.users)
     else:
         part = catalogue.splits.get(split)
         shown = [] if part is None else np.unique(part.positives.users).tolist()
@@ -123,9 +125,11 @@ def export_ranked(
             shown = [shown[row] for row in rows]
     scorer = Scorer(codes, latents)
     rankings = _rankings(catalogue, scorer, split, negatives, score, shown)
-    pictures = _Pictures(catalogue, images)
+    pictures = _Pictures(catalogue, names, images)
     if is_sheet:
-        best = max(1, min(best, most_columns(len(shown), len(catalogue.slots))))
+        labels = len(catalogue.slots) if names.table or names.titles else 0
+        most = most_outfits(len(shown), catalogue.slots, labels)
+        best = max(1, min(best, most))
         note = (
             f"Of each user's own {split} outfits and {_OTHERS[negatives]}, the {best} "
             f"with the highest {score} score. Below each: rank and score. Green: the "
@@ -147,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="a sheet (.png, .jpg), or else a folder to make",
     )
     parser.add_argument(
-        "--users", help=f"such as 0-5,9; default: {SHEET_USERS} for a sheet, else all"
+        "--users",
+        help=f"such as 0-5,9, or a shop's ids anna,ben; default: {SHEET_USERS} for a sheet, else all",
     )
     parser.add_argument(
         "--best", type=int, default=BEST, help="outfits a user; default: %(default)s"
@@ -198,8 +203,8 @@ def _rankings(
 class _Pictures:
     """Pictures of outfits; that of an item is read once."""
 
-    def __init__(self, catalogue: Catalogue, images: ImageStore):
-        self.catalogue = catalogue
+    def __init__(self, catalogue: Catalogue, names: ItemNames, images: ImageStore):
+        self.catalogue, self.names = catalogue, names
         self._item = functools.lru_cache(maxsize=4096)(
             lambda name: thumbnail(images, name, ITEM_PX)
         )
@@ -207,14 +212,17 @@ class _Pictures:
     def best(self, ranking: Ranking, count: int) -> list[OutfitPicture]:
         """The best outfits of a user."""
         return [
-            OutfitPicture(
-                [[self._picture(*cell) for cell in line] for line in lines],
+            picture_of(
+                self.catalogue.slots,
+                row,
+                self._picture,
                 caption=f"{rank} · {score:.2f}",
                 highlighted=bool(liked),
+                labels=self.names.called(self.catalogue.slots, row),
             )
-            for rank, lines, liked, score in zip(
+            for rank, row, liked, score in zip(
                 range(1, min(count, len(ranking.items)) + 1),
-                (as_worn(self.catalogue.slots, row) for row in ranking.items.tolist()),
+                ranking.items.tolist(),
                 ranking.liked,
                 ranking.scores,
                 strict=False,
@@ -238,7 +246,7 @@ def _write_sheet(
         hits, count = int(ranking.liked[:best].sum()), len(rows[-1])
         chance = count * ranking.liked.mean()
         titles.append(
-            f"User {ranking.user}: {hits} of the {count} best are liked, "
+            f"User {pictures.names.user(ranking.user)}: {hits} of the {count} best are liked, "
             f"{chance:.1f} by chance"
         )
     dataset = pictures.catalogue.dataset

@@ -27,9 +27,11 @@ import numpy as np
 from jaxtyping import Int
 
 from fhn_jax.data.catalogue import NEGATIVES, SPLITS, Catalogue, name_fault
+from fhn_jax.data.item_names import MOST_COMPARED, read_user_ids
+from fhn_jax.data.item_table import Ids
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.tables import read_table, write_table
-from fhn_jax.errors import InputError
+from fhn_jax.errors import InputError, nearest
 from fhn_jax.files import new_folder, refuse_existing
 from fhn_jax.program import Arguments, run_program
 
@@ -89,7 +91,8 @@ def split_users(
     catalogue = read_catalogue(root, variant)
     _check_negatives(catalogue, negatives)
     with new_folder(target) as folder:
-        taken = _choose(catalogue.num_users, users, random_users, rest, seed)
+        own = read_user_ids(root, variant)
+        taken = _choose(catalogue.num_users, users, random_users, rest, seed, own)
         for category in catalogue.categories:
             shutil.copyfile(
                 source / f"image_list_{category}", folder / f"image_list_{category}"
@@ -121,18 +124,31 @@ def split_users(
     return read_catalogue(root, new_variant)
 
 
-def parse_users(text: str, num_users: int) -> Sequence[int]:
-    """User ids from text such as "0-31,40", sorted, each once.
+def parse_users(text: str, num_users: int, own: Ids | None = None) -> Sequence[int]:
+    """Numbers of users from text such as "0-31,40", sorted, each once.
 
+    Args:
+      own: the shop's ids of the users: "anna,ben" are then meant, and "#0-31" by number.
     Raises:
-      ValueError: something else, or an id that is out of range.
+      ValueError: something else, or a number that is out of range.
 
     >>> parse_users("4,0-2", 5)
     [0, 1, 2, 4]
     """
     users: set[int] = set()
     for part in text.split(","):
-        found = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
+        if own is not None and part.strip() in own:
+            users.add(own.number(part.strip()))
+            continue
+        sign = "#?" if own is None else "#"
+        found = re.fullmatch(rf"\s*{sign}([0-9]{{1,18}})(?:-([0-9]{{1,18}}))?\s*", part)
+        if found is None and own is not None:
+            known = own.names if len(own) <= MOST_COMPARED else ()
+            raise InputError(
+                f"users {text[:80]!r}: {part!r} is not one of the {len(own):,} users; "
+                f"expected ids of the shop, or numbers such as #0-31"
+                f"{nearest(part.strip(), known)}"
+            )
         if found is None:
             raise InputError(
                 f"users {text[:80]!r}: {part!r} is neither an id nor a range of ids; "
@@ -201,6 +217,7 @@ def _choose(
     random_users: int | None,
     rest: bool,
     seed: int,
+    own: Ids | None,
 ) -> Int[np.ndarray, " u"]:
     """Ids of the users to take, sorted."""
     every = np.arange(num_users)
@@ -208,7 +225,7 @@ def _choose(
         raise InputError("users and random_users are both given; expected one of them")
     taken = every
     if users is not None:
-        taken = np.array(parse_users(users, num_users))
+        taken = np.array(parse_users(users, num_users, own))
     elif random_users is not None:
         if not 1 <= random_users <= num_users:
             raise InputError(

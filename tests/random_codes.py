@@ -3,6 +3,7 @@
 import numpy as np
 
 from fhn_jax.codes import Codes, Latents
+from fhn_jax.data.item_names import ItemNames
 
 
 def random_codes(seed=0, *, counts=(5, 4, 3), num_users=6, scaled=False, **changes):
@@ -65,6 +66,11 @@ def shop_codes(seed=0, *, counts=(6, 5, 4, 5, 3, 4), **changes):
         "templates": ((0, 1, 2), (0, 1, 2, 4), (2, 3), (5,)),
     }
     return random_codes(seed, counts=counts, **fields | changes)
+
+
+def names_of(codes):
+    """The names of items of no shop."""
+    return ItemNames(codes.categories, codes.num_items, codes.names)
 
 
 def outfits_of(rng, codes, count):

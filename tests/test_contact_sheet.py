@@ -10,7 +10,7 @@ from fhn_jax.reporting.contact_sheet import (
     OutfitPicture,
     as_worn,
     contact_sheet,
-    most_columns,
+    most_outfits,
 )
 
 RED, BLUE, BLACK = (200, 30, 30), (30, 30, 200), (0, 0, 0)
@@ -131,7 +131,7 @@ def test_a_line_is_a_category_and_a_repeated_item_comes_once(slots, items, lines
 
 
 @pytest.mark.parametrize(("side", "pixels"), [(650, 10**9), (10**5, 300_000)])
-def test_the_most_columns_are_those_that_fit(monkeypatch, side, pixels):
+def test_the_most_outfits_are_those_that_fit(monkeypatch, side, pixels):
     monkeypatch.setattr(drawing, "MAX_SIDE", side)
     monkeypatch.setattr(drawing, "MAX_PIXELS", pixels)
 
@@ -140,7 +140,7 @@ def test_the_most_columns_are_those_that_fit(monkeypatch, side, pixels):
         text = {"titles": ["1", "2"], "heading": "a", "note": "b"}
         return contact_sheet([row, row], **text, item_px=40)
 
-    most = most_columns(2, 2, item_px=40)
+    most = most_outfits(2, (0, 1), item_px=40)
     assert most > 2 and sheet(most).width <= side
     with pytest.raises(InputError, match="a sheet of 2 rows"):
         sheet(most + 1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from fhn_jax.data_tools.split_users import parse_users
 from polyvore_u import edit_line, write_polyvore_u
+from random_codes import names_of
 
 from fhn_jax.cli.new_users import parse_clicks
 from fhn_jax.codes import Codes
@@ -87,7 +88,7 @@ def test_endless_digits_are_no_number(codes):
     with pytest.raises(InputError, match="expected HOST:PORT"):
         _check_address(f"localhost:{DIGITS}")
     with pytest.raises(InputError, match="expected the id of an outfit"):
-        parse_clicks(DIGITS, codes, np.zeros((3, 2), int), "--likes")
+        parse_clicks(DIGITS, codes, names_of(codes), np.zeros((3, 2), int), "--likes")
     with pytest.raises(InputError, match="expected HOST:PORT"):
         with sharding.multi_host(f"localhost:{DIGITS}", 2, 0, agreed=InputError):
             pass

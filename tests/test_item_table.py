@@ -1,10 +1,13 @@
 """A shop's ids, titles and attributes, as they are read back."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from fhn_jax.data_tools.split_users import parse_users
 
+from fhn_jax.data.item_names import read_names, read_user_ids
 from fhn_jax.data.item_table import read_items, read_users
-from fhn_jax.data.titles import find_titles
 from fhn_jax.errors import InputError
 
 duckdb = pytest.importorskip("duckdb")
@@ -53,13 +56,85 @@ def test_users_have_their_ids(tmp_path):
         users.number("ana")
 
 
-def test_titles_are_found_by_image_name_and_an_item_without_has_its_id(tmp_path):
-    root = write(tmp_path / "items.parquet")
-    names = {"top": ("t0", "t1"), "shoe": ("s0",)}
-    titles = {"t0": "Red shirt", "t1": "7", "s0": "Boot"}
-    assert find_titles(root, names) == titles
+def shop_names(root, **changes):
+    """Names of the shop's items for codes of these."""
+    fields = {
+        "categories": ("top", "shoe"),
+        "num_items": (2, 1),
+        "num_users": 2,
+        "names": (("t0", "t1"), ("s0",)),
+    }
+    return read_names(root, "shop", SimpleNamespace(**fields | changes))
+
+
+def test_items_are_found_by_the_shops_ids_and_numbers_by_their_sign(tmp_path):
+    names = shop_names(write(tmp_path / "items.parquet"))
+    assert names.find("top", "sku-9", "here") == 0
+    assert names.find("top", "7", "here") == 1  # an id that looks like a number
+    assert names.find("top", "#0", "here") == 0
+    assert names.item("a/b") == (1, 0) and names.item("x") is None
+    assert [names.id(0, 1), names.title(0, 1), names.label(1, 0)] == [
+        "7",
+        None,
+        "a/b Boot",
+    ]
+    assert names.called((0, 1), (1, 0)) == ["7", "Boot"]
+    assert names.attributes(1, 0) == {
+        "price": 80.0,
+        "in_stock": False,
+        "brand": "=CMD()",
+    }
+    for text, message in [
+        ("0", "here: top '0' is unknown; expected an id of the shop, or #0 to #1"),
+        ("sku9", "did you mean 'sku-9'"),
+        ("a/b", "'a/b' is an item of shoe, not of top"),
+        ("#2", "top '#2' is unknown"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            names.find("top", text, "here")
+
+
+def test_a_table_of_other_items_is_an_error(tmp_path):
+    write(tmp_path / "items.parquet")
     with pytest.raises(InputError, match="2 items of the category 'top', .* have 1"):
-        find_titles(root, names | {"top": ("t0",)})
+        shop_names(tmp_path, num_items=(1, 1))
+    write(tmp_path / "users.parquet", "(0, 'anna')", '"index", id')
+    with pytest.raises(InputError, match="users.parquet has 1 users, .* have 2"):
+        shop_names(tmp_path)
+
+
+def test_users_are_found_by_the_shops_ids(tmp_path):
+    names = shop_names(write(tmp_path / "items.parquet"))
+    assert names.find_user("1", "--user") == names.find_user("#1", "--user") == 1
+    with pytest.raises(InputError, match="--user: 'anna' is no user; expected a numb"):
+        names.find_user("anna", "--user")
+    write(tmp_path / "users.parquet", "(0, 'anna'), (1, '0017')", '"index", id')
+    names = shop_names(tmp_path)
+    assert names.find_user("0017", "--user") == names.find_user("#1", "--user") == 1
+    assert names.user(1) == "0017"
+    with pytest.raises(InputError, match="user '1' is not one .* or #0 to #1"):
+        names.find_user("1", "--user")
+    assert parse_users("0017,#0-1", 2, names.users) == [0, 1]
+    with pytest.raises(InputError, match="'ana' is not one .* did you mean 'anna'"):
+        parse_users("ana", 2, names.users)
+
+
+def test_users_of_a_part_keep_their_ids(tmp_path):
+    write(tmp_path / "users.parquet", "(0, 'anna'), (1, '0017')", '"index", id')
+    (tmp_path / "tuples_part").mkdir()
+    (tmp_path / "tuples_part" / "users").write_text("user,original_user\n0,1\n")
+    found = read_user_ids(tmp_path, "part")
+    assert found is not None and list(found.names) == ["0017"]
+
+
+def test_attributes_are_as_json_has_them(tmp_path):
+    rows = "('top', 0, 'a', NULL, DATE '2026-02-03', [1, 2], 'inf'::double)"
+    columns = 'category, "index", id, title, since, sizes, price'
+    table = read_items(write(tmp_path / "items.parquet", rows, columns))
+    assert table is not None
+    row = table.row(0)
+    assert row["since"].startswith("2026-02-03") and row["sizes"] == "[1 2]"
+    assert "price" not in row and "title" not in row
 
 
 def test_data_of_no_shop_have_no_table(tmp_path):

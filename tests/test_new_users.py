@@ -10,7 +10,7 @@ from fhn_jax.configs import cold_start
 from fhn_jax.data_tools.export_ranked import export_ranked
 from fhn_jax.data_tools.split_users import split_users
 from polyvore_u import write_lines, write_polyvore_u
-from random_codes import codes_of, random_codes
+from random_codes import codes_of, names_of, random_codes
 from runs import REPOSITORY, act, run, settings
 
 from fhn_jax.cli.answers import parse_items, read_outfits
@@ -298,7 +298,9 @@ def test_one_user_gets_the_best_outfits_that_were_not_clicked(
     assert json.loads((tmp_path / "fit.json").read_text()) == request
     assert request["likes"] == [stored[3].tolist(), stored[5].tolist()]
     assert request["dislikes"] == [[-1, -1, 4], stored[8].tolist()]
-    clicks = [parse_clicks(t, codes, stored, "") for t in ("3,5", "shoe:4,8")]
+    clicks = [
+        parse_clicks(t, codes, names_of(codes), stored, "") for t in ("3,5", "shoe:4,8")
+    ]
     users = BprFit(codes).fit(*clicks)
     scores = Scorer(users.into(codes)).score(
         "asymmetric", np.zeros(len(stored), np.int32), stored
@@ -353,7 +355,7 @@ STORED = np.array([[1, 2, 3], [4, 5, 6]])
     ],
 )
 def test_clicks_on_the_command_line(text, items):
-    clicks = parse_clicks(text, CODES, STORED, "--likes")
+    clicks = parse_clicks(text, CODES, names_of(CODES), STORED, "--likes")
     assert clicks.items.tolist() == items
     assert clicks.users.tolist() == [0] * len(items)
 
@@ -362,12 +364,14 @@ def test_an_item_called_like_the_id_of_another_is_meant_wherever_it_is_named(tmp
     names = [list(each) for each in CODES.names]
     names[2][3], names[2][7] = "7", "seven"
     codes = dataclasses.replace(CODES, names=tuple(map(tuple, names)))
-    clicks = parse_clicks("shoe:7", codes, STORED, "--likes")
+    clicks = parse_clicks("shoe:7", codes, names_of(codes), STORED, "--likes")
     assert clicks.items.tolist() == [[-1, -1, 3]]
-    assert parse_items("shoe:7", codes, "--fixed") == {"shoe": [3]}
+    assert parse_items("shoe:7", names_of(codes), "--fixed") == {"shoe": [3]}
     write_lines(path := tmp_path / "outfits.csv", ["top,bottom,shoe", "1,2,7"])
-    assert parse_clicks(str(path), codes, STORED, "").items.tolist() == [[1, 2, 3]]
-    assert read_outfits(path, codes).tolist() == [[1, 2, 3]]
+    assert parse_clicks(
+        str(path), codes, names_of(codes), STORED, ""
+    ).items.tolist() == [[1, 2, 3]]
+    assert read_outfits(path, codes, names_of(codes)).tolist() == [[1, 2, 3]]
 
 
 @pytest.mark.parametrize(
@@ -381,7 +385,10 @@ def test_an_item_called_like_the_id_of_another_is_meant_wherever_it_is_named(tmp
 def test_clicks_in_a_file(tmp_path, lines, items):
     path = tmp_path / "clicks.csv"
     write_lines(path, lines)
-    assert parse_clicks(str(path), CODES, STORED, "").items.tolist() == items
+    assert (
+        parse_clicks(str(path), CODES, names_of(CODES), STORED, "").items.tolist()
+        == items
+    )
 
 
 @pytest.mark.parametrize(
@@ -400,7 +407,7 @@ def test_clicks_in_a_file(tmp_path, lines, items):
 )
 def test_wrong_clicks_on_the_command_line_are_named(text, message):
     with pytest.raises(ValueError, match=message):
-        parse_clicks(text, CODES, STORED, "--likes")
+        parse_clicks(text, CODES, names_of(CODES), STORED, "--likes")
 
 
 @pytest.mark.parametrize(
@@ -418,13 +425,13 @@ def test_wrong_clicks_in_a_file_are_named(tmp_path, lines, message):
     path = tmp_path / "clicks.csv"
     write_lines(path, lines)
     with pytest.raises(ValueError, match=rf"clicks.csv, {message}"):
-        parse_clicks(str(path), CODES, STORED, "")
+        parse_clicks(str(path), CODES, names_of(CODES), STORED, "")
 
 
 def test_files_and_numbers_that_cannot_be_are_refused(catalogue, tmp_path):
     codes = codes_of(catalogue)
     with pytest.raises(FileNotFoundError, match="none.csv: no such file"):
-        parse_clicks(str(tmp_path / "none.csv"), CODES, STORED, "")
+        parse_clicks(str(tmp_path / "none.csv"), CODES, names_of(CODES), STORED, "")
     with pytest.raises(ValueError, match="--k=0: expected at least 1"):
         fit_one(codes, catalogue, tmp_path, "1", "", 0)
     with pytest.raises(ValueError, match="both likes and dislikes outfit"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from polyvore_u import write_polyvore_u
-from random_codes import codes_of
+from random_codes import codes_of, names_of
 from runs import act, run
 
 from fhn_jax import files
@@ -90,7 +90,7 @@ def test_search_of_outfits_in_a_file_with_fixed_items(workdir, codes, tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"user": 8}, "user 8 is not among the codes; expected 0 to 7"),
+        ({"user": "8"}, "user 8 is not among the codes; expected 0 to 7"),
         ({"k": 0}, "k is 0, expected a whole number of at least 1"),
         ({"fixed": "hat:1"}, "--fixed: 'hat:1' is no item; expected a category"),
         ({"fixed": "shoe:x"}, "--fixed: shoe 'x' is unknown; expected an id of 0"),
@@ -117,7 +117,7 @@ def test_bad_files_of_outfits_are_named(tmp_path, codes, text, message):
     path = tmp_path / "outfits.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        answers.read_outfits(path, codes)
+        answers.read_outfits(path, codes, names_of(codes))
 
 
 @pytest.mark.parametrize(
@@ -135,14 +135,14 @@ def test_files_that_are_no_csv_are_named(tmp_path, codes, data, message):
     path = tmp_path / "outfits.csv"
     path.write_bytes(data)
     with pytest.raises(UserError, match=f"outfits.csv.*{message}"):
-        answers.read_outfits(path, codes)
+        answers.read_outfits(path, codes, names_of(codes))
 
 
 def test_items_are_given_by_id_or_name(codes):
     name = codes.names[0][3]
-    items = answers.parse_items(f"top:{name}, shoe:0,top:1", codes, "--fixed")
+    items = answers.parse_items(f"top:{name}, shoe:0,top:1", names_of(codes), "--fixed")
     assert items == {"top": [3, 1], "shoe": [0]}
-    assert answers.parse_items("", codes, "--fixed") == {}
+    assert answers.parse_items("", names_of(codes), "--fixed") == {}
 
 
 def test_stored_outfits_are_all_positives_once(root):

@@ -12,11 +12,14 @@ from jaxtyping import Int, Num
 from fhn_jax import files
 from fhn_jax.cli.progress import say_written
 from fhn_jax.codes import Codes
-from fhn_jax.errors import InputError, MissingFileError
+from fhn_jax.data.item_names import ItemNames
+from fhn_jax.errors import InputError, MissingFileError, nearest
 
 # Cards side by side in a contact sheet, and rows of them: more is nothing to look at.
 _CARDS = 5
 _SHEET_ROWS = 20
+# Characters of an item in a table; image names are often 44.
+_LONGEST = 48
 
 
 def read_csv(
@@ -56,88 +59,104 @@ def read_csv(
     return header, rows
 
 
-def read_outfits(path: Path, codes: Codes) -> Int[np.ndarray, "n s"]:
+def read_outfits(path: Path, codes: Codes, names: ItemNames) -> Int[np.ndarray, "n s"]:
     """Reads outfits from a CSV file whose header names the slots.
 
     Args:
-      path: a header such as `top,bottom,shoe` and a row for each outfit: its items by
-        id, or by name where the codes keep names. The id of an outfit is the number of
-        its row, from 0.
+      path: a header such as `top,bottom,shoe` and a row for each outfit: its items, see
+        `ItemNames.find`, and nothing or -1 where its template has none. The id of an
+        outfit is the number of its row, from 0.
+      names: of the codes' items.
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: another header, no outfits, or an unknown item; names the line.
+      ValueError: another header, no outfits, an unknown item, or an outfit of no
+        template; names the line.
     """
     slots = [codes.categories[category] for category in codes.slots]
-    numbers = ItemNumbers(codes)
     _, rows = read_csv(path, "outfits", [slots])
     if not rows:
         raise InputError(f"{path} holds no outfits, expected a line for each")
-    return np.array(
-        [
-            [
-                numbers.find(slot, cell, where)
-                for slot, cell in zip(slots, row, strict=True)
-            ]
-            for where, row in rows
-        ]
-    )
+    found = [items_of_cells(cells, slots, names, where) for where, cells in rows]
+    outfits = np.array(found)
+    if len(codes.templates) > 1:
+        shapes = set(map(frozenset, codes.templates))
+        for (where, _), outfit in zip(rows, outfits, strict=True):
+            if frozenset(np.flatnonzero(outfit >= 0).tolist()) not in shapes:
+                raise InputError(
+                    f"{where}: no outfit has just these slots; expected those of "
+                    f"{' or '.join(map('+'.join, codes.template_names))}"
+                )
+    elif (outfits < 0).any():
+        where, _ = rows[int((outfits < 0).any(axis=1).argmax())]
+        raise InputError(f"{where}: a slot is empty; expected an item of each slot")
+    return outfits
 
 
-def parse_items(text: str, codes: Codes, flag: str) -> dict[str, list[int]]:
-    """Items as the command line has them: `shoe:4`, `top:shirt.jpg`, with commas.
+def items_of_cells(
+    cells: Sequence[str], slots: Sequence[str], names: ItemNames, where: str
+) -> list[int]:
+    """The items of a row that has a cell for each slot, -1 for none."""
+    return [
+        -1 if cell.strip() in ("", "-1") else names.find(slot, cell.strip(), where)
+        for slot, cell in zip(slots, cells, strict=True)
+    ]
+
+
+def parse_items(text: str, names: ItemNames, flag: str) -> dict[str, list[int]]:
+    """Items as the command line has them: `shoe:4`, `top:SKU-9`, `SKU-9`, with commas.
 
     Args:
+      names: see `ItemNames.find`.
       flag: names the flag in errors.
     Returns:
       category -> item ids.
     Raises:
       ValueError: an unknown category or item.
     """
-    numbers = ItemNumbers(codes)
     items: dict[str, list[int]] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
-        name, colon, item = part.partition(":")
-        if not colon or name not in codes.categories:
-            raise InputError(
-                f"{flag}: {part!r} is no item; expected a category of "
-                f"{codes.categories} and an item of it, such as "
-                f"'{codes.categories[0]}:4'"
-            )
-        items.setdefault(name, []).append(numbers.find(name, item, flag))
+        category, number = parse_item(part, names, flag)
+        items.setdefault(category, []).append(number)
     return items
 
 
-class ItemNumbers:
-    """Finds items by what a user may call them: their ids and their names, as text.
+def parse_item(text: str, names: ItemNames, flag: str) -> tuple[str, int]:
+    """One item, see `parse_items`: its category and id."""
+    own = names.item(text)
+    if own is not None:
+        return names.categories[own[0]], own[1]
+    name, colon, item = text.partition(":")
+    if not colon or name not in names.categories:
+        by_id = "" if names.table is None else ", or an id of the shop"
+        near = nearest(name, names.categories if colon else ())
+        raise InputError(
+            f"{flag}: {text[:80]!r} is no item; expected a category of "
+            f"{names.categories} and an item of it, such as "
+            f"'{names.categories[0]}:4'{by_id}{near}"
+        )
+    return name, names.find(name, item, flag)
 
-    Names win: an item may be called "7".
+
+def parse_templates(text: str, codes: Codes) -> list[tuple[str, ...]] | None:
+    """Templates as the command line has them: `top+bottom+shoe,dress+shoe`.
+
+    Returns:
+      the categories of each, in the order of the codes; None if the text is empty.
+    Raises:
+      ValueError: outfits have no such template; names the nearest.
     """
-
-    def __init__(self, codes: Codes):
-        self._codes = codes
-        self._known: dict[str, dict[str, int]] = {}
-
-    def find(self, category: str, item: str, where: str) -> int:
-        """The id of an item.
-
-        Args:
-          where: the text stands, for errors.
-        Raises:
-          ValueError: there is no such item.
-        """
-        codes, number = self._codes, self._codes.categories.index(category)
-        if category not in self._known:
-            known = {str(i): i for i in range(codes.num_items[number])}
-            if codes.names is not None:
-                known |= {name: i for i, name in enumerate(codes.names[number])}
-            self._known[category] = known
-        found = self._known[category].get(item)
-        if found is None:
+    known = {tuple(sorted(each)): each for each in codes.template_names}
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        names = tuple(sorted(name.strip() for name in part.split("+")))
+        if names not in known:
+            shown = ["+".join(each) for each in known.values()]
             raise InputError(
-                f"{where}: {category} {item!r} is unknown; expected an id of 0 to "
-                f"{codes.num_items[number] - 1}, or the name of an item"
+                f"--templates: {part[:80]!r} is no template of these outfits; expected "
+                f"some of {', '.join(shown)}{nearest(part[:80], shown)}"
             )
-        return found
+        found.append(known[names])
+    return found or None
 
 
 def write_outfits(
@@ -145,11 +164,12 @@ def write_outfits(
     name: str,
     about: Mapping[str, Any],
     codes: Codes,
+    names: ItemNames,
     images: Any,
     *,
     items: Int[np.ndarray, "k s"],
     scores: Num[np.ndarray, " k"],
-    ids: Int[np.ndarray, " k"] | None = None,
+    numbers: Int[np.ndarray, " k"] | None = None,
 ) -> dict[str, Any]:
     """Prints outfits as a table; writes NAME.json and, with images, NAME.png.
 
@@ -158,56 +178,68 @@ def write_outfits(
     Args:
       folder: gets the files.
       about: what was asked, goes into the file.
+      names: of the codes' items.
       images: the `ImageStore` of the items, by the names in the codes, or None.
       items: of each outfit, the best first.
       scores: of the outfits.
-      ids: of stored outfits.
+      numbers: of stored outfits.
     Returns:
       what NAME.json holds: `about`, and "outfits": for each, from the best, {"id" of
-      a stored outfit, "score", "items", "names"}.
+      a stored outfit, "score", "items", "names"}, and of a shop's items "ids" and
+      "titles"; in a slot that an outfit has not, items have -1, the others null.
     """
     slots = codes.slots
-    rows = [
-        {
-            "score": float(score),
-            "items": outfit,
-            "names": [
-                codes.names[c][i] if codes.names is not None else str(i)
-                for c, i in zip(slots, outfit, strict=True)
-            ],
-        }
-        for score, outfit in zip(scores, items.tolist(), strict=True)
-    ]
-    if ids is not None:
-        rows = [{"id": n} | row for n, row in zip(ids.tolist(), rows, strict=True)]
+
+    def of_items(call, outfit) -> list:
+        pairs = zip(slots, outfit, strict=True)
+        return [None if item < 0 else call(slot, item) for slot, item in pairs]
+
+    def image(category: int, item: int) -> str:
+        return str(item) if codes.names is None else codes.names[category][item]
+
+    rows: list[dict[str, Any]] = []
+    for score, outfit in zip(scores, items.tolist(), strict=True):
+        row = {"score": float(score), "items": outfit, "names": of_items(image, outfit)}
+        if names.table is not None:
+            row["ids"] = of_items(names.id, outfit)
+            row["titles"] = of_items(names.title, outfit)
+        rows.append(row)
+    if numbers is not None:
+        rows = [{"id": n} | row for n, row in zip(numbers.tolist(), rows, strict=True)]
     result = dict(about) | {"outfits": rows}
     written, sheet = [folder / f"{name}.json"], folder / f"{name}.png"
     files.write_json(written[0], result)
     if images is not None and rows and codes.names is not None:
-        _write_sheet(sheet, name, about, codes, rows, images)
+        _write_sheet(sheet, name, about, codes, names, rows, images)
         written.append(sheet)
     else:
         sheet.unlink(missing_ok=True)  # pictures of an earlier answer
-    print(format_table([codes.categories[c] for c in slots], rows))
+    labels = [of_items(names.label, row["items"]) for row in rows]
+    print(format_table([codes.categories[c] for c in slots], rows, labels))
     say_written(*written)
     return result
 
 
-def format_table(slots: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+def format_table(
+    slots: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    labels: Sequence[Sequence[str | None]],
+) -> str:
     """Outfits as lines of text, from the best.
 
-    >>> print(format_table(["top"], [{"id": 7, "score": 1.5, "names": ["shirt"]}]))
+    Args:
+      labels: of each outfit's items.
+
+    >>> print(format_table(["top"], [{"id": 7, "score": 1.5}], [["shirt"]]))
     rank  outfit     score  top
        1       7    1.5000  shirt
     """
-    widths = [
-        max([len(slot), *(len(row["names"][i]) for row in rows)])
-        for i, slot in enumerate(slots)
-    ]
+    table = [[_cut(label or "–") for label in each] for each in labels]
+    widths = [max(map(len, column)) for column in zip(slots, *table, strict=True)]
     cells = [("rank", "outfit", "score", list(slots))]
     cells += [
-        (str(rank), str(row.get("id", "new")), f"{row['score']:.4f}", row["names"])
-        for rank, row in enumerate(rows, 1)
+        (str(rank), str(row.get("id", "new")), f"{row['score']:.4f}", label)
+        for rank, (row, label) in enumerate(zip(rows, table, strict=True), 1)
     ]
     return "\n".join(
         f"{rank:>4}  {outfit:>6}  {score:>8}  "
@@ -216,7 +248,12 @@ def format_table(slots: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str
     )
 
 
-def _write_sheet(path, name, about, codes, rows, images) -> None:
+def _cut(label: str) -> str:
+    """A label that leaves room for others beside it."""
+    return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1].rstrip()}…"
+
+
+def _write_sheet(path, name, about, codes, names, rows, images) -> None:
     from fhn_jax.data.images import thumbnail
     from fhn_jax.reporting import contact_sheet
 
@@ -224,22 +261,23 @@ def _write_sheet(path, name, about, codes, rows, images) -> None:
     best = "The best outfits"
     if len(shown) < len(rows):
         best = f"The first {len(shown)} of the {len(rows):,} best outfits"
+
+    def picture(category: int, item: int):
+        return thumbnail(images, codes.names[category][item], contact_sheet.ITEM_PX)
+
     pictures = [
-        contact_sheet.OutfitPicture(
-            [
-                [
-                    thumbnail(images, codes.names[c][i], contact_sheet.ITEM_PX)
-                    for c, i in line
-                ]
-                for line in contact_sheet.as_worn(codes.slots, row["items"])
-            ],
+        contact_sheet.picture_of(
+            codes.slots,
+            row["items"],
+            picture,
             caption=f"{rank} · {row['score']:.2f}",
+            labels=names.called(codes.slots, row["items"]),
         )
         for rank, row in enumerate(shown, 1)
     ]
     sheet = contact_sheet.contact_sheet(
         [pictures[i : i + _CARDS] for i in range(0, len(pictures), _CARDS)],
-        heading=f"{name.capitalize()} for user {about['user']}",
+        heading=f"{name.capitalize()} for user {about.get('user_id', about['user'])}",
         note=f"{best} of {codes.dataset}, by the codes",
     )
     with files.atomic_path(path) as temporary:

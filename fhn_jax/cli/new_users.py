@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from fhn_jax import files
-from fhn_jax.cli.answers import ItemNumbers, read_csv, write_outfits
+from fhn_jax.cli.answers import items_of_cells, parse_item, read_csv, write_outfits
 from fhn_jax.cli.command import SPLIT, Command, Flag
 from fhn_jax.cli.evaluating import evaluate
 from fhn_jax.cli.progress import say_written
@@ -21,6 +21,7 @@ from fhn_jax.codes import Codes, Latents, Scorer, pack
 from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.codes.latents import FILE as LATENTS
 from fhn_jax.data.catalogue import Catalogue, Outfits, stored_outfits
+from fhn_jax.data.item_names import ItemNames, read_names
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.cold_start import format_study, learners, study
 from fhn_jax.evaluation.evaluators import check_same_data, load_codes
@@ -178,9 +179,10 @@ def fit_one(
         raise InputError(f"--k={k}: expected at least 1")
     check_same_data(codes, catalogue)
     stored = stored_outfits(catalogue)
+    names = read_names(catalogue.root, catalogue.variant, codes)
     users = BprFit(codes).fit(
-        parse_clicks(likes, codes, stored, "--likes"),
-        parse_clicks(dislikes, codes, stored, "--dislikes"),
+        parse_clicks(likes, codes, names, stored, "--likes"),
+        parse_clicks(dislikes, codes, names, stored, "--dislikes"),
         1,
     )
     about = {
@@ -197,10 +199,11 @@ def fit_one(
         "fit",
         about,
         codes,
+        names,
         images,
         items=stored[best],
         scores=scores,
-        ids=best,
+        numbers=best,
     )
 
 
@@ -218,17 +221,22 @@ def _recommend(
 
 
 def parse_clicks(
-    text: str, codes: Codes, stored: Int[np.ndarray, "n s"], what: str
+    text: str,
+    codes: Codes,
+    names: ItemNames,
+    stored: Int[np.ndarray, "n s"],
+    what: str,
 ) -> Outfits:
     """Clicks of one user, as the command line has them.
 
     Args:
-      text: a CSV file, or clicks with commas between: `17` is a stored outfit,
-        `shoe:4` or `shoe:boot.jpg` an item, `3/14/9` an outfit by its items, in the
-        order of the slots. A CSV file has a header of slots (`top,bottom,shoe`), with
-        items by id or name, empty for none; or the header `outfit` and ids.
+      text: a CSV file, or clicks with commas between: `17` or `#17` is a stored outfit,
+        `shoe:4` or a shop's `SKU-9` an item, `3/14/9` an outfit by its items, in the
+        order of the slots, with nothing for none. A CSV file has a header of slots
+        (`top,bottom,shoe`), empty for none; or the header `outfit` and numbers.
       codes: whose items they are.
-      stored: the outfits that have ids.
+      names: of these items; of a shop's, `17` is the item whose id that is.
+      stored: the outfits that have numbers.
       what: the name of the flag.
     Raises:
       FileNotFoundError: there is no such file.
@@ -237,50 +245,58 @@ def parse_clicks(
     slots = [codes.categories[category] for category in codes.slots]
     if text.endswith(".csv"):
         _, table = read_csv(Path(text), "clicks", [slots, ["outfit"]])
-        rows = [(where, [cell.strip() for cell in row]) for where, row in table]
+        clicks = [
+            _outfit_of(cells[0].strip(), slots, names, stored, where)
+            if len(cells) < len(slots)
+            else items_of_cells(cells, slots, names, where)
+            for where, cells in table
+        ]
     else:
         parts = [part.strip() for part in text.split(",") if part.strip()]
-        rows = [(f"{what}, {part!r}", _cells(part, slots)) for part in parts]
-    numbers = ItemNumbers(codes)
-    items = np.full((len(rows), len(slots)), -1, np.int32)
-    for number, (where, cells) in enumerate(rows):
-        items[number] = _click(cells, slots, numbers, stored, where)
-    return Outfits(np.zeros(len(rows), np.int32), items)
-
-
-def _cells(click: str, slots: Sequence[str]) -> list[str]:
-    """A click of the command line as a row of a file."""
-    name, colon, item = click.partition(":")
-    if colon and name in slots:
-        cells = [""] * len(slots)
-        cells[slots.index(name)] = item
-        return cells
-    return [cell.strip() for cell in click.split("/")]
+        clicks = [_click(part, slots, names, stored, what) for part in parts]
+    items = np.array(clicks, np.int32).reshape(len(clicks), len(slots))
+    return Outfits(np.zeros(len(clicks), np.int32), items)
 
 
 def _click(
-    cells: Sequence[str],
+    text: str,
     slots: Sequence[str],
-    numbers: ItemNumbers,
+    names: ItemNames,
+    stored: Int[np.ndarray, "n s"],
+    what: str,
+) -> list[int]:
+    """The items of a click of the command line, -1 for none."""
+    where, item = f"{what}, {text!r}", text.partition(":")
+    if names.item(text) is not None or (item[1] and item[0] in slots):
+        category, number = parse_item(text, names, where)
+        clicked = [-1] * len(slots)
+        clicked[slots.index(category)] = number
+        return clicked
+    cells = text.split("/")
+    if len(cells) == len(slots):
+        return items_of_cells(cells, slots, names, where)
+    return _outfit_of(text, slots, names, stored, where)
+
+
+def _outfit_of(
+    text: str,
+    slots: Sequence[str],
+    names: ItemNames,
     stored: Int[np.ndarray, "n s"],
     where: str,
 ) -> list[int]:
-    """The items of a click, -1 for none."""
-    if len(cells) == len(slots):
-        return [
-            -1 if cell in ("", "-1") else numbers.find(slot, cell, where)
-            for slot, cell in zip(slots, cells, strict=True)
-        ]
-    if len(cells) != 1 or not re.fullmatch("[0-9]{1,18}", cells[0]):
+    """The items of a stored outfit, by its number."""
+    number = re.fullmatch("#?([0-9]{1,18})", text)
+    if number is None:
         raise InputError(
             f"{where}: expected the id of an outfit, one item such as '{slots[0]}:4', "
-            f"or an outfit by its items {'/'.join(slots)}"
+            f"or an outfit by its items {'/'.join(slots)}{names.nearest_item(text)}"
         )
-    if int(cells[0]) >= len(stored):
+    if int(number[1]) >= len(stored):
         raise InputError(
-            f"{where}: outfit {cells[0]} is unknown; expected 0 to {len(stored) - 1}"
+            f"{where}: outfit {text} is unknown; expected 0 to {len(stored) - 1}"
         )
-    return stored[int(cells[0])].tolist()
+    return stored[int(number[1])].tolist()
 
 
 COMMANDS = (
@@ -291,7 +307,7 @@ COMMANDS = (
         (
             SPLIT,
             Flag("fit", False, "Learn one user of the workdir's codes from --likes"),
-            Flag("likes", "", "Outfit ids, items (shoe:4), outfits (3/14/9), or a CSV"),
+            Flag("likes", "", "Outfits (17, 3/14/9), items (shoe:4, SKU-9), or a CSV"),
             Flag("dislikes", "", "As --likes"),
             K,
         ),

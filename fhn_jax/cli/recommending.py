@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 from fhn_jax import files
 from fhn_jax.cli import answers
@@ -10,12 +11,16 @@ from fhn_jax.cli.progress import progress, say_written
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import stored_outfits
+from fhn_jax.data.item_names import ItemNames
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import check_same_data
 
-USER = Flag("user", 0, "Id of the user")
+USER = Flag("user", "#0", "The user: the shop's id, else a number; #3 is number 3")
 K = Flag("k", 10, "How many outfits to recommend")
-FIXED = Flag("fixed", "", "Items that an outfit must have: shoe:4,top:shirt.jpg")
+FIXED = Flag("fixed", "", "Items that an outfit must have: shoe:4,top:SKU-9,top:#7")
+TEMPLATES = Flag(
+    "templates", "", "Shapes of outfits: top+bottom+shoe,dress+shoe; all if empty"
+)
 OUTFITS = Flag(
     "outfits", "", "CSV file of the outfits to search, instead of the data's"
 )
@@ -26,21 +31,23 @@ RAY_ADDRESS = Flag("ray-address", "", "HOST:PORT of a Ray cluster to search on")
 def search(
     choice: RunChoice,
     *,
-    user: int,
+    user: str,
     k: int,
     outfits: str,
     index: str,
     fixed: str,
+    templates: str,
     ray_address: str,
 ) -> None:
     """The best stored outfits for a user: a table, search.json and search.png.
 
     Args:
-      user: id.
+      user: see `ItemNames.find_user`.
       k: how many.
       outfits: a CSV file of outfits; the positives of the data set if empty.
       index: folder of an `OutfitIndex` to search instead.
       fixed: items that an outfit must contain, see `answers.parse_items`.
+      templates: of the outfits, see `answers.parse_templates`.
       ray_address: of the head of a Ray cluster that shares the index; if empty, this
         process searches.
     """
@@ -54,7 +61,10 @@ def search(
         )
     run = choice.open()
     codes = run.codes()
-    items = answers.parse_items(fixed, codes, "--fixed")
+    names = run.names(codes)
+    number = names.find_user(user, "--user")
+    items = answers.parse_items(fixed, names, "--fixed")
+    shapes = answers.parse_templates(templates, codes)
     with contextlib.ExitStack() as stack:
         if ray_address:
             from fhn_jax.integrations import ray as cluster
@@ -68,41 +78,49 @@ def search(
         else:
             from fhn_jax.retrieval.searcher import Searcher
 
-            searcher = Searcher.in_memory(codes, _outfits(run, codes, outfits))
-        hits = searcher.search(user, k, filters=MustContain(items))
-    about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
+            searcher = Searcher.in_memory(codes, _outfits(run, codes, names, outfits))
+        hits = searcher.search(number, k, filters=MustContain(items), templates=shapes)
+    about = _about(names, number, k=k, fixed=fixed, templates=templates)
     answers.write_outfits(
         run.workdir,
         "search",
         about,
         codes,
+        names,
         run.images(),
         items=hits.items,
         scores=hits.scores,
-        ids=hits.outfits,
+        numbers=hits.outfits,
     )
 
 
-def compose(choice: RunChoice, *, user: int, k: int, fixed: str) -> None:
+def compose(
+    choice: RunChoice, *, user: str, k: int, fixed: str, templates: str
+) -> None:
     """The best outfits of any items for a user: a table, compose.json and compose.png.
 
     Args:
-      user: id.
+      user: see `ItemNames.find_user`.
       k: how many.
       fixed: items that each outfit has, see `answers.parse_items`.
+      templates: of the outfits, see `answers.parse_templates`.
     """
     from fhn_jax.retrieval.composer import Composer
 
     run = choice.open()
     codes = run.codes()
-    items = answers.parse_items(fixed, codes, "--fixed")
-    found = Composer(codes).compose(user, k, fixed=items)
-    about = {"user": user, "k": k, "fixed": fixed, "score": "asymmetric"}
+    names = run.names(codes)
+    number = names.find_user(user, "--user")
+    items = answers.parse_items(fixed, names, "--fixed")
+    shapes = answers.parse_templates(templates, codes)
+    found = Composer(codes).compose(number, k, fixed=items, templates=shapes)
+    about = _about(names, number, k=k, fixed=fixed, templates=templates)
     answers.write_outfits(
         run.workdir,
         "compose",
         about,
         codes,
+        names,
         run.images(),
         items=found.items,
         scores=found.scores,
@@ -135,7 +153,7 @@ def recommend_all(
             # Beside the result, where all nodes can read it.
             outfits_beside = files.temporary_folder(path.with_name("outfits"))
             folder = stack.enter_context(outfits_beside) / "index"
-            OutfitIndex.build(folder, codes, _outfits(run, codes, outfits))
+            OutfitIndex.build(folder, codes, _outfits(run, codes, names, outfits))
         bar = progress("recommending")
         count = cluster.recommend_all(folder, codes, path, k, progress=bar)
     files_of = "file" if count == 1 else "files"
@@ -151,10 +169,20 @@ def _check_one_source(index: str, outfits: str) -> None:
         )
 
 
-def _outfits(run: Run, codes: Codes, path: str):
+def _about(
+    names: ItemNames, user: int, *, k: int, fixed: str, templates: str
+) -> dict[str, Any]:
+    """What was asked, for the answer's file."""
+    about = {"user": user} | ({"user_id": names.users[user]} if names.users else {})
+    about |= {"k": k, "fixed": fixed}
+    about |= {"templates": templates} if templates else {}
+    return about | {"score": "asymmetric"}
+
+
+def _outfits(run: Run, codes: Codes, names: ItemNames, path: str):
     """The outfits of a CSV file; the positives of the data set if there is none."""
     if path:
-        return answers.read_outfits(Path(path), codes)
+        return answers.read_outfits(Path(path), codes, names)
     catalogue = run.catalogue()
     check_same_data(codes, catalogue)
     return stored_outfits(catalogue)
@@ -165,14 +193,14 @@ COMMANDS = (
         "search",
         "The best known outfits for a user: a table, search.json and search.png",
         search,
-        (USER, K, FIXED, OUTFITS, INDEX, RAY_ADDRESS),
+        (USER, K, FIXED, TEMPLATES, OUTFITS, INDEX, RAY_ADDRESS),
         extra="retrieval",
     ),
     Command(
         "compose",
         "The best outfits of any items for a user: a table, compose.json and .png",
         compose,
-        (USER, K, FIXED),
+        (USER, K, FIXED, TEMPLATES),
         extra="retrieval",
     ),
     Command(

@@ -12,6 +12,7 @@ from fhn_jax.cli.config import GivenConfig
 from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.facts import data_facts
+from fhn_jax.data.item_names import ItemNames, read_names
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.training.workdir import data_of, read_config
@@ -72,6 +73,10 @@ class Run:
     def codes(self) -> Codes:
         """Reads the codes of the trained run."""
         return Codes.load(self.workdir / "codes.safetensors")
+
+    def names(self, codes: Codes) -> ItemNames:
+        """What the items and users of the codes are called."""
+        return read_names(self.root, self.variant, codes)
 
     def images(self) -> Any:
         """The `ImageStore` of the data, None if there are no images."""

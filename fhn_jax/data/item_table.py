@@ -8,7 +8,9 @@
 
 import contextlib
 import dataclasses
+import datetime
 import functools
+import math
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -102,7 +104,8 @@ class ItemTable:
     def row(self, number: SupportsIndex) -> dict[str, Any]:
         """All that is known of an item, by global id; without what it has no value of.
 
-        `id`, `category`, and if there are any `title` and attributes.
+        `id`, `category`, and if there are any `title` and attributes, as JSON has them:
+        times in ISO 8601, what JSON has no type for as text.
         """
         row = {
             "id": self.ids[number],
@@ -110,10 +113,8 @@ class ItemTable:
             "title": self.titles[operator.index(number)],
         }
         row |= {name: values[number] for name, values in self.attributes.items()}
-        plain = {
-            k: v.item() if isinstance(v, np.generic) else v for k, v in row.items()
-        }
-        return {k: v for k, v in plain.items() if v is not None and v == v}
+        plain = {name: _json(value) for name, value in row.items()}
+        return {k: v for k, v in plain.items() if v is not None}
 
 
 def read_items(root: str | os.PathLike) -> ItemTable | None:
@@ -169,6 +170,18 @@ def _ids(path: Path, column: np.ndarray, kind: str) -> Ids:
             f"{path}: expected an id for each {kind}, each once; {_REMEDY}"
         )
     return Ids(names, kind)
+
+
+def _json(value: Any) -> str | int | float | bool | None:
+    """A value as JSON has it; None for one that is no number."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    is_time = isinstance(value, (datetime.date, datetime.time))
+    return value.isoformat() if is_time else str(value)
 
 
 def _read(path: Path, required: Sequence[str]) -> dict[str, np.ndarray]:

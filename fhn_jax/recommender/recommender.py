@@ -16,8 +16,8 @@ from jaxtyping import Float32
 
 from fhn_jax.codes import Codes, load
 from fhn_jax.data.catalogue import Outfits, stored_outfits
+from fhn_jax.data.item_names import ItemNames, read_names
 from fhn_jax.data.layout import read_catalogue
-from fhn_jax.data.titles import find_titles
 from fhn_jax.errors import BusyError, InputError
 from fhn_jax.evaluation.evaluators import check_same_data
 from fhn_jax.files import lock
@@ -57,10 +57,10 @@ class Recommender:
     Args:
       codes: of items and known users.
       index: the stored outfits.
-      titles: of items by name, where there are any.
+      names: ids, titles and attributes of the items, ids of the users.
       keep: folder to keep in what composing needs, for the next start.
     Attributes:
-      codes, index: as given.
+      codes, index, names: as given.
       slots: a name for each slot of an outfit.
 
     >>> rng = np.random.default_rng(0)
@@ -87,10 +87,11 @@ class Recommender:
         self,
         codes: Codes,
         index: OutfitSearch,
-        titles: Mapping[str, str] | None = None,
+        names: ItemNames | None = None,
         keep: Path | None = None,
     ):
-        self.codes, self.index, self._titles = codes, index, titles or {}
+        self.codes, self.index = codes, index
+        self.names = names or ItemNames(codes.categories, codes.num_items, codes.names)
         self.slots = _slot_names(codes)
         self._tables, self._keep = ItemTables.from_codes(codes), keep
         self._learner = BprFit(codes)
@@ -110,7 +111,7 @@ class Recommender:
 
         Args:
           workdir: of the run; keeps what is made for the next start.
-          root, variant: of the data: titles, and the outfits if there is no index.
+          root, variant: of the data: names, and the outfits if there is no index.
           index: folder of an `OutfitIndex`; by default of the data's outfits, in the
             workdir, where it is built if it is missing, damaged or of other codes.
         Raises:
@@ -122,9 +123,8 @@ class Recommender:
             outfits = OutfitIndex.open(index, codes)
         else:
             outfits = _index_of_data(Path(workdir) / "outfits", codes, root, variant)
-        names = dict(zip(codes.categories, codes.names or (), strict=False))
-        titles = find_titles(Path(root), names) if names else {}
-        return cls(codes, outfits, titles, Path(workdir) / "composing")
+        names = read_names(root, variant, codes)
+        return cls(codes, outfits, names, Path(workdir) / "composing")
 
     def __repr__(self) -> str:
         return f"Recommender({self.index!r}; {self.codes!r})"
@@ -137,12 +137,10 @@ class Recommender:
 
     def title(self, category: int, item: int) -> str:
         """What an item is called."""
-        name = self.codes.categories[category]
-        if self.codes.names is not None:
-            title = self._titles.get(self.codes.names[category][item])
-            if title:
-                return title[:_LONGEST_TITLE]
-        return f"{name.capitalize()} {item}"
+        title = self.names.title(category, item) or self.names.id(category, item)
+        if title:
+            return title[:_LONGEST_TITLE]
+        return f"{self.codes.categories[category].capitalize()} {item}"
 
     # --- user codes -------------------------------------------------------------------
 

@@ -5,8 +5,10 @@ caption; a sheet is rows of cards, each row under a title of its own.
 """
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -31,6 +33,8 @@ _GAP = 4  # between the pictures of a card
 _RADIUS = 12
 _BORDER = 4
 _CAPTION = 30  # height of a caption
+_LABEL = 18  # height of a label
+_SINGLE = 3  # categories that have a line each
 _TITLE = 32  # height of a title
 _HEADING = 44  # height of the heading
 _NOTE = 40  # height of the note below it
@@ -44,6 +48,9 @@ class OutfitPicture:
       lines: pictures of the items from top to bottom; those of one line stand side by
         side. See `as_worn`.
       caption: one line of text below; cut to the width of the card.
+      labels: what the items are called, a line each below the caption; cut as well.
+      columns: pictures side by side in the width of the card, each of its full size; a
+        longer line shares the width.
       highlighted: whether it has a green frame and a tick, such as an outfit that the
         user likes.
     """
@@ -51,13 +58,16 @@ class OutfitPicture:
     lines: Sequence[Sequence[Image.Image]]
     caption: str = ""
     highlighted: bool = False
+    labels: Sequence[str] = ()
+    columns: int = 1
 
 
 def as_worn(slots: Sequence[int], items: Sequence[int]) -> list[list[tuple[int, int]]]:
-    """The items of an outfit as (category, item), one line a category.
+    """The items of an outfit as (category, item) in lines.
 
-    A repeated item (the only top of an outfit with two slots for one) comes once, and a
-    slot without an item (-1) not at all.
+    Up to three categories have a line each; of more, two share one. A repeated item (the
+    only top of an outfit with two slots for one) comes once, and a slot without an item
+    (-1) not at all.
 
     Args:
       slots: the category of each slot.
@@ -67,13 +77,40 @@ def as_worn(slots: Sequence[int], items: Sequence[int]) -> list[list[tuple[int, 
     [[(0, 5)], [(1, 7)], [(2, 9)]]
     >>> as_worn((0, 1, 2), (5, -1, 9))
     [[(0, 5)], [(2, 9)]]
+    >>> as_worn((0, 1, 2, 3, 4), (5, 6, 9, 2, 7))
+    [[(0, 5), (1, 6)], [(2, 9), (3, 2)], [(4, 7)]]
     """
     lines: dict[int, dict[tuple[int, int], None]] = {}
     for category, item in zip(slots, items, strict=True):
         if item == -1:
             continue
         lines.setdefault(int(category), {})[int(category), int(item)] = None
-    return [list(line) for line in lines.values()]
+    found = [list(line) for line in lines.values()]
+    if len(found) <= _SINGLE:
+        return found
+    pairs = (found[place : place + 2] for place in range(0, len(found), 2))
+    return [list(itertools.chain(*pair)) for pair in pairs]
+
+
+def picture_of(
+    slots: Sequence[int],
+    items: Sequence[int],
+    picture: Callable[[int, int], Image.Image],
+    **texts: Any,
+) -> OutfitPicture:
+    """An outfit as worn.
+
+    Args:
+      slots, items: see `as_worn`.
+      picture: of a category's item.
+      texts: caption, labels and highlighted, see `OutfitPicture`.
+    """
+    lines = as_worn(slots, items)
+    return OutfitPicture(
+        [[picture(*cell) for cell in line] for line in lines],
+        columns=max(len({category for category, _ in line}) for line in lines),
+        **texts,
+    )
 
 
 def contact_sheet(
@@ -139,17 +176,22 @@ def contact_sheet(
     return sheet
 
 
-def most_columns(rows: int, lines: int, *, item_px: int = ITEM_PX) -> int:
+def most_outfits(
+    rows: int, slots: Sequence[int], labels: int = 0, *, item_px: int = ITEM_PX
+) -> int:
     """How many outfits fit side by side in a sheet with titles, heading and note.
 
     Args:
       rows: of the sheet.
-      lines: of pictures in a card.
+      slots: the category of each slot of the largest outfit.
+      labels: in a card.
 
-    >>> most_columns(6, 3)
+    >>> most_outfits(6, (0, 1, 2))
     232
     """
-    width, height = _size_of_card(lines, True, item_px)
+    lines = as_worn(slots, range(len(slots)))
+    columns = 2 if len(set(slots)) > _SINGLE else 1
+    width, height = _size_of_card(len(lines), columns, True, labels, item_px)
     each = _TITLE + _GUTTER + height + 2 * _GUTTER
     total = 2 * _MARGIN + _HEADING + _NOTE + rows * each
     widest = min(MAX_SIDE, MAX_PIXELS // total) - 2 * _MARGIN + _GUTTER
@@ -179,24 +221,29 @@ def _write(sheet: Image.Image, text: str, size: int, color: str, middle: int) ->
 
 def _card_size(outfit: OutfitPicture, item_px: int) -> tuple[int, int]:
     captioned = bool(outfit.caption or outfit.highlighted)
-    return _size_of_card(len(outfit.lines), captioned, item_px)
+    return _size_of_card(
+        len(outfit.lines), outfit.columns, captioned, len(outfit.labels), item_px
+    )
 
 
-def _size_of_card(lines: int, captioned: bool, item_px: int) -> tuple[int, int]:
+def _size_of_card(
+    lines: int, columns: int, captioned: bool, labels: int, item_px: int
+) -> tuple[int, int]:
     frame = 2 * (_PADDING + _BORDER)
-    caption = _CAPTION if captioned else 0
-    height = lines * item_px + (lines - 1) * _GAP + frame + caption
-    return item_px + frame, height
+    texts = (_CAPTION if captioned else 0) + labels * _LABEL
+    height = lines * item_px + (lines - 1) * _GAP + frame + texts
+    return columns * item_px + (columns - 1) * _GAP + frame, height
 
 
 def _card(outfit: OutfitPicture, item_px: int, height: int) -> Image.Image:
     width = _card_size(outfit, item_px)[0]
     card = _rounded(width, height, _GREEN if outfit.highlighted else _LINE)
     edge = _PADDING + _BORDER
+    inner = width - 2 * edge
     for number, line in enumerate(outfit.lines):
         # The pictures of one line share its width; their boxes keep its height.
-        room = item_px - (len(line) - 1) * _GAP
-        box = (room // len(line), item_px)
+        room = inner - (len(line) - 1) * _GAP
+        box = (room // max(len(line), outfit.columns), item_px)
         for place, picture in enumerate(line):
             fitted = ImageOps.contain(
                 picture.convert("RGB"), box, Image.Resampling.LANCZOS
@@ -205,11 +252,16 @@ def _card(outfit: OutfitPicture, item_px: int, height: int) -> Image.Image:
             top = edge + number * (item_px + _GAP) + (item_px - fitted.height) // 2
             card.paste(fitted, (left, top))
     draw = ImageDraw.Draw(card)
-    middle = height - edge - _CAPTION // 2 + 4
-    room = item_px
+    labels = len(outfit.labels) * _LABEL
+    middle = height - edge - labels - _CAPTION // 2 + 4
+    room = inner
     if outfit.highlighted:
         room -= 20
-        _tick(card, edge + item_px - 15, middle - 7)
+        _tick(card, edge + inner - 15, middle - 7)
+    for number, label in enumerate(outfit.labels):
+        text, line = _fitted(label, _font(13), inner), height - edge - labels
+        position = (edge + 1, line + number * _LABEL + _LABEL // 2)
+        draw.text(position, text, _TEXT, _font(13), anchor="lm")
     text = _fitted(outfit.caption, _font(15), room)
     draw.text((edge + 1, middle), text, _MUTED, _font(15), anchor="lm")
     return card
