@@ -9,6 +9,7 @@ each file: later fetches take that revision, and files that differ are an error.
 that was interrupted goes on with the files that are missing when it is run again.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ def fetch_polyvore_u(
             )
     folders = [_OUTFITS.format(variant) for variant in variants]
     folders += [_FEATURES] if features else []
-    with lock(root / _RECORD, "fetching into it"):
+    with lock(root, "fetching into it"):
         record = root / _RECORD
         known = (
             read_sealed(record, "remove it, and fetch anew") if record.exists() else {}
@@ -120,6 +121,11 @@ def _download(store: Path, folders: Sequence[str], revision: Any, record: Path) 
         if not module.startswith(("huggingface_hub", "httpx", "httpcore", "requests")):
             raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # Where nothing came, nothing is left that looks like data.
+        with contextlib.suppress(OSError):
+            store.rmdir()
+        with contextlib.suppress(OSError):
+            store.parent.rmdir()
         raise UnreachableError(
             f"{REPOSITORY} cannot be fetched from the hub: {first}; files that are done "
             f"are kept in {store}, run this again to go on"

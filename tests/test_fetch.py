@@ -143,8 +143,12 @@ def test_files_that_differ_from_the_first_are_an_error(hub, tmp_path):
 
 
 def test_a_hub_that_has_no_such_revision_is_told(hub, tmp_path):
-    with pytest.raises(UnreachableError, match="cannot be fetched from the hub"):
-        fetch_polyvore_u(tmp_path, revision="c" * 40)
+    root = tmp_path / "polyvore"
+    for revision in ("c" * 40, "no_such_branch"):
+        with pytest.raises(UnreachableError, match="cannot be fetched from the hub"):
+            fetch_polyvore_u(root, revision=revision)
+        # Were it there, training would take it for the data, and not draw the demo.
+        assert not root.exists()
     with pytest.raises(InputError, match="is not on the hub; expected 630, 519"):
         fetch_polyvore_u(tmp_path, variants=["53"])
 
