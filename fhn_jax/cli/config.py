@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fhn_jax.errors import InputError, nearest
@@ -15,7 +16,8 @@ class GivenConfig:
     Attributes:
       settings: a locked `ConfigDict`, with the overrides in it.
       overrides: dotted key → value, of the settings that were given one by one.
-      name: for runs of the config: "vse_t3", or "vse_t3-bits=64" with an argument.
+      name: for runs of the config: "vse_t3", or "vse_t3-bits=64" with an argument. Of
+        a config that follows from the data it is theirs: "shop" of data/shop.
       choose: from facts about the data to the settings for them, and lines that say
         why; None where the settings do not follow from the data.
     """
@@ -76,10 +78,11 @@ def read_config_arguments(arguments: Sequence[str]) -> GivenConfig | None:
         )
     path, argument = configs.find(config)
     choose = getattr(configs.load_module(path), "choose", None)
+    name = (Path(settings.data.root).name if choose else "") or path.stem
     return GivenConfig(
         settings,
         config_flags.get_override_values(values["config"]),
-        "-".join([path.stem, *filter(None, argument.split(","))]),
+        "-".join([name, *filter(None, argument.split(","))]),
         choose and functools.partial(choose, arg=argument or None),
     )
 
