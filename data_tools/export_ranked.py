@@ -270,18 +270,21 @@ def _write_folders(
             for rank, outfit in enumerate(pictures.best(ranking, best), 1):
                 _save(contact_sheet([[outfit]]), mine / f"{rank:03d}.jpg", ".jpg")
             with open(mine / "ranking.csv", "w", encoding="utf-8", newline="") as file:
-                _write_ranking(
-                    csv.writer(file, lineterminator="\n"), ranking, catalogue
-                )
+                writer = csv.writer(file, lineterminator="\n")
+                _write_ranking(writer, ranking, catalogue, pictures.names)
 
 
-def _write_ranking(writer, ranking: Ranking, catalogue: Catalogue) -> None:
+def _write_ranking(
+    writer, ranking: Ranking, catalogue: Catalogue, own: ItemNames
+) -> None:
     writer.writerow(("rank", "liked", "score", *catalogue.slot_names))
     for rank, (items, liked, score) in enumerate(
         zip(ranking.items, ranking.liked, ranking.scores, strict=True), 1
     ):
         names = [
-            catalogue.names[category][item] if item >= 0 else ""
+            (own.id(category, item) or catalogue.names[category][item])
+            if item >= 0
+            else ""
             for category, item in zip(catalogue.slots, items, strict=True)
         ]
         writer.writerow((rank, int(liked), f"{score:.6g}", *names))

@@ -147,6 +147,7 @@ def recommend_all(
     path = Path(out) if out else run.workdir / "recommendations"
     files.refuse_existing(path)
     codes = run.codes()
+    names = run.names(codes)
     with cluster.connect(ray_address), contextlib.ExitStack() as stack:
         folder = Path(index)
         if not index:
@@ -155,10 +156,23 @@ def recommend_all(
             folder = stack.enter_context(outfits_beside) / "index"
             OutfitIndex.build(folder, codes, _outfits(run, codes, names, outfits))
         bar = progress("recommending")
-        count = cluster.recommend_all(folder, codes, path, k, progress=bar)
+        count = cluster.recommend_all(
+            folder, codes, path, k, progress=bar, own=_own_names(cluster, names)
+        )
     files_of = "file" if count == 1 else "files"
     print(f"{codes.num_users:,} users in {count:,} {files_of}")
     say_written(path)
+
+
+def _own_names(cluster: Any, names: ItemNames) -> Any:
+    """What a shop calls users and items, for the files; None for data of no shop."""
+    if names.table is None:
+        return None
+    ids, titles = (
+        [[call(c, i) for i in range(count)] for c, count in enumerate(names.counts)]
+        for call in (names.id, names.title)
+    )
+    return cluster.OwnNames(names.users and names.users.names, ids, titles)
 
 
 def _check_one_source(index: str, outfits: str) -> None:

@@ -281,6 +281,20 @@ class _Shard:
         return self._searcher.search_batch(vectors, k, **options)
 
 
+@dataclasses.dataclass(frozen=True)
+class OwnNames:
+    """What a shop calls its users and items.
+
+    Attributes:
+      users: id of each; None if it has none.
+      ids, titles: of each category's items.
+    """
+
+    users: Sequence[str] | None
+    ids: Sequence[Sequence[str | None]]
+    titles: Sequence[Sequence[str | None]]
+
+
 def recommend_all(
     folder: str | os.PathLike,
     codes: Codes,
@@ -290,13 +304,16 @@ def recommend_all(
     score: str = "asymmetric",
     users_each: int = _USERS_PER_FILE,
     progress: Callable[[int, int], None] | None = None,
+    own: OwnNames | None = None,
 ) -> int:
     """Writes the k best outfits of every user, computed on the connected Ray cluster.
 
     The folder `out` appears when all is there, with files part-00000.parquet, … of a
     row for each outfit: `user`, `rank` from 1, `outfit` (id), `items` (ids in the order
-    of the slots, -1 where its template has none) and `score`; by user, then rank. Metadata of the schema are the
-    checksum of the codes, the slots and the kind of score.
+    of the slots, -1 where its template has none) and `score`; by user, then rank. With
+    `own` also `user_id`, and in the order of the slots, null for none, `item_ids` and
+    `titles`. Metadata of the schema are the checksum of the codes, the slots and the
+    kind of score.
 
     Args:
       folder: of an `OutfitIndex`, the same on every node.
@@ -305,6 +322,7 @@ def recommend_all(
       k, score: as for `OutfitIndex.search`.
       users_each: in a file, which one task writes.
       progress: is called with the number of files written, and of all.
+      own: ids and titles of a shop.
     Returns:
       the number of files.
     Raises:
@@ -324,7 +342,7 @@ def recommend_all(
         raise InputError(
             f"{codes.num_users} users, {users_each} in a file: expected at least 1"
         )
-    task, shared = ray.remote(_recommend), ray.put(codes)
+    task, shared = ray.remote(_recommend), ray.put((codes, own))
     starts = range(0, codes.num_users, users_each)
     with files.new_folder(out) as new:
         paths = [new / f"part-{n:05}.parquet" for n in range(len(starts))]
@@ -355,9 +373,18 @@ def recommend_all(
     return len(paths)
 
 
-def _recommend(folder, version, codes, start, users_each, k, score, path) -> None:
+def _by_slot(names, slots, items) -> np.ndarray:
+    """Names of items, None for an item of -1."""
+    # The last of a category stands for none.
+    known = [np.array([*some, None], object) for some in names]
+    found = [known[category][items[:, slot]] for slot, category in enumerate(slots)]
+    return np.stack(found, axis=1)
+
+
+def _recommend(folder, version, shared, start, users_each, k, score, path) -> None:
     """Writes the file of some users: a task."""
     pyarrow, parquet = _parquet()
+    codes, own = shared
     # The driver has verified it, and this is one of many tasks.
     index = _open(folder, version, codes, verify=False)
     users = np.arange(start, min(start + users_each, codes.num_users))
@@ -365,15 +392,25 @@ def _recommend(folder, version, codes, start, users_each, k, score, path) -> Non
     counts = [len(each) for each in hits]
     items = np.concatenate([each.items for each in hits])
     slots = [codes.categories[category] for category in codes.slots]
+
+    def listed(values, kind=None):
+        cells = pyarrow.array(values.ravel(), kind)
+        return pyarrow.FixedSizeListArray.from_arrays(cells, len(slots))
+
     columns = {
         "user": np.repeat(users, counts),
         "rank": np.concatenate([np.arange(1, n + 1, dtype=np.int32) for n in counts]),
         "outfit": np.concatenate([each.outfits for each in hits]),
-        "items": pyarrow.FixedSizeListArray.from_arrays(
-            pyarrow.array(items.ravel()), len(slots)
-        ),
+        "items": listed(items),
         "score": np.concatenate([each.scores for each in hits]),
     }
+    if own is not None:
+        text = pyarrow.string()
+        if own.users is not None:
+            names = np.array(own.users, object)[columns["user"]]
+            columns["user_id"] = pyarrow.array(names, text)
+        columns["item_ids"] = listed(_by_slot(own.ids, codes.slots, items), text)
+        columns["titles"] = listed(_by_slot(own.titles, codes.slots, items), text)
     about = {"codes_sha256": codes.sha256(), "slots": json.dumps(slots), "score": score}
     table = pyarrow.table(columns, metadata=about)
     with files.atomic_path(path) as temporary:

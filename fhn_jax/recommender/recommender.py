@@ -240,6 +240,7 @@ class Recommender:
         fixed: Mapping[str, FixedItems],
         candidates: Mapping[str, list[int]] | None = None,
         diversity: int | None = None,
+        templates: Sequence[Sequence[str]] | None = None,
     ) -> tuple[list[Suggestion], bool]:
         """The best outfits of any items, see `Composer.compose`; whether greedily."""
         found = self._composer.compose(
@@ -248,6 +249,7 @@ class Recommender:
             fixed=fixed,
             filters=Only(candidates or {}),
             diversity=diversity,
+            templates=templates,
         )
         outfits = [
             Suggestion(tuple(items), float(score))
@@ -264,6 +266,7 @@ class Recommender:
         candidates: Mapping[str, list[int]],
         photos: Mapping[str, Sequence[tuple[int, ExternalItem]]],
         diversity: int | None = None,
+        templates: Sequence[Sequence[str]] | None = None,
     ) -> list[Suggestion]:
         """The best outfits of a wardrobe that has photos in it; exactly.
 
@@ -275,6 +278,7 @@ class Recommender:
             there are photos of it. An empty entry fixes the category's photo.
           photos: category -> ids and codes.
           diversity: as `Composer.compose`, where every photo is fixed.
+          templates: as `Composer.compose`.
         Returns:
           outfits in which the item of a photo is -1 - id.
         Raises:
@@ -304,6 +308,7 @@ class Recommender:
                 fixed={**fixed, **{name: item for name, (_, item) in worn.items()}},
                 candidates={n: c for n, c in candidates.items() if n not in worn},
                 diversity=diversity,
+                templates=templates,
             )
             ids = {self.codes.categories.index(n): ~i for n, (i, _) in worn.items()}
             for outfit in outfits:

@@ -16,6 +16,7 @@ from fhn_jax.reporting.page import (
     TICK_RIGHT,
     Pictures,
     card,
+    escape,
     ordinal,
     section,
 )
@@ -74,7 +75,7 @@ def _user_card(
     )
     cards = [
         card(
-            pictures.outfit(items[rank]),
+            pictures.outfit(items[rank]) + pictures.titles(items[rank]),
             f"<b>{rank + 1}</b>{TICK if liked[rank] else ''}"
             f'<span class="num">{values[rank]:.2f}</span>',
             "hit" if liked[rank] else "",
@@ -84,11 +85,14 @@ def _user_card(
     train = catalogue.splits["train"].positives
     mine = train.items[train.users == user]
     rows = np.linspace(0, len(mine) - 1, min(NUM_LEARNED, len(mine))).astype(int)
-    learned = [card(pictures.outfit(mine[row]), "", "") for row in rows]
+    learned = [
+        card(pictures.outfit(mine[row]) + pictures.titles(mine[row]), "", "")
+        for row in rows
+    ]
     hits = int(liked[:NUM_RANKED].sum())
     expected = NUM_RANKED * liked.mean()
     return f"""<article class="user">
-<header><h3>User {user}</h3><p>AUC {aucs[user]:.3f}, {ordinal(place + 1)} of {len(aucs)}
+<header><h3>User {escape(pictures.names.user(user))}</h3><p>AUC {aucs[user]:.3f}, {ordinal(place + 1)} of {len(aucs)}
  · {hits} of the {len(cards)} best are liked ({expected:.1f} by chance)</p></header>
 {_strip(liked)}
 <div class="two"><div><h4>Learned from <small>{len(rows)} of {len(mine):,} liked outfits
@@ -161,7 +165,7 @@ def _question_card(
     solved = order[0] == 0
     verdict = "right" if solved else "wrong"
     return (
-        f'<article class="question"><h4>User {user} <small>{verdict}</small></h4>'
+        f'<article class="question"><h4>User {escape(pictures.names.user(user))} <small>{verdict}</small></h4>'
         f'<div class="row">{pictures.outfit(items[0], gap)}'
         f'<ul class="outfits">{"".join(cells)}</ul></div></article>'
     )

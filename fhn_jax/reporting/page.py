@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.images import ImageStore, thumbnail
+from fhn_jax.data.item_names import ItemNames
 from fhn_jax.data.pictures import UnsuitableImage
 from fhn_jax.reporting.contact_sheet import as_worn
 
@@ -28,8 +29,14 @@ CROSS_CHOSEN = '<span class="cross">✗ chosen</span>'
 class Pictures:
     """Items and outfits as HTML; a picture is written when its item is first shown."""
 
-    def __init__(self, folder: Path, catalogue: Catalogue, images: ImageStore | None):
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        catalogue: Catalogue,
+        images: ImageStore | None,
+        names: ItemNames,
+    ):
+        self._folder, self.names = folder, names
         self._catalogue = catalogue
         self._images = images
         self._written: set[str] = set()
@@ -40,8 +47,9 @@ class Pictures:
         """One item: its picture, or its name if there is none or it cannot be read."""
         catalogue = self._catalogue
         kind, name = catalogue.categories[category], catalogue.names[category][item]
-        label = escape(f"{kind}: {name}")
-        no_picture = f'<span class="name" title="{label}">{escape(name)}</span>'
+        called = self.names.title(category, item) or self.names.id(category, item) or name
+        label = escape(f"{kind}: {called}")
+        no_picture = f'<span class="name" title="{label}">{escape(called)}</span>'
         if self._images is None:
             return no_picture
         # A number, never the item's own name, so that no name leaves the folder.
@@ -68,6 +76,12 @@ class Pictures:
             for line in as_worn(self._catalogue.slots, shown)
         )
         return f'<div class="stack">{stacked}</div>'
+
+    def titles(self, items: Int[np.ndarray, " s"]) -> str:
+        """What the items are called, a line each; "" where nothing is known."""
+        called = self.names.called(self._catalogue.slots, items.tolist())
+        lines = "".join(f"<div>{escape(text)}</div>" for text in called)
+        return f'<div class="titles">{lines}</div>' if lines and self._images else ""
 
     def _cell(self, category: int, item: int) -> str:
         if item == _GAP:

@@ -12,6 +12,7 @@ from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, Scorer
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.images import ImageStore
+from fhn_jax.data.item_names import read_names
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.evaluation.evaluators import check_same_data
 from fhn_jax.reporting import bits, outfits, page, results, scores, training
@@ -56,7 +57,8 @@ def write_report(
         for which in scorer.which
     }
     with files.replaced_folder(workdir / "report") as folder:
-        pictures = page.Pictures(folder, catalogue, images)
+        names = read_names(catalogue.root, catalogue.variant, codes)
+        pictures = page.Pictures(folder, catalogue, images, names)
         sections = [
             results.headline(evaluated, codes, catalogue),
             results.results_section(evaluated),

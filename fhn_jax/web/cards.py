@@ -59,12 +59,23 @@ class Cards:
             )
         return self.codes.categories.index(name)
 
-    def item(self, category: int, item: int) -> int:
-        """Returns `item` after a check.
+    def item(self, category: int, item: int | str) -> int:
+        """The number of an item.
 
+        Args:
+          item: its number, or the shop's id.
         Raises:
-          Refused: it is unknown.
+          Refused: it is unknown, or of another category.
         """
+        if isinstance(item, str):
+            found, number = self.by_id(item)
+            if found != category:
+                raise Refused(
+                    HTTPStatus.NOT_FOUND,
+                    f"{item[:80]!r} is an item of {self.codes.categories[found]}, not of "
+                    f"{self.codes.categories[category]}",
+                )
+            return number
         count = self.codes.num_items[category]
         if not 0 <= item < count:
             raise Refused(
@@ -74,7 +85,47 @@ class Cards:
             )
         return item
 
-    def outfit(self, items: Mapping[str, int]) -> list[int]:
+    def by_id(self, own: str) -> tuple[int, int]:
+        """Category and number of the item of a shop's id.
+
+        Raises:
+          Refused: there is no such item, or the catalogue is of no shop.
+        """
+        names = self.recommender.names
+        found = names.item(own)
+        if found is None:
+            text = f"no item of the shop has the id {own[:80]!r}"
+            if names.table is None:
+                text = (
+                    "this catalogue has no ids of a shop; give items by their numbers, "
+                    f"not {own[:80]!r}"
+                )
+            raise Refused(HTTPStatus.NOT_FOUND, text)
+        return found
+
+    def user(self, user: int | str) -> int:
+        """The number of a known user.
+
+        Args:
+          user: the number, or the shop's id.
+        Raises:
+          Refused: there is no such user.
+        """
+        users, count = self.recommender.names.users, self.codes.num_users
+        if isinstance(user, str):
+            if users is None or user not in users:
+                raise Refused(
+                    HTTPStatus.NOT_FOUND, f"user {user[:80]!r} is not known to the shop"
+                )
+            user = users.number(user)
+        if user >= count:
+            raise Refused(
+                HTTPStatus.NOT_FOUND,
+                f"user {user} is not known; expected 0 to {count - 1}",
+            )
+        return user
+
+    def outfit(self, items: Mapping[str, int | str]) -> list[int]:
         """The items of an outfit in the order of the slots, -1 where it has none.
 
         Raises:
@@ -100,7 +151,9 @@ class Cards:
         return schemas.ItemCard(
             category=name,
             item=item,
+            id=self.recommender.names.id(category, item),
             title=self.recommender.title(category, item),
+            attributes=self.recommender.names.attributes(category, item),
             image=f"{base}/image?v={self._version}",
             thumbnail=f"{base}/thumbnail?v={self._version}",
         )
@@ -133,17 +186,20 @@ class Cards:
         feedback = None
         if found is not None:
             feedback = "like" if found else "dislike"
+        pieces = []
+        for slot, category, item in zip(
+            self.recommender.slots, self.codes.slots, suggestion.items, strict=True
+        ):
+            if item != -1:
+                card = (
+                    self.item_card(category, item)
+                    if item >= 0
+                    else self.photo_card((photos or {})[~item])
+                )
+                pieces.append(schemas.Piece(slot=slot, **card.model_dump()))
         return schemas.OutfitCard(
             id=suggestion.outfit,
-            items=[
-                self.item_card(category, item)
-                if item >= 0
-                else self.photo_card((photos or {})[~item])
-                for category, item in zip(
-                    self.codes.slots, suggestion.items, strict=True
-                )
-                if item != -1
-            ],
+            items=pieces,
             score=suggestion.score,
             explored=suggestion.explores,
             feedback=feedback,

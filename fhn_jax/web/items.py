@@ -32,7 +32,7 @@ class Items:
         self._thumbnails = ByteCache(_CACHE_BYTES)
 
     def search(self, name: str, offset: int, limit: int, query: str) -> schemas.Items:
-        """Items of a category whose titles contain all words of the query.
+        """Items of a category whose titles, or the shop's ids, contain all words.
 
         Raises:
           Refused: no such category.
@@ -48,6 +48,14 @@ class Items:
             items=[self._cards.item_card(category, item) for item in page],
             total=len(ids),
         )
+
+    def by_id(self, own: str) -> schemas.ItemCard:
+        """The item of a shop's id.
+
+        Raises:
+          Refused: no such item.
+        """
+        return self._cards.item_card(*self._cards.by_id(own))
 
     def similar(self, name: str, item: int, k: int) -> schemas.SimilarItems:
         """Items like one.
@@ -93,9 +101,13 @@ class Items:
 
     @functools.cached_property
     def _titles(self) -> list[list[str]]:
-        """By category and item, in lower case."""
+        """By category and item what is searched, in lower case."""
+        title, own = self._recommender.title, self._recommender.names.id
         return [
-            [self._recommender.title(category, item).lower() for item in range(count)]
+            [
+                f"{title(category, item)} {own(category, item) or ''}".lower()
+                for item in range(count)
+            ]
             for category, count in enumerate(self._cards.codes.num_items)
         ]
 

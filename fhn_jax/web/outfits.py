@@ -1,5 +1,6 @@
 """Outfits for a visitor: recommended, composed and explained."""
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -9,6 +10,7 @@ from fhn_jax.web.cards import Cards, Refused
 from fhn_jax.web.state import KeptPhoto, State, Visitor
 from fhn_jax.web.tastes import Tastes
 
+_PHOTO = re.compile("w[0-9]{1,9}")
 # Photos by the name of their category.
 _Photos = Mapping[str, Sequence[KeptPhoto]]
 
@@ -63,17 +65,20 @@ class Outfits:
         """
         photos = self._photos_of(visitor) if _may_use_photos(request) else {}
         fixed: dict[str, list[int]] = {}
-        candidates = None if request.candidates is None else dict(request.candidates)
+        candidates = None
+        if request.candidates is not None:
+            candidates = {n: self._items(n, c) for n, c in request.candidates.items()}
         if request.wardrobe:
             candidates = self._wardrobe_items(visitor, request, photos)
         used: _Photos = photos if request.wardrobe else {}
         for name, items in request.fixed.items():
-            if isinstance(items, str):
+            if isinstance(items, str) and _PHOTO.fullmatch(items):
                 used = {**used, name: [_photo(photos, name, int(items[1:]))]}
                 # No item besides the photo.
                 candidates = (candidates or {}) | {name: []}
             else:
-                fixed[name] = [items] if isinstance(items, int) else items
+                some = items if isinstance(items, list) else [items]
+                fixed[name] = self._items(name, some)
         taste = self._tastes.of(visitor)
         try:
             if used:
@@ -89,6 +94,7 @@ class Outfits:
                         for name, some in used.items()
                     },
                     diversity=request.diversity,
+                    templates=request.templates,
                 )
                 greedy = request.diversity is not None
             else:
@@ -98,6 +104,7 @@ class Outfits:
                     fixed=fixed,
                     candidates=candidates,
                     diversity=request.diversity,
+                    templates=request.templates,
                 )
         except ValueError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
@@ -137,6 +144,15 @@ class Outfits:
             sentence=_sentence(cards, reasons.pairs, names),
         )
 
+    def _items(self, name: str, items: Sequence[int | str]) -> list[int]:
+        """Numbers of items of a category; those that are numbers are not checked."""
+        return [
+            item
+            if isinstance(item, int)
+            else self._cards.item(self._cards.category(name), item)
+            for item in items
+        ]
+
     def _photos_of(self, visitor: Visitor) -> dict[str, list[KeptPhoto]]:
         """Category -> photos."""
         found: dict[str, list[KeptPhoto]] = {}
@@ -165,7 +181,9 @@ class Outfits:
 
 
 def _may_use_photos(request: schemas.Composition) -> bool:
-    fixed = any(isinstance(items, str) for items in request.fixed.values())
+    fixed = any(
+        isinstance(x, str) and _PHOTO.fullmatch(x) for x in request.fixed.values()
+    )
     return request.wardrobe or fixed
 
 

@@ -66,7 +66,7 @@ def index(request: Request, service: TheService) -> HTMLResponse:
         k=_OUTFITS,
         lead=service.visitors.lead(visitor),
         outfits=service.outfits.recommend(visitor, _OUTFITS, 0.2).outfits,
-        slots=service.recommender.slots,
+        user_ids=service.recommender.names.users is not None,
     )
 
 

@@ -258,6 +258,15 @@ def items(
     return service.items.search(category, offset, limit, q)
 
 
+@router.get("/item", responses=problems(404))
+def item(
+    service: TheService,
+    id: Annotated[str, Query(min_length=1, max_length=200)],
+) -> schemas.ItemCard:
+    """The item of a shop's id, with the number that addresses have."""
+    return service.items.by_id(id)
+
+
 @router.get("/items/{category}/{item}/similar", responses=problems(404))
 def similar(
     service: TheService,

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 _Id = Annotated[StrictInt, Field(ge=0, lt=2**31)]
-# A photo of one's own: "w" and its number.
-_Photo = Annotated[str, Field(pattern="^w[0-9]{1,9}$")]
+# A shop's own id, where its catalogue was imported: text, even one that is a number.
+_ShopId = Annotated[str, Field(min_length=1, max_length=200)]
+_Item = _Id | _ShopId
 _Name = Annotated[str, Field(max_length=100)]
-
 
 _OUTFIT = {"top": 1, "bottom": 2, "shoe": 3}
 
@@ -27,14 +27,16 @@ class NewVisitor(_Request):
 
     model_config = _examples({}, {"user": 3})
 
-    user: _Id | None = Field(None, description="A known user; without, somebody new")
+    user: _Id | _ShopId | None = Field(
+        None, description="A known user (number, or the shop's id as text), or nobody"
+    )
 
 
 class ItemKey(_Request):
     """An item."""
 
     category: _Name
-    item: _Id
+    item: _Item = Field(description="Its number, or the shop's id as text")
 
 
 class Judgement(_Request):
@@ -45,8 +47,11 @@ class Judgement(_Request):
         {"item": {"category": "shoe", "item": 4}, "liked": False},
     )
 
-    items: dict[_Name, _Id] | None = Field(
-        None, max_length=16, description="An outfit: slot → item, all slots"
+    items: dict[_Name, _Item] | None = Field(
+        None,
+        max_length=16,
+        description="An outfit: slot → item (number, or the shop's id as text), for all "
+        "slots of a template",
     )
     item: ItemKey | None = Field(None, description="One item alone")
     liked: StrictBool
@@ -57,7 +62,9 @@ class Outfit(_Request):
 
     model_config = _examples({"items": _OUTFIT})
 
-    items: dict[_Name, _Id] = Field(max_length=16, description="Slot → item")
+    items: dict[_Name, _Item] = Field(
+        max_length=16, description="Slot → item: number, or the shop's id as text"
+    )
 
 
 class Composition(_Request):
@@ -68,19 +75,27 @@ class Composition(_Request):
     )
 
     k: Annotated[StrictInt, Field(ge=1, le=24)] = 6
-    fixed: dict[_Name, _Id | _Photo | Annotated[list[_Id], Field(max_length=4)]] = (
-        Field(
-            {},
-            max_length=16,
-            description="Category → item (or items, or a photo) in each outfit",
-        )
+    fixed: dict[_Name, _Item | Annotated[list[_Item], Field(max_length=4)]] = Field(
+        {},
+        max_length=16,
+        description="Category → item (or items) in each outfit: numbers, or the shop's "
+        "ids as text; a photo is w and its number, also where an id of the shop is that",
     )
     wardrobe: StrictBool = Field(
         False, description="Only of the wardrobe, in categories of which it has any"
     )
     candidates: (
-        dict[_Name, Annotated[list[_Id], Field(min_length=1, max_length=1000)]] | None
+        dict[_Name, Annotated[list[_Item], Field(min_length=1, max_length=1000)]] | None
     ) = Field(None, max_length=16, description="Category → items to choose from")
+    templates: (
+        Annotated[
+            list[Annotated[list[_Name], Field(min_length=1, max_length=16)]],
+            Field(min_length=1, max_length=100),
+        ]
+        | None
+    ) = Field(
+        None, description="Shapes of outfits, each by its categories; all without"
+    )
     diversity: Annotated[StrictInt, Field(ge=1, le=24)] | None = Field(
         None, description="No item, but fixed ones, is in more outfits than this"
     )
@@ -91,16 +106,26 @@ class ItemCard(BaseModel):
 
     category: str
     item: int | str = Field(description="A number, or w and a number for a photo")
+    id: str | None = Field(None, description="The shop's own id, where there is one")
     title: str
     image: str
     thumbnail: str
+    attributes: dict[str, str | bool | int | float] = Field(
+        {}, description="What the shop says of it: price, brand, colour, url, …"
+    )
+
+
+class Piece(ItemCard):
+    """An item of an outfit."""
+
+    slot: str = Field(description="Its place; the category, numbered where it repeats")
 
 
 class OutfitCard(BaseModel):
     """An outfit to show."""
 
     id: int | None = Field(description="Of a stored outfit, where it was found as one")
-    items: list[ItemCard] = Field(description="In the order of the slots")
+    items: list[Piece] = Field(description="In the order of the slots")
     score: float
     explored: bool = Field(description="Shown to learn from, not as one of the best")
     feedback: Literal["like", "dislike"] | None
@@ -110,6 +135,7 @@ class Visitor(BaseModel):
     """What is known of a visitor."""
 
     user: int | None
+    user_id: str | None = Field(None, description="The shop's id of this user")
     likes: int
     dislikes: int
     bits: list[int] = Field(description="The binary user code, 0 and 1")
@@ -255,6 +281,7 @@ class Catalogue(BaseModel):
 
     dataset: str
     slots: list[str]
+    templates: list[list[str]] = Field(description="Categories of each shape of outfit")
     categories: dict[str, int] = Field(description="Category → number of items")
     outfits: int
     bits: int

@@ -60,6 +60,7 @@ class Service:
         return schemas.Catalogue(
             dataset=codes.dataset,
             slots=list(self.recommender.slots),
+            templates=[list(names) for names in codes.template_names],
             categories=dict(zip(codes.categories, codes.num_items, strict=True)),
             outfits=self._num_outfits,
             bits=codes.bits,

@@ -33,7 +33,7 @@ class Visitors:
         self._cards, self._state, self._tastes = cards, state, tastes
         self._recommender, self.known_users = cards.recommender, known_users
 
-    def create(self, user: int | None) -> str:
+    def create(self, user: int | str | None) -> str:
         """Adds a visitor and returns the token.
 
         Raises:
@@ -43,11 +43,7 @@ class Visitors:
             raise Refused(
                 HTTPStatus.FORBIDDEN, "known users cannot be opened on this server"
             )
-        try:
-            self._recommender.start(user)
-        except ValueError as error:
-            raise Refused(HTTPStatus.NOT_FOUND, str(error)) from None
-        return self._state.create(user)
+        return self._state.create(None if user is None else self._cards.user(user))
 
     def find(self, token: str) -> Visitor:
         """The visitor of a token.
@@ -68,11 +64,16 @@ class Visitors:
         taste = self._tastes.of(visitor)
         return schemas.Visitor(
             user=visitor.user,
+            user_id=self._user_id(visitor.user),
             likes=taste.likes,
             dislikes=taste.dislikes,
             bits=self._recommender.bits(taste.latents),
             created=visitor.created,
         )
+
+    def _user_id(self, user: int | None) -> str | None:
+        users = self._recommender.names.users
+        return None if user is None or users is None else users[user]
 
     def lead(self, visitor: Visitor | None) -> str:
         """The line above the outfits; `visitor` is None for somebody new."""
@@ -80,7 +81,8 @@ class Visitors:
         if len(taste.judged):
             return f"Learned from {taste.likes} liked and {taste.dislikes} passed."
         if visitor is not None and visitor.user is not None:
-            return f"What person {visitor.user} of the data would be shown."
+            name = self._user_id(visitor.user) or visitor.user
+            return f"What person {name} of the data would be shown."
         return _WELCOME
 
     def history(self, visitor: Visitor, limit: int) -> schemas.History:

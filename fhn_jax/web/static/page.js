@@ -3,9 +3,7 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const { api: API, slots: SLOTS, categories: CATEGORIES } = document.body.dataset;
-const slots = SLOTS.split(",");
-const categories = CATEGORIES.split(",");
+const API = document.body.dataset.api;
 const K = Number(document.body.dataset.k) || 12;
 const IN_A_ROW = 16; // bits
 const MOVE_MS = window.matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 220;
@@ -94,33 +92,49 @@ function makeCard(outfit) {
   card.dataset.score = outfit.score;
   card.dataset.feedback = outfit.feedback || "";
   card.setAttribute("aria-label", outfit.items.map((item) => item.title).join(", "));
-  card.querySelectorAll(".piece").forEach((piece, place) => {
-    const item = outfit.items[place];
-    piece.dataset.category = item.category;
-    piece.dataset.item = item.item;
-    piece.setAttribute("aria-label", `${item.title}: what to do with this piece`);
-    const image = piece.querySelector("img");
-    image.alt = item.title;
-    image.src = item.thumbnail;
-  });
-  const names = card.querySelector(".names");
-  for (const item of outfit.items) {
-    const name = document.createElement("span");
-    name.textContent = item.title;
-    names.append(name);
-  }
+  card.querySelector(".look").className = `look look-${outfit.items.length}`;
+  card.querySelector(".look").prepend(...outfit.items.map(makePiece));
+  card.querySelector(".names").replaceChildren(...outfit.items.map(makeName));
   card.querySelector(".badge").hidden = !outfit.explored;
   // What has a photo of one's own in it says nothing of the catalogue's items.
   card.querySelector(".actions").hidden = outfit.items.some(isPhoto);
   return card;
 }
 
+function makePiece(item) {
+  const piece = $("piece").content.firstElementChild.cloneNode(true);
+  piece.dataset.slot = item.slot;
+  piece.dataset.category = item.category;
+  piece.dataset.item = item.item;
+  piece.dataset.about = JSON.stringify({ id: item.id, attributes: item.attributes });
+  piece.setAttribute("aria-label", `${item.title}: what to do with this piece`);
+  const image = piece.querySelector("img");
+  image.alt = item.title;
+  image.src = item.thumbnail;
+  return piece;
+}
+
+function makeName(item) {
+  const name = document.createElement("span");
+  const title = document.createElement("b");
+  title.textContent = item.title;
+  name.append(title);
+  if (item.attributes.price !== undefined) {
+    const price = document.createElement("i");
+    price.textContent = amount(item.attributes.price);
+    name.append(price);
+  }
+  return name;
+}
+
+const amount = (value) =>
+  typeof value === "number" && !Number.isInteger(value) ? value.toFixed(2) : String(value);
 const isPhoto = (item) => String(item.item).startsWith("w");
 const pieces = (card) => [...card.querySelectorAll(".piece")];
 const itemsOf = (card) =>
-  Object.fromEntries(pieces(card).map((piece, place) => [slots[place], Number(piece.dataset.item)]));
-const keyOf = (card) => pieces(card).map((piece) => piece.dataset.item).join("/");
-const keyOfOutfit = (outfit) => outfit.items.map((item) => item.item).join("/");
+  Object.fromEntries(pieces(card).map((piece) => [piece.dataset.slot, Number(piece.dataset.item)]));
+const keyOf = (card) => pieces(card).map((piece) => `${piece.dataset.slot}/${piece.dataset.item}`).join();
+const keyOfOutfit = (outfit) => outfit.items.map((item) => `${item.slot}/${item.item}`).join();
 
 function ghosts(list, count) {
   const some = Array.from({ length: count }, () => $("ghost").content.firstElementChild.cloneNode(true));
@@ -263,13 +277,30 @@ const undo = () =>
 
 let chosen = null;
 
-function openMenu(category, item, title) {
+function openMenu({ category, item, title, id, attributes, thumbnail }) {
   const photo = isPhoto({ item });
   chosen = { category, item: photo ? item : Number(item), title };
   $("menu-title").textContent = title;
+  $("menu-image").src = thumbnail;
+  const { url, ...others } = attributes;
+  const facts = Object.entries(id ? { ...others, id } : others);
+  $("menu-about").replaceChildren(...facts.map(makeFact));
+  const isAddress = /^https?:\/\//i.test(url);
+  $("menu-link").hidden = !isAddress;
+  if (isAddress) $("menu-link").href = url;
   for (const button of $("menu").querySelectorAll("[data-do]"))
     button.hidden = photo && button.dataset.do !== "complete";
   $("menu").showModal();
+}
+
+function makeFact([name, value]) {
+  const fact = document.createElement("div");
+  const term = document.createElement("dt");
+  term.textContent = name.replaceAll("_", " ");
+  const what = document.createElement("dd");
+  what.textContent = typeof value === "boolean" ? (value ? "yes" : "no") : amount(value);
+  fact.append(term, what);
+  return fact;
 }
 
 const PIECE = {
@@ -279,7 +310,7 @@ const PIECE = {
       const { items } = await call("GET", `/items/${encodeURIComponent(chosen.category)}/${chosen.item}/similar?k=12`);
       openPanel(`More like ${chosen.title}`, "Choose one to see what to do with it.");
       $("panel-things").replaceChildren(
-        ...items.map((item) => makeThing(item, () => openMenu(item.category, item.item, item.title))),
+        ...items.map((item) => makeThing(item, () => openMenu(item))),
       );
     }),
   wear: () =>
@@ -498,7 +529,7 @@ async function loadTaste() {
   if (shownBits && shownBits.join() !== me.bits.join()) bitsBefore = shownBits;
   shownBits = me.bits;
   drawCode(me.bits);
-  const start = me.user === null ? "" : `You started as person ${me.user} of the data. `;
+  const start = me.user === null ? "" : `You started as person ${me.user_id ?? me.user} of the data. `;
   $("taste-says").textContent = `${start}${plural(me.likes, "like")}, ${me.dislikes} passed.`;
   $("liked").replaceChildren(...feedback.filter((one) => one.liked).map(makeLook));
   $("disliked").replaceChildren(...feedback.filter((one) => !one.liked).map(makeLook));
@@ -554,7 +585,8 @@ function onCard(event) {
   const card = event.target.closest(".card");
   if (!button || !card) return;
   if (button.classList.contains("piece")) {
-    openMenu(button.dataset.category, button.dataset.item, button.querySelector("img").alt);
+    const { alt: title, src: thumbnail } = button.querySelector("img");
+    openMenu({ ...button.dataset, ...JSON.parse(button.dataset.about), title, thumbnail });
   } else if (button.dataset.act === "why") why(card);
   else if (button.dataset.act) judge(card, button.dataset.act === "like");
 }
@@ -626,7 +658,9 @@ $("browse").oninput = () => {
 };
 $("known").onsubmit = (event) => {
   event.preventDefault();
-  const user = Number(new FormData($("known")).get("user"));
+  const field = $("known").elements.user;
+  // Of a shop, the people have ids.
+  const user = field.type === "number" ? Number(field.value) : field.value;
   attempt(async () => {
     await enter(user);
     bitsBefore = shownBits = null;
