@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from polyvore_u import write_polyvore_u
-from runs import flags, run, settings
+from runs import settings
 from runs import steps as steps_of
 
 from fhn_jax.models.heads import UserEncoder
@@ -19,12 +19,12 @@ from fhn_jax.training import build, sharding
 
 REPOSITORY = Path(__file__).parents[1]
 
-# Trains a few steps on a data x model mesh and prints the loss, a checksum of each
-# variable, and how many columns of the user table and its moments each device holds.
+# Trains a few steps on each data x model mesh, with either sampler, and prints the loss,
+# a checksum of each variable, and how many columns of the user table and its moments
+# each device holds.
 STEPS = """
-import json, sys
+import itertools, json, sys
 import jax
-data, model, sampler = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
 from flax import nnx
@@ -40,62 +40,100 @@ setting = Setting(
     objective=Objective(binary_share=0.5, vse_weight=0.3), ratio=1, multiple=8,
     average_decay=0.9,
 )
-mesh = sharding.make_mesh(data, model) if data * model > 1 else None
 one = setting.trainer
-trainer = Trainer(
-    setting.model, one.optimizer, one.objective, segments=one.segments,
-    slots=one.slots, augmentation=one.augmentation, mean=one.mean, std=one.std,
-    average_decay=one.average_decay, mesh=mesh,
-)
-state = trainer.init()
 key, schedule = jax.random.key(0), Schedule("constant", 100, 100)
-if sampler == "device":
-    epochs = DeviceEpochs(trainer, setting.batches, setting.tables, key, most=3)
-else:
-    def stream(batches):
-        for items, batch in batches:
-            yield batch, {m: np.asarray(t)[np.maximum(items, 0)]
-                          for m, t in setting.tables.items()}
-    epochs = HostEpochs(trainer, setting.batches, stream, {}, key)
-for advance, _ in epochs.advances(schedule, 0, 0, 1.0):
-    state, _ = advance(state)
-shards = {}
-variables = jax.tree_util.tree_flatten_with_path(
-    state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
-)[0]
-for path, variable in variables:
-    if isinstance(variable, nnx.Variable) and "mesh_axes" in variable.get_metadata():
-        for x in jax.tree.leaves(variable):
-            shards[jax.tree_util.keystr(path)] = x.addressable_shards[0].data.shape
-_, means = pop_metrics(state)
-params = [np.asarray(x).ravel()[:4096].tolist() for x in jax.tree.leaves(state.params)]
-print(json.dumps({"means": means, "params": params, "shards": shards}))
+
+def stream(batches):
+    for items, batch in batches:
+        yield batch, {m: np.asarray(t)[np.maximum(items, 0)]
+                      for m, t in setting.tables.items()}
+
+def train(sampler, data, model):
+    mesh = sharding.make_mesh(data, model) if data * model > 1 else None
+    trainer = Trainer(
+        setting.model, one.optimizer, one.objective, segments=one.segments,
+        slots=one.slots, augmentation=one.augmentation, mean=one.mean, std=one.std,
+        average_decay=one.average_decay, mesh=mesh,
+    )
+    state = trainer.init()
+    if sampler == "device":
+        epochs = DeviceEpochs(trainer, setting.batches, setting.tables, key, most=3)
+    else:
+        epochs = HostEpochs(trainer, setting.batches, stream, {}, key)
+    for advance, _ in epochs.advances(schedule, 0, 0, 1.0):
+        state, _ = advance(state)
+    shards = {}
+    variables = jax.tree_util.tree_flatten_with_path(
+        state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
+    )[0]
+    for path, variable in variables:
+        if (isinstance(variable, nnx.Variable)
+                and "mesh_axes" in variable.get_metadata()):
+            for x in jax.tree.leaves(variable):
+                name = jax.tree_util.keystr(path)
+                shards[name] = x.addressable_shards[0].data.shape
+    _, means = pop_metrics(state)
+    params = [
+        np.asarray(x).ravel()[:4096].tolist() for x in jax.tree.leaves(state.params)
+    ]
+    return {"means": means, "params": params, "shards": shards}
+
+cases = itertools.product(["host", "device"], [(1, 1), (8, 1), (4, 2)])
+print(json.dumps([
+    [sampler, *mesh, train(sampler, *mesh)] for sampler, mesh in cases
+]))
+"""
+
+# Trains on a mesh of four devices, and starts the finished run again.
+TWICE = """
+import sys
+from pathlib import Path
+import jax
+jax.config.update("jax_num_cpu_devices", 4)
+from tests.runs import settings, train
+
+root, workdir = sys.argv[1:]
+for sampler in ("host", "device"):
+    values = {
+        "mesh.data": 2, "mesh.model": 2, "train.epochs": 1, "train.sampler": sampler,
+        "data.cache": "device",
+    }
+    for _ in range(2):
+        train(settings(root, values), Path(workdir) / sampler)
+        print(sampler, file=sys.stderr)
 """
 
 
-def steps(data, model, sampler):
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+def run(program, *arguments):
+    """Output and errors of a program in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", STEPS, str(data), str(model), sampler],
-        env=environment,
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return done.stdout, done.stderr
 
 
-@pytest.fixture(scope="module", params=["host", "device"])
-def on_one(request):
-    return steps(1, 1, request.param) | {"sampler": request.param}
+@pytest.fixture(scope="module")
+def trained():
+    """(sampler, data, model) → what `STEPS` says of it."""
+    out, _ = run(STEPS)
+    return {
+        (sampler, data, model): said
+        for sampler, data, model, said in json.loads(out.splitlines()[-1])
+    }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "model"), [(8, 1), (4, 2)])
-def test_several_devices_train_as_one(on_one, data, model):
-    several = steps(data, model, on_one["sampler"])
-    assert several["means"] == pytest.approx(on_one["means"], rel=1e-5, abs=1e-5)
-    for ours, theirs in zip(several["params"], on_one["params"], strict=True):
+@pytest.mark.parametrize("sampler", ["host", "device"])
+def test_several_devices_train_as_one(trained, sampler, data, model):
+    one, several = trained[sampler, 1, 1], trained[sampler, data, model]
+    assert several["means"] == pytest.approx(one["means"], rel=1e-5, abs=1e-5)
+    for ours, theirs in zip(several["params"], one["params"], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     # The table itself, its average and both moments of Adam.
     assert len(several["shards"]) == 4
@@ -137,19 +175,16 @@ def test_a_model_axis_that_does_not_divide_the_bits_is_refused():
         sharding.of_state(mesh, table)
 
 
-@pytest.mark.parametrize("sampler", ["host", "device"])
-def test_a_run_on_a_mesh_is_saved_and_restored(tmp_path, sampler):
+@pytest.mark.slow
+def test_a_run_on_a_mesh_is_saved_and_restored(tmp_path):
     root = write_polyvore_u(tmp_path / "data", image_size=None)
-    values = {"mesh.data": 2, "mesh.model": 2, "train.epochs": 1}
-    values |= {"train.sampler": sampler, "data.cache": "device"}
-    program = "import jax; jax.config.update('jax_num_cpu_devices', 4)"
-    arguments = ["train", *flags(root, values), f"--workdir={tmp_path / 'run'}"]
-    code, _, err = run(arguments, patch=program)
-    assert code == 0, err
-    assert steps_of(tmp_path / "run") == [6]
-    code, _, err = run(arguments, patch=program)
-    assert code == 0, err
-    assert "is trained to the end already" in err
+    _, err = run(TWICE, root, tmp_path)
+    for sampler in ("host", "device"):
+        assert steps_of(tmp_path / sampler) == [6]
+        first, again = err.split(f"{sampler}\n")[:2]
+        assert "epoch 1/1" in first and "is trained to the end" not in first
+        assert "is trained to the end already" in again
+        err = err.split(f"{sampler}\n")[2]
 
 
 @pytest.mark.parametrize(
