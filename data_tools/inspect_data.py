@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="decode every image, and find damaged and nearly equal ones",
     )
     options = parser.parse_args(arguments)
-    with progress_bar("images") as progress:
+    with progress_bar("reading") as progress:
         found = inspect_data(
             options.root, options.variant, full=options.full, progress=progress
         )
@@ -67,7 +67,8 @@ def report_lines(found: Inspection) -> Iterator[str]:
     if found.items.images is not None:
         sizes = list(found.items.sizes.items())
         shown = ", ".join(f"{n:,} of {w}x{h}" for (w, h), n in sizes[:3])
-        more = f", {len(sizes) - 3:,} other sizes" if len(sizes) > 3 else ""
+        others = sum(count for _, count in sizes[3:])
+        more = f", {others:,} of other sizes" if others else ""
         yield f"images in {found.items.images.path}: {shown or 'none'}{more}"
         if not found.full:
             yield "of images, headers alone were read; --full decodes them all"

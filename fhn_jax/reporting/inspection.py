@@ -110,7 +110,8 @@ def _sizes(found: Inspection) -> str:
     (width, height), count = next(iter(sizes.items()))
     if len(sizes) == 1:
         return f"all {width} × {height} pixels"
-    return f"{count:,} of {width} × {height}, {len(sizes) - 1:,} other sizes"
+    others = sum(sizes.values()) - count
+    return f"{count:,} of {width} × {height}, {others:,} of other sizes"
 
 
 def _findings(found: Inspection, pictures: Pictures) -> str:
@@ -121,6 +122,7 @@ def _findings(found: Inspection, pictures: Pictures) -> str:
 
 def _finding(found: Inspection, finding: Finding, pictures: Pictures) -> str:
     share = f" of {finding.total:,}" if finding.total else ""
+    remedy = re.sub("`(.+?)`", r"<code>\1</code>", escape(finding.remedy))
     examples = "".join(f"<li>{escape(text)}</li>" for text in finding.examples)
     if examples:
         rest = "<li>…</li>" if finding.has_more else ""
@@ -140,7 +142,7 @@ def _finding(found: Inspection, finding: Finding, pictures: Pictures) -> str:
 <header><span class="level"><b aria-hidden="true">{_MARKS[finding.level]}</b>
 {finding.level}</span><h3>{escape(finding.what)}</h3>
 <p class="count"><b>{finding.count:,}</b>{share}</p></header>
-<p>{escape(finding.remedy)}</p>{examples}{pairs}</article>"""
+<p>{remedy}</p>{examples}{pairs}</article>"""
 
 
 def _item(found: Inspection, number: int, pictures: Pictures) -> str:
@@ -179,6 +181,7 @@ def _likes(parts: Path, found: Inspection) -> str:
             axes.set(xscale="log")
         axes.hist(likes, bins=bins.tolist(), color=theme.series["users"])
         axes.set(xlabel="train outfits of a user", ylabel="users")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
 
     note = (
         f"{likes.min():,} to {likes.max():,}, half of the users have at least "
