@@ -1,5 +1,6 @@
 """A shop's own files become data that training reads."""
 
+import itertools
 import json
 import math
 
@@ -102,6 +103,28 @@ def test_negatives_are_nobodys_positives_and_hard_ones_another_users(tmp_path):
         rows = zip(hard.users.tolist(), hard.items.tolist(), strict=True)
         for user, items in rows:
             assert tuple(items) in outfits and (user, *items) not in everybody
+
+
+def test_no_wrong_answer_is_anybodys_positive(tmp_path):
+    # 125 outfits are possible, and half of them are liked.
+    outfits = itertools.product(range(5), repeat=3)
+    likes = [
+        dict(user=f"u{n % 3}", top=f"T-{a:03}", bottom=f"B-{b:03}", shoe=f"S-{c:03}")
+        for n, (a, b, c) in enumerate(outfits)
+        if n % 2
+    ]
+    tables = dict(items=shops.items(each=5), likes=likes)
+    catalogue, _ = imported(tmp_path, tables=tables)
+    positives = {
+        tuple(row)
+        for part in catalogue.splits.values()
+        for row in part.positives.items.tolist()
+    }
+    questions = catalogue.fitb["test"].items
+    assert len(questions) > 3
+    for answer, *wrong in questions.tolist():
+        assert tuple(answer) in positives
+        assert not {tuple(row) for row in wrong} & positives
 
 
 def test_outfits_of_several_shapes_keep_their_templates(tmp_path):

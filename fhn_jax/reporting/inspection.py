@@ -13,6 +13,7 @@ import numpy as np
 from fhn_jax import files
 from fhn_jax.data.audit import Finding, likes_of_users
 from fhn_jax.data.inspection import Inspection, Table, tables
+from fhn_jax.data.item_names import ItemNames
 from fhn_jax.reporting import charts
 from fhn_jax.reporting.charts import Axes, Theme
 from fhn_jax.reporting.page import Pictures, card, escape, html_page, section
@@ -43,7 +44,15 @@ def write_inspection(folder: Path, found: Inspection) -> Path:
 
 def _page(parts: Path, found: Inspection) -> str:
     catalogue, items = found.catalogue, found.items
-    pictures = Pictures(parts, catalogue, items.images)
+    labels = found.labels
+    names = ItemNames(
+        catalogue.categories,
+        tuple(map(len, catalogue.names)),
+        catalogue.names,
+        labels.items,
+        labels.users,
+    )
+    pictures = Pictures(parts, catalogue, items.images, names)
     words = "Training on these data would fail or mislead."
     if not found.count("error"):
         words = "Nothing stands against training on these data."

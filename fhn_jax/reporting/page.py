@@ -47,7 +47,9 @@ class Pictures:
         """One item: its picture, or its name if there is none or it cannot be read."""
         catalogue = self._catalogue
         kind, name = catalogue.categories[category], catalogue.names[category][item]
-        called = self.names.title(category, item) or self.names.id(category, item) or name
+        called = (
+            self.names.title(category, item) or self.names.id(category, item) or name
+        )
         label = escape(f"{kind}: {called}")
         no_picture = f'<span class="name" title="{label}">{escape(called)}</span>'
         if self._images is None:
