@@ -14,8 +14,11 @@ from test_page import Elements
 from web_site import API, compose, judge, ok, problem, program, recommended
 
 from fhn_jax import files
+from fhn_jax.cli.run import RunChoice
+from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import UserError
+from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.web.app import Settings, create_app
 
 pytest.importorskip("duckdb")
@@ -128,6 +131,31 @@ def test_ranked_pictures_are_of_the_users_that_the_shop_names(workdir, tmp_path)
         assert re.fullmatch(r"[a-z]+-\d+", cell), cell
     with pytest.raises(UserError, match="'10' is not one of the 8 users"):
         export_ranked(workdir, tmp_path / "other", users="10")
+
+
+def test_files_of_recommendations_have_the_shops_names(workdir, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    pytest.importorskip("ray", reason="ray is not installed")
+    from fhn_jax.cli.recommending import _own_names
+    from fhn_jax.integrations import ray as cluster
+
+    run = RunChoice(workdir=workdir).open()
+    codes, outfits = run.codes(), stored_outfits(run.catalogue())
+    OutfitIndex.build(tmp_path / "index", codes, outfits)
+    shared = codes, _own_names(cluster, run.names(codes))
+    version = cluster._version(tmp_path / "index")
+    path = tmp_path / "part.parquet"
+    # The task itself: a cluster takes seconds to start, see test_cluster.py.
+    cluster._recommend(tmp_path / "index", version, shared, 2, 4, 3, "asymmetric", path)
+    rows = parquet.read_table(path).to_pylist()
+    assert [row["user_id"] for row in rows[::3]] == ["102", "103", "104", "105"]
+    names = run.names(codes)
+    for row in rows:
+        items = list(enumerate(row["items"]))
+        ids = [names.id(slot, i) if i >= 0 else None for slot, i in items]
+        titles = [names.title(slot, i) if i >= 0 else None for slot, i in items]
+        assert (row["item_ids"], row["titles"]) == (ids, titles)
+    assert any(None in row["item_ids"] for row in rows)
 
 
 # --- the API and the page ---------------------------------------------------------

@@ -27,16 +27,22 @@ CROSS_CHOSEN = '<span class="cross">✗ chosen</span>'
 
 
 class Pictures:
-    """Items and outfits as HTML; a picture is written when its item is first shown."""
+    """Items and outfits as HTML; a picture is written when its item is first shown.
+
+    Attributes:
+      names: what items and users are called; by default by image names and numbers.
+    """
 
     def __init__(
         self,
         folder: Path,
         catalogue: Catalogue,
         images: ImageStore | None,
-        names: ItemNames,
+        names: ItemNames | None = None,
     ):
-        self._folder, self.names = folder, names
+        self._folder = folder
+        sizes = tuple(map(len, catalogue.names))
+        self.names = names or ItemNames(catalogue.categories, sizes, catalogue.names)
         self._catalogue = catalogue
         self._images = images
         self._written: set[str] = set()
