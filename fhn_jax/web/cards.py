@@ -164,7 +164,9 @@ class Cards:
         return schemas.ItemCard(
             category=self.codes.categories[photo.category],
             item=f"w{photo.id}",
+            id=None,
             title=photo.title,
+            attributes={},
             image=address,
             thumbnail=address,
         )

@@ -106,12 +106,12 @@ class ItemCard(BaseModel):
 
     category: str
     item: int | str = Field(description="A number, or w and a number for a photo")
-    id: str | None = Field(None, description="The shop's own id, where there is one")
+    id: str | None = Field(description="The shop's own id, where there is one")
     title: str
     image: str
     thumbnail: str
     attributes: dict[str, str | bool | int | float] = Field(
-        {}, description="What the shop says of it: price, brand, colour, url, …"
+        description="What the shop says of it: price, brand, colour, url, …"
     )
 
 
@@ -135,7 +135,7 @@ class Visitor(BaseModel):
     """What is known of a visitor."""
 
     user: int | None
-    user_id: str | None = Field(None, description="The shop's id of this user")
+    user_id: str | None = Field(description="The shop's id of this user")
     likes: int
     dislikes: int
     bits: list[int] = Field(description="The binary user code, 0 and 1")
