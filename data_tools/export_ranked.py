@@ -285,7 +285,7 @@ def _write_ranking(
             (own.id(category, item) or catalogue.names[category][item])
             if item >= 0
             else ""
-            for category, item in zip(catalogue.slots, items, strict=True)
+            for category, item in zip(catalogue.slots, items.tolist(), strict=True)
         ]
         writer.writerow((rank, int(liked), f"{score:.6g}", *names))
 

@@ -1,5 +1,6 @@
 """The page in a browser: Chromium, driven by Selenium."""
 
+import contextlib
 import io
 import shutil
 import socket
@@ -58,13 +59,20 @@ def site(tmp_path_factory):
     """The address of a server, and its program."""
     titles = {("top", item): f"{EVIL} {item}" for item in range(0, 32, 2)}
     app = create_app(make_site(tmp_path_factory.mktemp("site"), titles=titles))
+    with serving(app) as address:
+        yield address, app
+
+
+@contextlib.contextmanager
+def serving(app):
+    """The address of a server of the program."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     wait_until_ready(address)
-    yield address, app
+    yield address
     server.should_exit = True
     thread.join()
 

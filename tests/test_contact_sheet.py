@@ -11,6 +11,7 @@ from fhn_jax.reporting.contact_sheet import (
     as_worn,
     contact_sheet,
     most_outfits,
+    picture_of,
 )
 
 RED, BLUE, BLACK = (200, 30, 30), (30, 30, 200), (0, 0, 0)
@@ -144,3 +145,18 @@ def test_the_most_outfits_are_those_that_fit(monkeypatch, side, pixels):
     assert most > 2 and sheet(most).width <= side
     with pytest.raises(InputError, match="a sheet of 2 rows"):
         sheet(most + 1)
+
+
+@pytest.mark.parametrize("pieces", range(1, 7))
+def test_pieces_have_their_full_size_and_labels_a_line_each(pieces):
+    slots, items = tuple(range(pieces)), [5] * pieces
+    made = picture_of(
+        slots, items, lambda *_: picture(RED), labels=["a shirt"] * pieces
+    )
+    sheet = contact_sheet([[made]], item_px=40)
+    assert count(sheet, RED) == pieces * 40 * 40
+    plain = picture_of(slots, items, lambda *_: picture(RED))
+    assert sheet.height - contact_sheet([[plain]], item_px=40).height == pieces * 18
+    assert (sheet.width > contact_sheet([[outfit(RED)]], item_px=40).width) == (
+        pieces > 3
+    )

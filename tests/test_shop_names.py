@@ -18,6 +18,7 @@ from fhn_jax.cli.run import RunChoice
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import UserError
+from fhn_jax.reporting.page import Pictures
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.web.app import Settings, create_app
 
@@ -156,6 +157,25 @@ def test_files_of_recommendations_have_the_shops_names(workdir, tmp_path):
         titles = [names.title(slot, i) if i >= 0 else None for slot, i in items]
         assert (row["item_ids"], row["titles"]) == (ids, titles)
     assert any(None in row["item_ids"] for row in rows)
+
+
+def test_the_report_names_outfits_as_text(workdir, tmp_path):
+    run = RunChoice(workdir=workdir).open()
+    catalogue, names = run.catalogue(), run.names(run.codes())
+    pictures = Pictures(tmp_path, catalogue, run.images(), names)
+    outfit = np.array([-1, -1, 1, 2, -1, 4])
+    titles = Elements(pictures.titles(outfit)).named("div")[1:]
+    assert [text for _, text in titles] == [
+        *("shoe-1", EVIL.replace("\x1b", " ")),
+        "Linen bag no. 4",
+    ]
+    shown = Elements(pictures.outfit(outfit)).named("img")
+    assert [a["alt"] for a, _ in shown] == [
+        "shoe: shoe-1",
+        f"dress: {EVIL}",
+        "bag: Linen bag no. 4",
+    ]
+    assert pictures.names.user(3) == "103"
 
 
 # --- the API and the page ---------------------------------------------------------
