@@ -2,7 +2,7 @@
 
 import pytest
 from random_codes import codes_of
-from shapes import write_shapes
+from shapes import SLOTS, write_shapes
 from shops import EVIL, name_items
 from test_browser import (
     Page,
@@ -18,12 +18,21 @@ from fhn_jax.web.app import Settings, create_app
 pytest.importorskip("duckdb")
 
 
+SHAPES = ((2, 3), (0, 1, 2), (0, 1, 2, 4), (0, 1, 2, 4, 5), (0, 1, 2, 3, 4, 5))
+# Two looks of each shape, in place of the first page.
+SHOW = """
+enter().then(() => Promise.all(arguments[0].map((slots) =>
+  call("POST", "/compose", { k: 2, templates: [slots] })
+))).then((all) =>
+  show($("cards"), all.flatMap(({ outfits }) => outfits.map(makeCard))))
+"""
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop")
-    shapes = ((2, 3), (0, 1, 2), (0, 1, 2, 4), (0, 1, 2, 4, 5), (0, 1, 2, 3, 4, 5))
     root = write_shapes(
-        folder / "data", templates=shapes, positives=(10, 5, 5), image_size=16
+        folder / "data", templates=SHAPES, positives=(10, 5, 5), image_size=16
     )
     catalogue = read_catalogue(root, "8")
     name_items(root, catalogue)
@@ -56,6 +65,8 @@ return [...document.querySelectorAll("#cards .card")].map((card) => ({
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_the_pieces_of_each_shape_lie_beside_each_other_in_the_look(page, width, dark):
     screen(page.driver, width, 900, dark=dark)
+    page.script(SHOW, [[SLOTS[slot] for slot in shape] for shape in SHAPES])
+    page.wait(lambda: len(page.all("#cards .card:not(.ghost)")) == 2 * len(SHAPES))
     cards = page.script(BOXES)
     assert {len(card["pieces"]) for card in cards} == {2, 3, 4, 5, 6}
     for card in cards:

@@ -15,7 +15,7 @@ from fhn_jax.evaluation import evaluators, metrics
 from fhn_jax.reporting import charts, page, report, training
 from fhn_jax.reporting.scores import mean_roc
 from tests.polyvore_u import write_polyvore_u
-from tests.random_codes import codes_of, latents_of
+from tests.random_codes import codes_of, latents_of, names_of
 
 VOID = {"meta", "img", "source", "link", "br", "rect"}
 
@@ -206,7 +206,8 @@ def test_hostile_names_do_not_leave_the_folder(tmp_path, catalogue, no_charts):
 def test_a_missing_second_top_is_shown_once(tmp_path, no_charts):
     slots = ("top", "top", "bottom", "shoe")
     catalogue = read_catalogue(write_polyvore_u(tmp_path / "two", slots=slots), "8")
-    pictures = page.Pictures(tmp_path, catalogue, None)
+    names = names_of(codes_of(catalogue))
+    pictures = page.Pictures(tmp_path, catalogue, None, names)
     stack = Page(pictures.outfit(np.array([1, 1, 2, 3])))
     assert [a["title"] for a in stack.all("span")] == [
         "top: top001.jpg",
