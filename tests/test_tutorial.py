@@ -97,7 +97,7 @@ def test_training_says_what_it_chose_and_learns(trained, folder):
     for line in re.findall(r"^  (?:backbone|text|bits)=.*$", TEXT, re.M):
         assert line in trained[1]
     results = json.loads((folder / "runs" / "first" / "results.json").read_text())
-    assert results["test"]["auc_binary"] > 0.55, results
+    assert results["scores"]["binary"]["auc"] > 0.55, results["scores"]
 
 
 def test_python_finds_outfits_by_the_ids_of_the_shop(
