@@ -31,6 +31,7 @@ _WRITERS = {
     "import-pog": 2,
     "import-polyvore-outfits": 2,
     "import-shift15m": 2,
+    "export-ranked": 2,
     "make-demo": 1,
     "build-lmdb": 2,
     "convert-weights": 2,
