@@ -110,25 +110,25 @@ def add_options(parser: Arguments) -> None:
         help="which likes test: some of each user's, the latest of all, or each user's "
         "last; a column split of the tables counts more (default: %(default)s)",
     )
-    _number(parser, "val_share", "share of the likes that choose the model")
-    _number(parser, "test_share", "share of the likes that test it")
+    _number(parser, "--val-share", "share of the likes that choose the model")
+    _number(parser, "--test-share", "share of the likes that test it")
     parser.add_argument(
         "--new-items", action="store_true", help="no item of the test is trained on"
     )
-    _number(parser, "min_likes", "users with fewer are left out")
+    _number(parser, "--min-likes", "users with fewer are left out")
     parser.add_argument(
         "--repeats",
         choices=("once", "weights"),
         default=_DEFAULTS.repeats,
         help="a repeated like counts once, or as often in training",
     )
-    _number(parser, "negatives", "of each positive of val and test")
-    _number(parser, "image_size", "photos are scaled to, in pixels")
+    _number(parser, "--negatives", "of each positive of val and test")
+    _number(parser, "--image-size", "photos are scaled to, in pixels")
     parser.add_argument(
         "--no-images", dest="images", action="store_false", help="go without photos"
     )
-    _number(parser, "max_quarantine", "share of a table's rows that may be at fault")
-    _number(parser, "seed", "of all that is drawn")
+    _number(parser, "--max-quarantine", "share of a table's rows that may be at fault")
+    _number(parser, "--seed", "of all that is drawn")
 
 
 def run_import(importer: Callable[..., Summary], options: Mapping[str, Any]) -> None:
@@ -144,11 +144,11 @@ def run_import(importer: Callable[..., Summary], options: Mapping[str, Any]) -> 
         )
 
 
-def _number(parser: Arguments, name: str, about: str) -> None:
-    default = getattr(_DEFAULTS, name)
+def _number(parser: Arguments, flag: str, about: str) -> None:
+    default = getattr(_DEFAULTS, flag[2:].replace("-", "_"))
     kind: Callable = type(default)
     parser.add_argument(
-        f"--{name.replace('_', '-')}",
+        flag,
         type=kind,
         default=default,
         help=f"{about} (default: %(default)s)",

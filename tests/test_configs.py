@@ -22,6 +22,8 @@ FOLDER = Path(common.__file__).parent
 NAMES = sorted(
     path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "__init__")
 )
+# That of a shop follows from the data.
+REFERENCE = [name for name in NAMES if name != "shop"]
 ARGUMENTS = [
     None,
     "smoke",
@@ -142,7 +144,7 @@ def test_the_name_says_what_is_seen(name, modalities):
     assert load(name).model.modalities == modalities
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REFERENCE)
 def test_the_defaults_are_those_of_the_reference(name):
     config = load(name)
     assert config.model.bits == 128
@@ -174,9 +176,10 @@ def test_there_are_rates_for_each_optimizer_and_group():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_configs_share_no_values(name):
-    load(name).optimizer.rates.user = 5.0
+    user = load(name).optimizer.rates.user
+    load(name).optimizer.rates.user = user / 2
     load(name).model.matching.hash_types = 1
-    assert load(name).optimizer.rates.user == 10.0
+    assert load(name).optimizer.rates.user == user
     assert load(name).model.matching.hash_types == 3
     assert common.RATES["sgd"]["user"] == 10.0
 
@@ -191,7 +194,9 @@ def test_the_commands_of_the_header_are_right(name):
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     for command in commands:
         values.unparse_flags()
-        rest = values(["program", *command.split()])
+        # Single values are read apart from the flags.
+        words = [w for w in command.split() if not w.startswith("--config.")]
+        rest = values(["program", *words])
         action = ["cold-start"] if name == "cold_start" else []
         assert rest == ["program", *action]
         path, _, arg = values.config.partition(":")

@@ -305,7 +305,7 @@ def test_flags_and_settings_that_a_page_names_exist(page):
             flags |= command.arguments()._option_string_actions.keys()
         else:
             source = Path(importlib.import_module(command.module).__file__).read_text()
-            flags |= set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', source))
+            flags |= set(re.findall(r'"(--[a-z-]+)"', source))
     for code in INLINE.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
         if found := re.fullmatch(r"--config\.([\w.]+)(=.*)?", code):
             value = vse_t3.get_config()
