@@ -95,7 +95,7 @@ def test_what_is_wrong_or_odd_is_said_before_training(
     where = f"tuples_8 in {root}"
     assert (
         f"error: {where}: test outfits that are train outfits of the same user: 1 of 14\n"
-        f"warning: {where}: users without a test outfit: 1 of 8\n"
+        f"warning: {where}: users without a test outfit, left out of all means: 1 of 8\n"
         f"`fhn-jax inspect {root} --variant 8` shows which, and what to do\n"
     ) in error
     assert "note: " not in error

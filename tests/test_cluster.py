@@ -434,7 +434,7 @@ def test_search_asks_a_cluster_about_an_index(address, workdir, tmp_path, capsys
     where = {"index": str(tmp_path / "index"), "ray_address": address}
     found = []
     for options in ({}, {"index": where["index"]}, where):
-        act("search", workdir=workdir, user=3, k=4, **options)
+        act("search", workdir=workdir, user="3", k=4, **options)
         found.append(json.loads((workdir / "search.json").read_text()))
     assert found[0] == found[1] == found[2] and len(found[0]["outfits"]) == 4
     with pytest.raises(ValueError, match="needs --index, the folder of an OutfitIndex"):

@@ -324,7 +324,7 @@ def test_means_are_over_the_users_who_have_positives(catalogue, capsys):
     lines = evaluators.format_table(results).splitlines()
     assert lines[:2] == [
         "tiny, test split: 7 users, 14 positives",
-        "warning: 1 users have no test outfit; means are over the others",
+        "warning: users without a test outfit, left out of all means: 1",
     ]
 
 

@@ -27,7 +27,7 @@ RARE = 0.05
 
 # What each count of `audit` is, for people; {split} is the split that is evaluated on.
 _COUNTED = {
-    "users_without_outfits": "users without a {split} outfit",
+    "users_without_outfits": "users without a {split} outfit, left out of all means",
     "train_overlaps": "{split} outfits that are train outfits of the same user",
     "false_negatives": "{split} negatives that are outfits of the same user",
     "duplicates": "outfits that are listed again for the same user in the same split",
