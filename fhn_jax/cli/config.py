@@ -78,7 +78,8 @@ def read_config_arguments(arguments: Sequence[str]) -> GivenConfig | None:
         )
     path, argument = configs.find(config)
     choose = getattr(configs.load_module(path), "choose", None)
-    name = (Path(settings.data.root).name if choose else "") or path.stem
+    data: Any = settings.data
+    name = (Path(data.root).name if choose else "") or path.stem
     return GivenConfig(
         settings,
         config_flags.get_override_values(values["config"]),
