@@ -3,6 +3,7 @@ import contextlib
 import functools
 import itertools
 import os
+import re
 import signal
 import time
 from unittest import mock
@@ -335,7 +336,10 @@ def test_without_a_val_split_the_last_epoch_is_taken(tmp_path, capsys):
     trained = train(config, tmp_path / "run")
     assert trained.step == 2 * STEPS
     assert not any("val/loss" in line for line in metrics(tmp_path / "run"))
-    assert "epoch 2/2  (there is no val split)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert re.search(
+        r"epoch 2/2  \(there is no val split\)  \d+\.\d s an epoch, \d+ x cpu", said
+    )
     assert best(config, tmp_path / "run").step == trained.step
 
 

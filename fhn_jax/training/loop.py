@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -57,6 +58,8 @@ class Loop:
         self.total_steps = settings.epochs * self.steps_per_epoch
         self.started = time.monotonic()
         self.images = 0
+        # When the epochs began whose time the next line tells, and after how many steps.
+        self.resumed, self.resumed_at = self.started, 0
 
     def run(self, state: TrainState) -> None:
         """Trains from a state (donated) to the last step.
@@ -65,7 +68,7 @@ class Loop:
           FloatingPointError: a metric is not finite.
           Interrupted: stopped by a signal; the state is saved.
         """
-        step = int(state.step)
+        step = self.resumed_at = int(state.step)
         bar = tqdm(
             total=self.total_steps,
             initial=step,
@@ -116,6 +119,8 @@ class Loop:
         if not due(epoch, self.settings.val_epochs, last):
             return state
         paused = time.monotonic()
+        epochs = (step - self.resumed_at) / self.steps_per_epoch
+        seconds = (paused - self.resumed) / epochs
         pop_metrics(state)  # Names what is not finite, before validation trips over it.
         score, measured = None, {}
         if self.validation is not None:
@@ -126,9 +131,11 @@ class Loop:
             score = measured[self.settings.select]
             self.writer.write(step, {"epoch": float(epoch), **measured})
         if sharding.is_first():
-            tqdm.write(_line(epoch, last, measured), file=sys.stderr)
+            line = f"{_line(epoch, last, measured)}  {seconds:.1f} s an epoch, {_devices()}"
+            tqdm.write(line, file=sys.stderr)
         self._save(state, score)
-        self.started += time.monotonic() - paused
+        self.resumed, self.resumed_at = time.monotonic(), step
+        self.started += self.resumed - paused
         return state
 
     def _save(self, state, score=None) -> None:
@@ -143,6 +150,12 @@ def _line(epoch: int, last: int, measured: Mapping[str, float]) -> str:
     shown = ("loss", "auc_binary", "auc_relaxed", "auc_asymmetric")
     values = "  ".join(f"{name} {measured[f'val/{name}']:.4f}" for name in shown)
     return f"epoch {epoch}/{last}  val: {values}"
+
+
+def _devices() -> str:
+    """What computes, such as "1 x cpu" or "8 x NVIDIA H200"."""
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].device_kind}"
 
 
 def _check_finite(measured: Mapping[str, float], step: int) -> None:
