@@ -187,6 +187,16 @@ def test_a_taste_that_is_in_the_vectors_is_learned_by_neighbours_and_linear():
     assert scores.tolist() == [0, 0, 0, 0]
 
 
+def test_neighbours_are_looked_for_in_the_items_of_a_category():
+    # The user likes items 0 and 1 of each: tops that point one way, shoes the other.
+    vectors = np.array([[1, 0], [1, 0.1], [1, 0], [-1, 0]] * 2, np.float32)
+    vectors[4:] *= -1
+    catalogue = small_catalogue([(0, 0, 0), (0, 1, 1)], (4, 4), slots=(0, 1))
+    worth = baselines.baselines(catalogue, vectors)["neighbours"](np.array([0]))[0]
+    assert worth[2] > 0.9 and worth[3] < -0.9
+    assert worth[6] > 0.9 and worth[7] < -0.9
+
+
 def test_factors_of_implicit_are_used_where_it_is_installed(monkeypatch):
     class Als:
         def __init__(self, factors, **options):
