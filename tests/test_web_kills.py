@@ -16,12 +16,13 @@ from fhn_jax.web.state import State
 CODES = "c" * 64
 THREADS = 6
 # Likes one after the other in each thread, each with a key of its own; says when one is
-# acknowledged. Those that an earlier process began are repeated with their keys.
+# acknowledged. Those that an earlier process began are repeated with their keys. After so
+# many likes of the first thread it is killed when one is stored and not acknowledged.
 PROGRAM = """
-import sys, threading
+import os, signal, sys, threading
 from fhn_jax.web.state import State
 
-url, codes, token, *begun = sys.argv[1:]
+url, codes, token, last, *begun = sys.argv[1:]
 state = State(url, codes)
 visitor = state.visitor(token).id
 print("ready", flush=True)
@@ -34,6 +35,8 @@ def like(thread):
             if change.answer_of(key, key) is None:
                 event = change.judge((thread, number, 0), True)
                 change.keep_answer(key, key, str(event))
+        if thread == 0 and number == int(begun[0]) + int(last):
+            os.kill(os.getpid(), signal.SIGKILL)
         sys.stdout.write(f"{thread} {number}\\n")
         sys.stdout.flush()
         number += 1
@@ -52,16 +55,22 @@ def test_likes_are_there_once_after_kills_at_random_moments(tmp_path):
     state.close()
     rng = random.Random(0)
     acknowledged = Counter()
-    for _ in range(3 * SCALE):
+    repeated = 0
+    for turn in range(4 * SCALE):
         begun = [str(acknowledged[thread]) for thread in range(THREADS)]
+        # Every other process ends in the worst moment, the others at any.
+        last = str(2 if turn % 2 else 10**9)
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, url, CODES, token, *begun],
+            [sys.executable, "-c", PROGRAM, url, CODES, token, last, *begun],
             stdout=subprocess.PIPE,
             text=True,
         )
         assert process.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0, 0.5))
-        process.kill()
+        if turn % 2:
+            repeated += 1
+        else:
+            time.sleep(rng.uniform(0, 0.5))
+            process.kill()
         for line in process.stdout.read().splitlines(keepends=True):
             thread, _, number = line.partition(" ")
             if number.endswith("\n"):
@@ -76,6 +85,11 @@ def test_likes_are_there_once_after_kills_at_random_moments(tmp_path):
         stored = sorted(number for one, number in judged if one == thread)
         # One more may be stored whose acknowledgement was cut off.
         assert stored == [*range(len(stored))] and count <= len(stored) <= count + 1
-    assert sum(acknowledged.values()) > 3
+    assert sum(acknowledged.values()) > 3 and repeated
     with contextlib.closing(sqlite3.connect(tmp_path / "visitors.sqlite")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        # A like that was stored twice is one row of a second number.
+        numbers = database.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'judgements'"
+        ).fetchone()
+    assert numbers == (len(judged),)
