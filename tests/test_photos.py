@@ -317,7 +317,8 @@ def test_a_photo_is_composed_with_and_seen_by_its_visitor_alone(app, run, visito
     )
     outfits = found.json()["outfits"]
     assert len(outfits) == 5
-    assert all(outfit["items"][0] == card for outfit in outfits)
+    worn = card | {"slot": "top"}
+    assert all(outfit["items"][0] == worn for outfit in outfits)
     wardrobe = visitor.get(f"{API}/wardrobe").json()
     assert wardrobe["photos"] and wardrobe["items"] == [card]
     picture = visitor.get(card["image"])

@@ -125,7 +125,8 @@ def test_without_a_workdir_the_demo_is_trained_first(tmp_path, monkeypatch):
     def train(choice, split):
         run = choice.open()
         trained.append((str(run.root), str(run.workdir)))
-        files.write_json(run.workdir / "config.json", {"data": {"root": "data/demo"}})
+        data = {"root": "data/demo", "variant": run.variant}
+        files.write_json(run.workdir / "config.json", {"data": data})
         files.write_text(run.workdir / "codes.safetensors", "")
 
     monkeypatch.setattr(serving, "main_job", train)
