@@ -294,8 +294,12 @@ except ValueError as error:
     print(error)
 """
     (tmp_path / "run").mkdir()
-    keys = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_MODE", "NETRC")
-    env = {key: value for key, value in os.environ.items() if key not in keys}
+    # Other runs of this process leave variables behind, such as that of their service.
+    env = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("WANDB_") and key != "NETRC"
+    }
     done = subprocess.run(
         [sys.executable, "-c", program, REPOSITORY / "docs" / "report.png"],
         cwd=tmp_path,
