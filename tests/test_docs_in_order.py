@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import shops
+from runs import run
 from test_docs import PAGES, about, blocks, simple_commands
 from web_site import make_site
 
@@ -93,7 +94,12 @@ def test_all_commands_after_one_another_in_one_folder(tmp_path, monkeypatch):
         if "--config" in words or words[0] in _LEFT_OUT or "10.0.0." in text:
             continue
         try:
-            main.run(list(words))
+            # Ray forks, which a process that has used jax must not do.
+            if words[0] == "recommend-all":
+                code, _, err = run(list(words), cwd=tmp_path)
+                assert code == 0, err
+            else:
+                main.run(list(words))
             done += 1
         except (MissingFileError, MissingPackageError, UnreachableError) as error:
             missing[text] = str(error)
