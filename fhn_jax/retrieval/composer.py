@@ -324,13 +324,24 @@ class Composer:
                         tables.codes.alphabet == "pm1",
                     )[0]
                 )
+        # A fixed item's tables are the same for all categories that it meets.
+        tables_of = {
+            slot: kernels.pair_tables(
+                codes[0], tables.pair_table, tables.codes.alphabet == "pm1"
+            )
+            for slot, (codes, _) in held.items()
+        }
         open_categories = {c for c, item in zip(slots, fixed, strict=True) if item < 0}
         if not held and len(open_categories) == len(starts) - 1:
             affinities[:] = self._affinities(0, starts[-1], weights, [], factor)
             return 0
         for category in open_categories:
             first, last = starts[category : category + 2]
-            others = [item for slot, item in held.items() if slots[slot] != category]
+            others = [
+                (tables_of[slot], factors)
+                for slot, (_, factors) in held.items()
+                if slots[slot] != category
+            ]
             affinities[first:last] = self._affinities(
                 first, last, weights, others, factor
             )
@@ -362,18 +373,12 @@ class Composer:
         """What the items at some positions add for a user, and with some others.
 
         Args:
+          others: tables of the pair terms with each of them, and its scales.
           factor: of the former.
         """
         factor = np.int32(factor)
         codes = self._codes[first:last]
-        tables = [
-            kernels.pair_tables(
-                item[0],
-                self._tables.pair_table,
-                self._tables.codes.alphabet == "pm1",
-            )
-            for item, _ in others
-        ]
+        tables = [table for table, _ in others]
         modalities = len(self._tables.codes.modalities)
         if self._scales is None:
             # All that is added for a byte is looked up at once.
@@ -381,7 +386,7 @@ class Composer:
             return kernels.affinities(codes, None, everything[None])[0]
         scales = self._scales[first:last]
         total = factor * kernels.affinities(codes, scales, weights)[0]
-        for (_, factors), table in zip(others, tables, strict=True):
+        for table, factors in others:
             for modality, part in enumerate(np.split(table, modalities)):
                 width = len(part)
                 own = codes[:, modality * width : (modality + 1) * width]

@@ -187,10 +187,20 @@ def _by_number(
     return {codes.categories.index(name): some for name, some in ids.items()}
 
 
+def listed(filters: Any) -> Sequence[Any]:
+    """Filters as a sequence, where there is one alone too."""
+    return [filters] if _is_filter(filters) else filters
+
+
+def _is_filter(value: Any) -> bool:
+    # To ask whether it is an instance of the protocol takes longer than the filter does.
+    return hasattr(value, "resolve")
+
+
 def resolve(filters: Filters, codes: Codes) -> Conditions:
     """The conditions of all filters together."""
     conditions = Conditions()
-    for each in [filters] if isinstance(filters, Filter) else filters:
+    for each in listed(filters):
         conditions &= each.resolve(codes)
     return conditions
 
@@ -206,12 +216,11 @@ def resolve_each(
     Raises:
       InputError: sequences for another number of users; or as `Filter.resolve`.
     """
-    if isinstance(filters, Filter):
-        filters = [filters]
-    for_all = [each for each in filters if isinstance(each, Filter)]
-    if len(for_all) == len(filters):
+    given = listed(filters)
+    for_all = [each for each in given if _is_filter(each)]
+    if len(for_all) == len(given):
         return [resolve(for_all, codes)] * count
-    by_user = [each for each in filters if not isinstance(each, Filter)]
+    by_user = [each for each in given if not _is_filter(each)]
     if len(by_user) != count or for_all:
         raise InputError(
             f"filters are {len(by_user)} sequences of filters, expected one for each of "

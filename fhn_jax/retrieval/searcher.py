@@ -28,6 +28,7 @@ from fhn_jax.retrieval.filters import (
     Filters,
     among,
     in_order,
+    listed,
     resolve_each,
     rows_of,
 )
@@ -114,7 +115,7 @@ class OutfitSearch(abc.ABC):
         Args and Raises: as `search_batch`.
         """
         # A sequence for each of one user.
-        each = [[filters] if isinstance(filters, Filter) else filters]
+        each = [listed(filters)]
         options: dict[str, Any] = {"filters": each, "templates": templates}
         return self.search_batch(one_user(user), k, score=score, **options)[0]
 
