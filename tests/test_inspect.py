@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from fhn_jax.data_tools import inspect_data as program
+from fhn_jax.data_tools.split_users import split_users
 from PIL import Image
 from polyvore_u import edit_line, encode, read_lines, write_lines, write_polyvore_u
 from shapes import write_shapes
@@ -363,6 +364,18 @@ def test_examples_have_the_ids_of_the_shop(root):
     example = "tuples_test_posi:2: user anna-0: T-0"
     assert_found(root, "overlaps", "error", 1, 16, example=example)
     assert_found(root, "untitled", "note", 1, 96, example="T-000 top000.jpg")
+
+
+def test_a_variant_of_some_users_has_their_ids(root):
+    write_tables(root)
+    split_users(root, "8", "part", users="anna-3,anna-5")
+    posi = root / "tuples_part" / "tuples_test_posi"
+    edit_line(posi, 2, read_lines(root / "tuples_part" / "tuples_train_posi")[1])
+    found = {finding.kind: finding for finding in inspect_data(root, "part").findings}
+    assert "other_users" not in found
+    assert (
+        found["overlaps"].examples[0].startswith("tuples_test_posi:2: user anna-3: T")
+    )
 
 
 def test_tables_of_another_catalogue_are_an_error(root):

@@ -78,14 +78,13 @@ class Taken:
         Args:
           sizes: items of each slot.
         """
-        # An absent item is one more.
-        self._sizes = [size + 1 for size in sizes]
+        self._sizes = list(sizes)
         self._users = int(users.max()) + 1
-        self._all = np.unique(outfit_keys(items + 1, self._sizes))
+        self._all = np.unique(outfit_keys(items, self._sizes))
         self._own = np.unique(self._own_keys(users, items))
 
     def _own_keys(self, users, items) -> UInt64[np.ndarray, " n"]:
-        table = np.concatenate([users[:, None], items + 1], axis=1)
+        table = np.concatenate([users[:, None], items], axis=1)
         return outfit_keys(table, [self._users, *self._sizes])
 
     def own(
@@ -99,7 +98,7 @@ class Taken:
     ) -> Bool[np.ndarray, " n"]:
         """Whether each is a positive of anybody; one item alone, of its user."""
         single = (items >= 0).sum(axis=1) == 1
-        taken = _within(outfit_keys(items + 1, self._sizes), self._all)
+        taken = _within(outfit_keys(items, self._sizes), self._all)
         taken[single] = self.own(users[single], items[single])
         return taken
 

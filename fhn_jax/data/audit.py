@@ -6,6 +6,7 @@ outfits (`outfit_findings`) need no image and are shown before every training; t
 items are in `item_audit`. Their counts for one split are in results.json (`audit`).
 """
 
+import bisect
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt64
 
 from fhn_jax.data.catalogue import NEGATIVES, Catalogue, Outfits, templates_of
-from fhn_jax.data.item_table import Ids, ItemTable
+from fhn_jax.data.item_names import ItemNames, printable
 from fhn_jax.data.negatives import outfit_keys
 
 LEVELS = ("error", "warning", "note")
@@ -70,25 +71,35 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Labels:
-    """What items and users are called: by the shop's ids where there are any.
+    """How findings name items and users: by the shop's ids where there are any.
 
     Attributes:
       catalogue: theirs.
-      items: of the shop.
-      users: of the shop.
+      names: of its items and users.
     """
 
     catalogue: Catalogue
-    items: ItemTable | None = None
-    users: Ids | None = None
+    names: ItemNames
+
+    @classmethod
+    def plain(cls, catalogue: Catalogue) -> "Labels":
+        """Images and numbers alone."""
+        sizes = tuple(map(len, catalogue.names))
+        return cls(catalogue, ItemNames(catalogue.categories, sizes, catalogue.names))
 
     def item(self, number: int) -> str:
         """The id of an item, or its image name, by global id."""
-        return self._names[number] if self.items is None else self.items.ids[number]
+        category, item = self._place(number)
+        own = self.names.id(category, item)
+        return self.catalogue.names[category][item] if own is None else printable(own)
+
+    def title(self, number: int) -> str:
+        """The title of an item, else its id or image name, by global id."""
+        return self.names.title(*self._place(number)) or self.item(number)
 
     def user(self, number: int) -> str:
         """A user for people."""
-        return f"user {number if self.users is None else self.users[number]}"
+        return f"user {self.names.user(number)}"
 
     def row(self, name: str, outfits: Outfits, row: int) -> str:
         """An outfit of a table: its file and line, its user and its items."""
@@ -100,9 +111,9 @@ class Labels:
         user = self.user(int(outfits.users[row]))
         return f"tuples_{name}:{row + 2}: {user}: {' + '.join(worn)}"
 
-    @functools.cached_property
-    def _names(self) -> tuple[str, ...]:
-        return self.catalogue.item_names()
+    def _place(self, number: int) -> tuple[int, int]:
+        category = bisect.bisect_right(self.catalogue.offsets, number) - 1
+        return category, number - self.catalogue.offsets[category]
 
 
 def audit(catalogue: Catalogue, split: str = "test") -> dict[str, Any]:
@@ -154,7 +165,7 @@ def outfit_findings(
       labels: of the examples; by default they are named by images and numbers.
     """
     tables = _Tables(catalogue)
-    labels = labels or Labels(catalogue)
+    labels = labels or Labels.plain(catalogue)
     return by_level(
         found
         for check in (_splits, _negatives, _questions, _users, _items)
@@ -329,7 +340,7 @@ def _negatives(tables: _Tables, labels: Labels) -> Iterator[Finding]:
         yield Finding(
             "false_negatives",
             "warning" if split == "train" else "error",
-            f"{split} negatives that are outfits of the same user",
+            _COUNTED["false_negatives"].format(split=split),
             sum(int(each.sum()) for each in found.values()),
             sum(map(len, found.values())),
             tuple(

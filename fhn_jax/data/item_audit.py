@@ -14,7 +14,8 @@ from jaxtyping import UInt8
 from fhn_jax.data.audit import EXAMPLES, Finding, Labels, by_level
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.images import ImageStore, each_image, open_images
-from fhn_jax.data.item_table import ITEMS_FILE, USERS_FILE, read_items, read_users
+from fhn_jax.data.item_names import read_user_ids
+from fhn_jax.data.item_table import ITEMS_FILE, USERS_FILE, read_items
 from fhn_jax.data.near_equal import near_equal, picture_hash
 from fhn_jax.data.pictures import UnsuitableImage, garment_photo, photo_size
 from fhn_jax.data.records import Progress
@@ -64,7 +65,7 @@ def read_labels(root: Path, catalogue: Catalogue) -> tuple[Labels, list[Finding]
     Raises:
       ValueError, ModuleNotFoundError: as `read_items`.
     """
-    items, users = read_items(root), read_users(root)
+    items, users = read_items(root), read_user_ids(root, catalogue.variant)
     findings = []
     remedy = "Import the catalogue again: the table is of other data."
     if items is not None:
@@ -96,7 +97,9 @@ def read_labels(root: Path, catalogue: Catalogue) -> tuple[Labels, list[Finding]
             Finding("other_users", "error", what, count, 0, (said,), remedy)
         )
         users = None
-    return Labels(catalogue, items, users), findings
+    names = Labels.plain(catalogue).names
+    names = dataclasses.replace(names, table=items, users=users)
+    return Labels(catalogue, names), findings
 
 
 def item_audit(
@@ -168,9 +171,9 @@ def _names(catalogue: Catalogue, labels: Labels) -> Iterator[Finding]:
 
 
 def _titles(labels: Labels) -> Iterator[Finding]:
-    if labels.items is None:
+    if labels.names.table is None:
         return
-    titles = labels.items.titles
+    titles = labels.names.table.titles
     untitled = [i for i, title in enumerate(titles) if not (title or "").strip()]
     yield Finding(
         "untitled",

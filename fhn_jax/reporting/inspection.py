@@ -13,7 +13,6 @@ import numpy as np
 from fhn_jax import files
 from fhn_jax.data.audit import Finding, likes_of_users
 from fhn_jax.data.inspection import Inspection, Table, tables
-from fhn_jax.data.item_names import ItemNames
 from fhn_jax.reporting import charts
 from fhn_jax.reporting.charts import Axes, Theme
 from fhn_jax.reporting.page import Pictures, card, escape, html_page, section
@@ -44,15 +43,7 @@ def write_inspection(folder: Path, found: Inspection) -> Path:
 
 def _page(parts: Path, found: Inspection) -> str:
     catalogue, items = found.catalogue, found.items
-    labels = found.labels
-    names = ItemNames(
-        catalogue.categories,
-        tuple(map(len, catalogue.names)),
-        catalogue.names,
-        labels.items,
-        labels.users,
-    )
-    pictures = Pictures(parts, catalogue, items.images, names)
+    pictures = Pictures(parts, catalogue, items.images, found.labels.names)
     words = "Training on these data would fail or mislead."
     if not found.count("error"):
         words = "Nothing stands against training on these data."
@@ -216,7 +207,7 @@ def _sheets(found: Inspection, pictures: Pictures) -> str:
         cards = "".join(
             card(
                 f'<div class="stack">{pictures.item(number, item)}</div>',
-                escape(_called(found, start + item)),
+                escape(found.labels.title(start + item)),
                 "",
             )
             for item in there[places].tolist()
@@ -228,10 +219,3 @@ def _sheets(found: Inspection, pictures: Pictures) -> str:
     return section(
         "Contact sheets", "Some items of each category, evenly spaced.", "".join(sheets)
     )
-
-
-def _called(found: Inspection, number: int) -> str:
-    """The title of an item, else its id."""
-    table = found.labels.items
-    title = None if table is None else table.titles[number]
-    return title or found.labels.item(number)

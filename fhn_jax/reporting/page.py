@@ -38,11 +38,9 @@ class Pictures:
         folder: Path,
         catalogue: Catalogue,
         images: ImageStore | None,
-        names: ItemNames | None = None,
+        names: ItemNames,
     ):
-        self._folder = folder
-        sizes = tuple(map(len, catalogue.names))
-        self.names = names or ItemNames(catalogue.categories, sizes, catalogue.names)
+        self._folder, self.names = folder, names
         self._catalogue = catalogue
         self._images = images
         self._written: set[str] = set()
