@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -93,3 +94,42 @@ def test_likes_are_there_once_after_kills_at_random_moments(tmp_path):
             "SELECT seq FROM sqlite_sequence WHERE name = 'judgements'"
         ).fetchone()
     assert numbers == (len(judged),)
+
+
+# Takes judgements back, one after the other; is killed when the last one is gone and that
+# is not acknowledged.
+UNDO = """
+import os, signal, sys
+from fhn_jax.web.state import State
+
+url, codes, token, first, last = sys.argv[1:]
+state = State(url, codes)
+visitor = state.visitor(token).id
+for number in range(int(first), int(last) + 1):
+    with state.changing(visitor) as change:
+        if change.answer_of(f"undo {number}", "undo") is None:
+            undone = change.undo()
+            change.keep_answer(f"undo {number}", "undo", str(undone.event))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_an_undo_that_is_repeated_after_a_kill_takes_one_like_back(tmp_path):
+    url = f"sqlite:///{tmp_path}/visitors.sqlite"
+    state = State(url, CODES)
+    token = state.create(None)
+    visitor = state.visitor(token).id
+    for number in range(10):
+        with state.changing(visitor) as change:
+            change.judge((number, 0, 0), True)
+    state.close()
+    # Each begins with the one whose acknowledgement the last one owes.
+    for first, last in ((0, 2), (2, 4), (4, 5)):
+        arguments = [url, CODES, token, str(first), str(last)]
+        done = subprocess.run([sys.executable, "-c", UNDO, *arguments], check=False)
+        assert done.returncode == -signal.SIGKILL
+    state = State(url, CODES)
+    left = [one.items[0] for one in state.all_judgements(visitor)]
+    state.close()
+    assert left == [0, 1, 2, 3]
