@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from fhn_jax.cli.config import GivenConfig
 from fhn_jax.cli.run import RunChoice
@@ -121,6 +122,27 @@ def train(config, workdir):
     return Experiment(config, workdir).train()
 
 
+def train_until(config, workdir, step, said, monkeypatch):
+    """Trains, and stops as if asked to when this step is logged; says when, so."""
+    from fhn_jax.training.loop import Loop
+    from fhn_jax.training.stopping import Interrupted, StopSignal
+
+    log, stops, enter = Loop._log, [], StopSignal.__enter__
+
+    def stop_at(self, state, done):
+        if done == step:
+            stops[0].noted = True
+        return log(self, state, done)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            StopSignal, "__enter__", lambda self: (stops.append(self), enter(self))[1]
+        )
+        patched.setattr(Loop, "_log", stop_at)
+        with pytest.raises(Interrupted, match=f"stopped after {said};"):
+            train(config, workdir)
+
+
 def best(config, workdir):
     """The best network of a run."""
     from fhn_jax.training.experiment import Experiment
@@ -177,3 +199,11 @@ def chunks_of(latents, size=10**9):
         for start in range(0, len(z), size):
             rows = slice(start, min(start + size, len(z)))
             yield category, rows, {m: by[category][rows] for m, by in latents.items()}
+
+
+def assert_like_runs(ours, theirs):
+    """Two workdirs have the same metrics, but for rounding."""
+    ours, theirs = metrics(ours), metrics(theirs)
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)

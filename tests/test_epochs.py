@@ -8,13 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from polyvore_u import write_polyvore_u
-from runs import assert_equal_runs, metrics, settings, train
+from runs import (
+    assert_equal_runs,
+    assert_like_runs,
+    settings,
+    train,
+    train_until,
+)
 
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.negatives import NegativeSampler
 from fhn_jax.training.epochs import DeviceSampler, contains, make_batch, sorted_rows
-from fhn_jax.training.loop import Loop
-from fhn_jax.training.stopping import Interrupted, StopSignal
 from tests.catalogues import catalogue, random_positives
 
 SIZES = (5, 4, 3)
@@ -142,36 +146,18 @@ DEVICE = {
 
 @pytest.mark.slow
 def test_fixed_negatives_train_alike_on_host_and_device(root, tmp_path):
-    lines = []
     for sampler in ("host", "device"):
         changes = {"train.sampler": sampler, "train.negatives": "random_fixed"}
         config = settings(root, DEVICE | changes)
         train(config, tmp_path / sampler)
-        lines.append(metrics(tmp_path / sampler))
-    assert len(lines[0]) == len(lines[1])
-    for host, device in zip(*lines, strict=True):
-        assert device == pytest.approx(host, rel=1e-3, abs=1e-4)
+    assert_like_runs(tmp_path / "device", tmp_path / "host")
 
 
 @pytest.mark.slow
 def test_a_run_on_the_device_resumes_bit_for_bit(root, tmp_path, monkeypatch):
     config = settings(root, DEVICE)
     train(config, tmp_path / "whole")
-    log = Loop._log
-
-    def stop_at(self, state, step):
-        if step == 9:
-            stops[0].noted = True
-        return log(self, state, step)
-
-    stops, enter = [], StopSignal.__enter__
-    monkeypatch.setattr(
-        StopSignal, "__enter__", lambda self: (stops.append(self), enter(self))[1]
-    )
-    monkeypatch.setattr(Loop, "_log", stop_at)
-    with pytest.raises(Interrupted, match="stopped after step 9"):
-        train(config, tmp_path / "stopped")
-    monkeypatch.undo()
+    train_until(config, tmp_path / "stopped", 9, "step 9", monkeypatch)
     train(config, tmp_path / "stopped")
     assert_equal_runs(config, tmp_path / "stopped", tmp_path / "whole")
 

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from fhn_jax.data_tools.export_ranked import export_ranked
 from polyvore_u import read_lines
-from runs import act, assert_equal_runs, metrics, settings, train
+from runs import (
+    act,
+    assert_equal_runs,
+    assert_like_runs,
+    metrics,
+    settings,
+    train,
+    train_until,
+)
 from shapes import SLOTS, TEMPLATES, by_definition, write_shapes
 
 from fhn_jax import files
@@ -13,8 +21,6 @@ from fhn_jax.data.catalogue import template_masks
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation import evaluators
-from fhn_jax.training.loop import Loop
-from fhn_jax.training.stopping import Interrupted, StopSignal
 
 pytestmark = pytest.mark.slow
 
@@ -158,17 +164,13 @@ def test_single_items_without_a_user_term_are_refused(tmp_path):
 
 
 def test_images_and_text_train_alike_on_host_and_device(root, tmp_path):
-    lines = []
     for sampler in ("host", "device"):
         changes = {"train.sampler": sampler, "train.negatives": "random_fixed"}
         changes |= {"train.epochs": 2, "data.cache": "device"}
         config = settings(root, CHANGES | changes, config="vse_t3")
         train(config, tmp_path / sampler)
-        lines.append(metrics(tmp_path / sampler))
-    assert len(lines[0]) == len(lines[1])
-    for host, device in zip(*lines, strict=True):
-        assert device == pytest.approx(host, rel=1e-3, abs=1e-4)
-    assert lines[0][0]["train/vse_loss"] > 0
+    assert_like_runs(tmp_path / "device", tmp_path / "host")
+    assert metrics(tmp_path / "host")[0]["train/vse_loss"] > 0
 
 
 @pytest.mark.parametrize("sampler", ["host", "device"])
@@ -176,20 +178,6 @@ def test_a_run_resumes_bit_for_bit(root, tmp_path, monkeypatch, sampler):
     changes = {"train.sampler": sampler, "train.negatives": "hard_online"}
     config = settings(root, CHANGES | changes | {"train.epochs": 3})
     train(config, tmp_path / "whole")
-    log = Loop._log
-
-    def stop_at(self, state, step):
-        if step == 8:
-            stops[0].noted = True
-        return log(self, state, step)
-
-    stops, enter = [], StopSignal.__enter__
-    monkeypatch.setattr(
-        StopSignal, "__enter__", lambda self: (stops.append(self), enter(self))[1]
-    )
-    monkeypatch.setattr(Loop, "_log", stop_at)
-    with pytest.raises(Interrupted, match="stopped after"):
-        train(config, tmp_path / "stopped")
-    monkeypatch.undo()
+    train_until(config, tmp_path / "stopped", 8, "epoch 2", monkeypatch)
     train(config, tmp_path / "stopped")
     assert_equal_runs(config, tmp_path / "stopped", tmp_path / "whole")

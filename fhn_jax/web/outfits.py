@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import TypeGuard
 
 from fhn_jax.recommender import Suggestion
 from fhn_jax.web import schemas
@@ -72,7 +73,7 @@ class Outfits:
             candidates = self._wardrobe_items(visitor, request, photos)
         used: _Photos = photos if request.wardrobe else {}
         for name, items in request.fixed.items():
-            if isinstance(items, str) and _PHOTO.fullmatch(items):
+            if _is_photo(items):
                 used = {**used, name: [_photo(photos, name, int(items[1:]))]}
                 # No item besides the photo.
                 candidates = (candidates or {}) | {name: []}
@@ -181,10 +182,12 @@ class Outfits:
 
 
 def _may_use_photos(request: schemas.Composition) -> bool:
-    fixed = any(
-        isinstance(x, str) and _PHOTO.fullmatch(x) for x in request.fixed.values()
-    )
-    return request.wardrobe or fixed
+    return request.wardrobe or any(map(_is_photo, request.fixed.values()))
+
+
+def _is_photo(items: object) -> TypeGuard[str]:
+    """Whether what is fixed names a photo of the visitor's."""
+    return isinstance(items, str) and _PHOTO.fullmatch(items) is not None
 
 
 def _photo(photos: _Photos, name: str, number: int) -> KeptPhoto:
