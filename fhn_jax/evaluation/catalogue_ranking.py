@@ -157,13 +157,11 @@ def evaluate_catalogue(
         )
 
     def table(some: Candidates, everything: bool) -> dict[str, dict[str, float]]:
+        made = {name: lists(some, ranking) for name, ranking in rankings.items()}
+        wanted = [m for m in LIST_METRICS if everything or m.of_likes]
         return {
-            name: {
-                metric.name: metric.function(lists(some, ranking))
-                for metric in LIST_METRICS
-                if everything or metric.of_likes
-            }
-            for name, ranking in rankings.items()
+            name: {metric.name: metric.function(each) for metric in wanted}
+            for name, each in made.items()
         }
 
     segments = {
