@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -92,6 +93,32 @@ def test_a_lock_binds_threads_and_is_removed(tmp_path):
             with files.lock(tmp_path / "a", "writing"):
                 pytest.fail("not locked")
     assert os.listdir(tmp_path) == []
+
+
+def test_readers_share_a_lock_that_writers_do_not_get(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+
+    def refused(**how):
+        with pytest.raises(BusyError, match=f"process {os.getpid()} on"):
+            with files.lock(path, "training", **how):
+                pytest.fail("not locked")
+
+    with files.lock(path, "reading", shared=True):
+        with files.lock(path, "reading", shared=True):
+            refused()
+        refused()  # The one that ended left the lock to the other.
+    assert os.listdir(tmp_path) == []
+    with files.lock(path, "training"):
+        refused(shared=True)
+    # Who may not write there reads without a lock.
+    monkeypatch.setattr(
+        os, "open", mock.Mock(side_effect=PermissionError(errno.EACCES, "no"))
+    )
+    with files.lock(path, "reading", shared=True):
+        pass
+    with pytest.raises(PermissionError):
+        with files.lock(path, "training"):
+            pytest.fail("locked")
 
 
 def test_a_temporary_that_is_swept_before_it_is_locked_is_made_again(

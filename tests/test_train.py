@@ -27,7 +27,10 @@ from runs import (
     train,
 )
 
+from fhn_jax import files
+from fhn_jax.cli import verify
 from fhn_jax.data.batches import TrainBatches
+from fhn_jax.errors import BusyError
 from fhn_jax.models import fashion_hash_net
 from fhn_jax.training import experiment, loop
 from fhn_jax.training.epochs import HostEpochs
@@ -401,6 +404,18 @@ def test_a_workdir_of_other_data_is_refused(short, tmp_path):
         best(moved, short[0])
     with pytest.raises(ValueError, match="trained on other data"):
         train(moved, short[0])
+
+
+def test_a_workdir_in_use_is_refused_at_once(root, short, monkeypatch):
+    workdir, trained = short
+    monkeypatch.setattr(experiment, "load_inputs", lambda *_: pytest.fail("read"))
+    run = experiment.Experiment(settings(root, SHORT), workdir)
+    with files.lock(workdir, "training"):
+        # Opening the checkpoints would remove what the other is about to save.
+        reads = run.best, lambda: verify.main([str(workdir)])
+        for use in (run.train, lambda: run.export(trained), *reads):
+            with pytest.raises(BusyError, match=r"is in use: .*\(training\)"):
+                use()
 
 
 def test_a_workdir_stays_valid_when_its_data_moves(short, tmp_path):

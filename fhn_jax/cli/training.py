@@ -164,7 +164,9 @@ def train_network(run: Run, start: Callable | None = None) -> tuple:
     if sharding.is_first():
         check_wandb(run.config.wandb.mode)
     experiment = open_experiment(run)
-    trained = experiment.train(None if start is None else start(experiment).model)
+    trained = experiment.train(
+        None if start is None else lambda: start(experiment).model
+    )
     if sharding.is_first():
         files = ("config.json", "metrics.jsonl", "checkpoints")
         say_written(*(run.workdir / name for name in files))

@@ -113,7 +113,10 @@ def _lmdb(path: Path) -> str:
 def _checkpoints(path: Path) -> str:
     from fhn_jax.training.checkpoint import Checkpoints
 
-    with Checkpoints(path) as checkpoints:
+    with (
+        files.lock(path.parent, "reading the checkpoints", shared=True),
+        Checkpoints(path) as checkpoints,
+    ):
         steps = checkpoints.verify()
     return f"checkpoints {', '.join(map(str, steps))} are as they were written"
 

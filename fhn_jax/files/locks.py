@@ -27,6 +27,7 @@ _LOCK = re.compile(r"\..+\.lock", re.DOTALL)
 _OWNER = "owner"
 # File systems that know no locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NAME_BYTES = 200
 
 _swept: set[str] = set()
@@ -34,7 +35,7 @@ _sweeping = threading.Lock()
 
 
 @contextlib.contextmanager
-def lock(path: str | os.PathLike, work: str) -> Iterator[None]:
+def lock(path: str | os.PathLike, work: str, *, shared: bool = False) -> Iterator[None]:
     """Makes sure that nobody else changes a file or folder meanwhile.
 
     The lock is the file `.NAME.lock` beside `path`, removed at the end. After a crash it
@@ -44,6 +45,8 @@ def lock(path: str | os.PathLike, work: str) -> Iterator[None]:
     Args:
       path: the file or folder, which need not exist.
       work: what is done to it, for whoever finds it locked: "training", "writing".
+      shared: it is only read: others may read it too. Where no lock may be made, it is
+        read without one.
     Raises:
       BusyError: it is locked; says by whom, and for what.
       RefusedError: the file system knows no locks.
@@ -51,7 +54,16 @@ def lock(path: str | os.PathLike, work: str) -> Iterator[None]:
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     place = path.parent / f".{_short(path.name)}.lock"
-    handle = _lock_file(place)
+    try:
+        handle = _lock_file(place, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    except OSError as error:
+        refused = isinstance(error, RefusedError) or error.errno in _NOT_WRITABLE
+        if not (shared and refused):
+            raise
+        handle = -1
+    if handle == -1:
+        yield
+        return
     if handle is None:
         raise BusyError(f"{path} is in use: {_owner(place)}; wait until that has ended")
     try:
@@ -60,7 +72,9 @@ def lock(path: str | os.PathLike, work: str) -> Iterator[None]:
         os.pwrite(handle, json.dumps(about).encode(), 0)
         yield
     finally:
-        place.unlink(missing_ok=True)
+        # The last of those who read removes it.
+        if not shared or _try_lock(handle):
+            place.unlink(missing_ok=True)
         os.close(handle)
 
 
@@ -153,12 +167,12 @@ def _if_free(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def _lock_file(path: Path) -> int | None:
+def _lock_file(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
     """An open and locked file, made if need be; None if another has it."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
             if _is_at(handle, path):
                 return handle
         except BlockingIOError:

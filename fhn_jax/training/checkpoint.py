@@ -108,7 +108,6 @@ class Checkpoints:
     def best(self) -> int | None:
         """Step of the checkpoint of the highest score; the latest if none has one."""
         self._wait()
-        self._wait()
         scored = []
         for checkpoint in self._checkpointer.checkpoints:
             self._note_score(checkpoint)

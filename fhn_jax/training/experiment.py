@@ -1,8 +1,9 @@
 """A run from Python: its data, and what trains, restores and exports its network."""
 
 import contextlib
+import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,13 +53,12 @@ class Trained(NamedTuple):
 
 
 class Experiment:
-    """A run whose data are read.
+    """A run whose catalogue is read.
 
     Attributes:
       config: all settings, with `data.root` and `data.variant`.
       workdir: gets config.json, metrics.jsonl, checkpoints and codes.
       catalogue: the data.
-      inputs: images, features and text of its items.
       batches: of the training split.
     """
 
@@ -71,7 +71,7 @@ class Experiment:
         inputs: ItemInputs | None = None,
         progress: Progress = _silent,
     ):
-        """Checks all that can be checked without the items, then reads them.
+        """Checks all that can be checked without what is known of the items.
 
         Args:
           config, workdir: see above; `model.backbone.weights_sha256` is noted in the
@@ -94,9 +94,25 @@ class Experiment:
             catalogue = read_catalogue(Path(config.data.root), config.data.variant)
         self.catalogue = catalogue
         self.batches = build.make_batches(config, catalogue)
-        self.inputs = (
-            load_inputs(config, catalogue, progress) if inputs is None else inputs
-        )
+        if inputs is not None:
+            self.inputs = inputs
+
+    @functools.cached_property
+    def inputs(self) -> ItemInputs:
+        """Images, features and text of the items, read when they are first needed.
+
+        Raises:
+          FileNotFoundError, KeyError, ValueError: one is missing or of no use.
+        """
+        return load_inputs(self.config, self.catalogue, self.progress)
+
+    @contextlib.contextmanager
+    def _locked(self, work: str, *, shared: bool = False) -> Iterator[None]:
+        """Locks the workdir in the first process, before any time is spent."""
+        with contextlib.ExitStack() as stack:
+            if sharding.is_first():
+                stack.enter_context(files.lock(self.workdir, work, shared=shared))
+            yield
 
     def new_model(self) -> FashionHashNet:
         """The network at its start, before pretrained weights."""
@@ -104,9 +120,10 @@ class Experiment:
 
     def _shapes(self) -> FashionHashNet:
         """The network without values, where a checkpoint has them: drawing is slow."""
+        _ = self.inputs  # Not to be read within what jax traces.
         return nnx.eval_shape(self.new_model)
 
-    def train(self, model: FashionHashNet | None = None) -> Trained:
+    def train(self, start: Callable[[], FashionHashNet] | None = None) -> Trained:
         """Trains a network, or goes on where a killed run of this workdir left off.
 
         A resumed run ends bit for bit as one that was never stopped (same machine). Of
@@ -114,7 +131,7 @@ class Experiment:
         writes.
 
         Args:
-          model: the network to start from; by default a new one.
+          start: makes the network to start from; by default a new one.
         Returns:
           the network of the best validation score (`train.select`), or of the last
           epoch where the data has no validation split.
@@ -124,10 +141,9 @@ class Experiment:
           BusyError: another process trains there.
           ValueError: the workdir holds a run of another config or of other data.
         """
-        with contextlib.ExitStack() as stack:
-            if sharding.is_first():
-                stack.enter_context(files.lock(self.workdir, "training"))
-            self._train(model)
+        with self._locked("training"):
+            _ = self.inputs  # What is of no use is found before the workdir is claimed.
+            self._train(None if start is None else start())
         return self.best()
 
     def _train(self, model: FashionHashNet | None) -> None:
@@ -181,9 +197,14 @@ class Experiment:
 
         Raises:
           FileNotFoundError: the workdir holds no checkpoint.
+          BusyError: another process trains there.
           ValueError: it holds a run of another config or of other data.
         """
         check_trained(self.workdir)
+        with self._locked("reading the checkpoints", shared=True):
+            return self._best()
+
+    def _best(self) -> Trained:
         trainer = build.make_trainer(self.config, self._shapes(), self.batches)
         with Checkpoints(self.workdir / "checkpoints") as checkpoints:
             best = checkpoints.best
@@ -228,10 +249,11 @@ class Experiment:
 
         Raises:
           FloatingPointError: a latent is not finite.
+          BusyError: another process trains or exports there.
         """
-        codes, relaxed = self.encode(trained)
-        if sharding.is_first():
-            with files.lock(self.workdir, "exporting"):
+        with self._locked("exporting"):
+            codes, relaxed = self.encode(trained)
+            if sharding.is_first():
                 relaxed.save_with(self.workdir, codes)
         return codes
 
