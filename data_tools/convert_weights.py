@@ -8,6 +8,7 @@ after their shapes, strides and types are checked; PyTorch is not needed. Both l
 are read: the zip archive, and that of PyTorch before 1.6.
 """
 
+import errno
 import io
 import math
 import os
@@ -53,9 +54,10 @@ def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
         found = _read(path)
     except Refused as error:
         raise InputError(f"{path}: {error}") from None
-    except OSError:
-        raise
     except Exception as error:  # A damaged pickle raises nearly anything.
+        # A seek to before the file is damage too; of the disk is what names the file.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise InputError(
             f"{path} cannot be read ({type(error).__name__}: {error}); expected weights "
             "as torch.save writes them; download the file again"

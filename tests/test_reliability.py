@@ -1,29 +1,54 @@
-"""Bounded forms of `benchmarks/reliability.py`."""
+"""Bounded forms of `python -m benchmarks.reliability`."""
 
 import pytest
 
-from benchmarks import reliability
+from benchmarks.reliability import processes
+from benchmarks.reliability.damage import damage
+from benchmarks.reliability.fuzz import PARSERS, fuzz
+from benchmarks.reliability.interruptions import fault, full, kill, no_mounts
+from benchmarks.reliability.writers import KINDS, clean, scratch
 
 
-@pytest.mark.parametrize("kind", reliability.KINDS)
-def test_no_damage_goes_unnoticed_or_unnamed(kind):
-    assert reliability.damage(kind, 60, seed=1) == []
+@pytest.fixture(scope="module", autouse=True)
+def _scratch():
+    processes.prepare()
+    scratch()
+    yield
+    clean()
 
 
-@pytest.mark.parametrize("kind", ["codes", "sealed JSON"])
-def test_a_writer_whose_disk_fails_leaves_old_or_new(kind):
-    count, broken = reliability.fault(kind)
-    assert count and broken == []
+@pytest.mark.parametrize("name", [name for name in KINDS if KINDS[name].damaged])
+def test_no_damage_goes_unnoticed_or_unnamed(name):
+    assert damage(name, 60, seed=1) == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["index", "LMDB"])
-def test_a_writer_of_folders_whose_disk_fails_leaves_old_or_new(kind):
-    count, broken = reliability.fault(kind)
-    assert count and broken == []
+@pytest.mark.parametrize(
+    ("name", "every"), [("codes", 1), ("sealed JSON", 2), ("index", 12), ("import", 12)]
+)
+def test_a_writer_whose_calls_fail_leaves_old_or_new(name, every):
+    count, broken = fault(name, every)
+    assert count > 5 and broken == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", reliability.KINDS)
-def test_a_killed_writer_leaves_old_or_new_and_no_litter(kind):
-    assert reliability.kill(kind, 3, seed=1) == []
+@pytest.mark.parametrize(
+    ("name", "kills"),
+    [("codes", 4), ("index", 3), ("LMDB", 3), ("import", 2), ("run", 2)],
+)
+def test_a_killed_writer_leaves_old_or_new_and_no_litter(name, kills):
+    assert kill(name, kills, seed=1) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(no_mounts() is not None, reason=f"no file system: {no_mounts()}")
+@pytest.mark.parametrize("name", ["codes", "LMDB", "import"])
+def test_a_full_disk_is_an_error_and_leaves_old_or_new(name):
+    count, broken = full(name, 3)
+    assert count == 3 and broken == []
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS.keys() - {"--config"}))
+def test_what_is_read_ends_well_or_with_a_typed_error(name):
+    _, found = fuzz(name, max(40, round(6000 * PARSERS[name][1])), seed=1)
+    assert found == []

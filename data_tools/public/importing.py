@@ -193,7 +193,7 @@ def templates(
 def _read_catalogue(path: Path) -> Mapping[str, Any]:
     try:
         return tomllib.loads(read_text(path, "expected a catalogue.toml"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path}: {error}; expected TOML") from None
 
 

@@ -42,7 +42,7 @@ def read_settings(path: Path) -> Settings:
     try:
         text = path.read_text(encoding="utf-8-sig")
         values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: {error}; expected TOML in UTF-8") from None
     return parse_settings(values, str(path))
 
@@ -71,7 +71,10 @@ def parse_settings(values: Mapping[str, Any], where: str) -> Settings:
             f"{where}: the category {several[0]!r} is in several slots; expected one"
         )
     templates = []
-    for number, template in enumerate(values.get("templates", []), 1):
+    given = values.get("templates", [])
+    if not isinstance(given, list | tuple):
+        raise InputError(f"{where}: expected [[templates]] with slots = [...]")
+    for number, template in enumerate(given, 1):
         place = f"{where}: template {number}"
         if not isinstance(template, Mapping):
             raise InputError(f"{place}: expected [[templates]] with slots = [...]")
@@ -88,6 +91,13 @@ def parse_settings(values: Mapping[str, Any], where: str) -> Settings:
         templates.append(some)
     columns = _table(values, "columns", where)
     _known(columns, TABLES, f"{where}: columns")
+    for table in columns:
+        for name, column in _table(columns, table, f"{where}: columns").items():
+            if not isinstance(column, str):
+                raise InputError(
+                    f"{where}: columns.{table}.{name} is {column!r}; expected the name "
+                    "of a column"
+                )
     attributes = _table(values, "attributes", where)
     for name, kind in attributes.items():
         if kind not in ATTRIBUTE_TYPES:

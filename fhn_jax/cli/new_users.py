@@ -145,8 +145,8 @@ def _learn(
         claim_workdir(config_values(run.config), run.workdir)
         paths = [run.workdir / CODES]
         if latents is None:
+            Latents.remove(run.workdir)
             codes.save(paths[0])
-            (run.workdir / LATENTS).unlink(missing_ok=True)  # of other codes
         else:
             Latents(latents.items, codes.sha256()).save_with(run.workdir, codes)
             paths.append(run.workdir / LATENTS)

@@ -126,7 +126,12 @@ def _codes(path: Path) -> str:
 
 
 def _latents(path: Path) -> str:
-    found = Latents.load(path, Codes.load(path.with_name(artifact.FILE)))
+    codes = Codes.load(path.with_name(artifact.FILE))
+    # Of an export that was killed, those of the codes lie under another name.
+    among_run = path.name.startswith("latents.")
+    found = (
+        Latents.beside(path.parent, codes) if among_run else Latents.load(path, codes)
+    )
     return f"{found} of the codes beside them, as they were written"
 
 

@@ -16,6 +16,8 @@ from fhn_jax.errors import InputError
 # In the workdir of a run.
 FILE = "latents.safetensors"
 FORMAT = "fhn_jax.latents"
+# Those of codes that are about to take the place of others.
+_NEXT = "latents.next.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,19 +68,39 @@ class Latents:
     def save_with(self, workdir: str | os.PathLike, codes: Codes) -> None:
         """Writes both files of a run, which change together.
 
-        Both are whole on the disk before the first is renamed. Should the process be
-        killed just then, the checksum tells that the latents are not those of the codes.
+        The latents are whole on the disk, under another name, before the codes are
+        renamed. Should the process be killed just then, `beside` finds them there.
 
         Raises:
           ValueError: they are not those of `codes`.
         """
-        self.check(codes)
-        with (
-            files.atomic_path(Path(workdir) / FILE) as own,
-            files.atomic_path(Path(workdir) / artifact.FILE) as of_codes,
-        ):
-            self._write(own, codes)
+        path, following = Path(workdir) / FILE, Path(workdir) / _NEXT
+        with files.atomic_path(Path(workdir) / artifact.FILE) as of_codes:
             codes.write(of_codes)
+            self.save(following, codes)
+        os.replace(following, path)
+        files.sync_folder(workdir)
+
+    @classmethod
+    def beside(cls, workdir: str | os.PathLike, codes: Codes) -> "Latents | None":
+        """Reads the latents of a run's codes; None where there are none.
+
+        Raises:
+          ValueError: as `load`.
+        """
+        path, following = Path(workdir) / FILE, Path(workdir) / _NEXT
+        if following.exists():
+            try:
+                return cls.load(following, codes)
+            except InputError:  # of codes that never came
+                pass
+        return cls.load(path, codes) if path.exists() else None
+
+    @staticmethod
+    def remove(workdir: str | os.PathLike) -> None:
+        """Removes the latents of a run, before other codes come to be without any."""
+        for name in (FILE, _NEXT):
+            (Path(workdir) / name).unlink(missing_ok=True)
 
     def _write(self, path: Path, codes: Codes) -> None:
         tensors = tensor_file.flat("latents", codes.categories, self.items)

@@ -109,7 +109,8 @@ def load_vectors(path: Path, writer: str | None = None) -> tuple[list[str], np.n
     _check_digest(path)
     with open(path, "rb") as file:
         start = file.read(4)
-        if not start.startswith(b"PK"):
+        # numpy would unpickle anything else.
+        if start not in (b"PK\3\4", b"PK\5\6"):
             what = "a pickle" if start[:1] in (b"\x80", b"(") else "no npz file"
             raise InputError(
                 f"{path} is {what} (it starts with {start!r}); expected a numpy npz "
@@ -128,10 +129,10 @@ def load_vectors(path: Path, writer: str | None = None) -> tuple[list[str], np.n
                     _load_array(path, archive, key, writer)
                     for key in ("names", "vectors")
                 )
-        # The last is an unknown way of compression, or a password.
+        # The last are an unknown way of compression, a password, and a name.
         except (
             *(zipfile.BadZipFile, zlib.error, EOFError, OSError),
-            *(NotImplementedError, RuntimeError),
+            *(NotImplementedError, RuntimeError, UnicodeDecodeError),
         ) as error:
             raise InputError(
                 f"{path} is cut off or damaged ({error}); {DOWNLOAD}"

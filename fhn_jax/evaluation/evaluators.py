@@ -240,8 +240,7 @@ def load_codes(workdir: Path) -> tuple[Codes, Latents | None]:
       ValueError: damaged files, or latents of other codes.
     """
     codes = Codes.load(Path(workdir) / "codes.safetensors")
-    path = Path(workdir) / "latents.safetensors"
-    return codes, Latents.load(path, codes) if path.exists() else None
+    return codes, Latents.beside(workdir, codes)
 
 
 def check_same_data(codes: Codes, catalogue: Catalogue) -> None:

@@ -1,12 +1,12 @@
 """Folders of arrays with a manifest of their checksums."""
 
 import contextlib
+import dataclasses
 import hashlib
 import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +22,7 @@ from fhn_jax.files.writing import atomic_path, new_folder, write_json
 _ARRAY_NAME = re.compile(r"(?:[\w-]+/)*[\w-]+\.npy")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ArrayFormat:
     """What an `ArrayFolder` holds.
 
@@ -31,12 +31,14 @@ class ArrayFormat:
       version: folders of other versions are refused.
       noun: for error messages, such as "an index of outfits".
       remedy: for error messages, what to do if a folder cannot be used.
+      metadata: the type of each value that the manifest must have.
     """
 
     name: str
     version: int
     noun: str
     remedy: str
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class ArrayChange:
@@ -326,9 +328,19 @@ def _read_manifest(folder: Path, kind: ArrayFormat) -> dict[str, Any]:
     checksum = manifest.pop("checksum", None)
     if checksum != checksum_of(manifest):
         raise InputError(f"{path}: its checksum is wrong, it is damaged; {remedy}")
-    for name in manifest["files"]:
+    # The checksum says that it was written so, and not by whom.
+    for key, type_ in {"files": dict, **kind.metadata}.items():
+        if key not in manifest or not isinstance(manifest[key], type_):
+            raise InputError(
+                f"{path}: {key} is {str(manifest.get(key))[:60]!r}, expected {type_}; "
+                f"{remedy}"
+            )
+    for name, about in manifest["files"].items():
         if not _ARRAY_NAME.fullmatch(name):
             raise InputError(f"{path} names {name!r}, no file of {kind.noun}; {remedy}")
+        sizes = about.get("bytes") if isinstance(about, dict) else None
+        if type(sizes) is not int or not isinstance(about.get("sha256"), str):
+            raise InputError(f"{path}: {name} has no size and checksum; {remedy}")
     return manifest
 
 

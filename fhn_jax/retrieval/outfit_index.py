@@ -32,6 +32,15 @@ FORMAT = files.ArrayFormat(
     version=2,
     noun="an index of outfits",
     remedy="build it again with OutfitIndex.build",
+    metadata={
+        "codes": str,
+        "coarse_ranges": int,
+        "segments": list,
+        "removed": str | None,
+        "outfits": int,
+        "live": int,
+        "changes": int,
+    },
 )
 
 _MAX_OUTFITS = 2**32

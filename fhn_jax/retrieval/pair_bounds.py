@@ -23,6 +23,7 @@ FORMAT = ArrayFormat(
     version=2,
     noun="bounds of pair terms",
     remedy="build them again with PairBounds.build",
+    metadata={"codes": str, "num_coarse": int},
 )
 _LAYOUT = {
     "order": np.int32,

@@ -1,0 +1,1 @@
+"""Attacks what is written and read, see `python -m benchmarks.reliability --help`."""
