@@ -95,7 +95,8 @@ def map_array(
     """
     try:
         array = np.load(path, mmap_mode=mode, allow_pickle=False)
-    except OSError:
+    except OSError as error:
+        error.filename = error.filename or str(path)  # mmap does not know it.
         raise
     # numpy parses the header as Python, and raises whatever that can raise.
     except Exception as error:

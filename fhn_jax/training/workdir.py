@@ -67,7 +67,8 @@ def data_of(values: Any, workdir: Path) -> tuple[Path, str]:
 def _opened_root(root: str, workdir: Path) -> str:
     """A data root of config.json, from the current folder."""
     path = Path(os.path.realpath(workdir)) / root
-    if os.path.isabs(root) or not path.is_dir():
+    # A name that no folder can have is no error yet.
+    if os.path.isabs(root) or not os.path.isdir(path):
         return root
     return os.path.relpath(path)
 
