@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -212,6 +213,18 @@ def test_factors_of_implicit_are_used_where_it_is_installed(monkeypatch):
     catalogue = small_catalogue([(0, 0, 1, 2), (1, 3, 3, 3)], (4, 4, 4))
     values = baselines.baselines(catalogue, None)["als"](np.array([1]))
     assert np.flatnonzero(values[0]).tolist() == [3, 7, 11]
+
+
+def test_likes_of_many_users_and_items_are_kept_as_pairs():
+    rows = [(user, user * 20, 19_999, 0) for user in range(1_000)]
+    catalogue = small_catalogue(rows, (20_000, 20_000, 20_000))
+    tracemalloc.start()
+    users, items = baselines.liked_items(catalogue)
+    assert tracemalloc.get_traced_memory()[1] < 2**20, (
+        "not a flag for each pair there is"
+    )
+    tracemalloc.stop()
+    assert len(users) == 3_000 and items[users == 7].tolist() == [140, 39_999, 40_000]
 
 
 def lists(**changes):

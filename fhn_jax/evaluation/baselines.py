@@ -15,7 +15,7 @@ they know no compatibility, and rank outfits of any template.
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int
+from jaxtyping import Float32, Float64, Int
 
 from fhn_jax.data.catalogue import Catalogue, Outfits
 
@@ -82,19 +82,10 @@ def mean_of_items(
     return np.where(there, worth[outfits], 0.0).sum(axis=1) / there.sum(axis=1)
 
 
-def liked_items(catalogue: Catalogue) -> Bool[np.ndarray, "u n"]:
-    """Which items each user likes: those of the training positives."""
-    train = catalogue.splits["train"].positives
-    items = catalogue.global_ids(train.items)
-    liked = np.zeros((catalogue.num_users, catalogue.num_items), bool)
-    for column in items.T:
-        there = column >= 0
-        liked[train.users[there], column[there]] = True
-    return liked
-
-
-def popularity(catalogue: Catalogue) -> Float64[np.ndarray, " n"]:
-    """Of each item the share of users who like a training outfit with it."""
+def liked_items(
+    catalogue: Catalogue,
+) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+    """Users, and global ids of items of their training positives; each pair once."""
     train = catalogue.splits["train"].positives
     items = catalogue.global_ids(train.items)
     pairs = [
@@ -102,8 +93,12 @@ def popularity(catalogue: Catalogue) -> Float64[np.ndarray, " n"]:
         + column[column >= 0]
         for column in items.T
     ]
-    of_items = np.unique(np.concatenate(pairs)) % catalogue.num_items
-    counts = np.bincount(of_items, minlength=catalogue.num_items)
+    return np.divmod(np.unique(np.concatenate(pairs)), catalogue.num_items)
+
+
+def popularity(catalogue: Catalogue) -> Float64[np.ndarray, " n"]:
+    """Of each item the share of users who like a training outfit with it."""
+    counts = np.bincount(liked_items(catalogue)[1], minlength=catalogue.num_items)
     return counts / catalogue.num_users
 
 
@@ -218,12 +213,19 @@ def _als(catalogue: Catalogue, seed: int) -> Values | None:
             AlternatingLeastSquares,
         )
         from scipy.sparse import csr_matrix
+        from threadpoolctl import threadpool_limits
     except ModuleNotFoundError:
         return None
-    model = AlternatingLeastSquares(
-        factors=_FACTORS, random_state=seed, use_gpu=False, num_threads=1
+    pairs = liked_items(catalogue)
+    likes = csr_matrix(
+        (np.ones(len(pairs[0]), np.float32), pairs),
+        shape=(catalogue.num_users, catalogue.num_items),
     )
-    model.fit(csr_matrix(liked_items(catalogue), dtype=np.float32), show_progress=False)
+    with threadpool_limits(1, "blas"):  # It warns otherwise, already when it is made.
+        model = AlternatingLeastSquares(
+            factors=_FACTORS, random_state=seed, use_gpu=False, num_threads=1
+        )
+        model.fit(likes, show_progress=False)
     users, items = np.asarray(model.user_factors), np.asarray(model.item_factors)
     return lambda some: (users[some] @ items.T).astype(np.float32)
 
