@@ -64,7 +64,8 @@ def reading(label: str, kind: str) -> Iterator[None]:
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as error:
-        raise InputError(f"{label} is no {kind}: {error}") from None
+        reason = str(error).split("\n")[0]  # The rest is the query.
+        raise InputError(f"{label} is no {kind}: {reason}") from None
 
 
 def name(column: str) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 from fhn_jax.data_tools.carry_vectors import carry_vectors
 from fhn_jax.data_tools.embed_text import embed_text
 from fhn_jax.data_tools.shop import draws, engine, items, photos, tables
-from fhn_jax.data_tools.shop.settings import Settings
+from fhn_jax.data_tools.shop.settings import TABLES, Settings
+from fhn_jax.data_tools.shop.sources import unread_tables
 from fhn_jax.data_tools.shop.splits import (
     LEFT_OUT,
     METHODS,
@@ -197,6 +198,11 @@ class Import:
     def _load(self) -> dict[str, Path]:
         """Reads the tables; returns the photos that are there."""
         tables.begin(self._connection, self._left_out)
+        if self._folder and (names := unread_tables(self._folder, self._found)):
+            note = (
+                f"not read: {', '.join(names)}; tables are called {', '.join(TABLES)}"
+            )
+            self._connection.execute("INSERT INTO notes VALUES (?)", [note])
         self._loaded = tables.load(self._connection, self._found, self._settings)
         if not self._options.images:
             return {}

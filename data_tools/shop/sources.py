@@ -7,9 +7,11 @@ compute stays what it says.
 import codecs
 import csv
 import dataclasses
+import io
+import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from fhn_jax.data_tools.shop.settings import TABLES, Settings
 from fhn_jax.errors import ExistingFileError, InputError, MissingFileError, nearest
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_LIKE_TABLES = (*FORMATS, *".json .txt .xls .xlsx .ods .gz .zip .db .sqlite".split())
 _DELIMITERS = ",;\t|"
 _CHUNK = 2**22
+_LONGEST_HEADER = 100  # lines
 
 # Our name of a column → what shops call it, beside that name.
 _SYNONYMS = {
@@ -104,30 +108,63 @@ def find_tables(shop: Any) -> dict[str, Any]:
                 )
         found = {kind: shop[kind] for kind in TABLES if shop.get(kind) is not None}
     else:
-        folder = Path(shop)
-        if not folder.is_dir():
-            raise MissingFileError(
-                f"there is no folder {folder}; expected items.csv, likes.csv and perhaps "
-                "outfits.csv or orders.csv in it (or .jsonl, or .parquet)"
-            )
-        found = {}
-        for kind in TABLES:
-            paths = [folder / (kind + ending) for ending in FORMATS]
-            there = [path for path in paths if path.is_file()]
-            if len(there) > 1:
-                raise ExistingFileError(
-                    f"{folder} has {there[0].name} and {there[1].name}; keep one of them"
-                )
-            if there:
-                found[kind] = there[0]
+        found = _in_folder(Path(shop))
     if "items" not in found:
-        names = [] if isinstance(shop, Mapping) else sorted(os.listdir(shop))
+        where = "the mapping"
+        if not isinstance(shop, Mapping):
+            names = sorted(os.listdir(shop))
+            others = set(names) - {path.name for path in found.values()}
+            near = nearest("items.csv", sorted(others))
+            where = f"{shop}, which has {_some(names)}{near}"
         raise MissingFileError(
-            f"there is no table of items; expected items{{{','.join(FORMATS)}}} in "
-            f"{shop if not isinstance(shop, Mapping) else 'the mapping'}"
-            f"{nearest('items.csv', names)}"
+            f"there is no table of items; expected items{{{','.join(FORMATS)}}} in {where}"
         )
     return found
+
+
+def unread_tables(folder: Path, found: Mapping[str, Any]) -> list[str]:
+    """Names of what looks like a table in a shop's folder, and is none that is known.
+
+    Args:
+      folder: the shop's.
+      found: what `find_tables` found, there or elsewhere.
+    """
+    known = [each for each in found.values() if isinstance(each, Path)]
+    if not any(path.parent == folder for path in known):
+        return []
+    names = set(os.listdir(folder)) - {path.name for path in known}
+    return sorted(n for n in names if Path(n).suffix.casefold() in _LIKE_TABLES)
+
+
+def _in_folder(folder: Path) -> dict[str, Path]:
+    """Table → file."""
+    tables = "items.csv, likes.csv and perhaps outfits.csv or orders.csv"
+    if folder.is_file():
+        raise InputError(
+            f"{folder} is a file; expected the folder with {tables} in it"
+            + (", unpacked" if folder.suffix in (".zip", ".gz", ".7z", ".tar") else "")
+        )
+    if not folder.is_dir():
+        raise MissingFileError(
+            f"there is no folder {folder}; expected one with {tables} in it (or .jsonl, "
+            "or .parquet)"
+        )
+    found = {}
+    for path in sorted(folder.iterdir()):
+        kind, ending = path.stem.casefold(), path.suffix.casefold()
+        if kind in TABLES and ending in FORMATS and path.is_file():
+            if kind in found:
+                raise ExistingFileError(
+                    f"{folder} has {found[kind].name} and {path.name}; keep one of them"
+                )
+            found[kind] = path
+    return {kind: found[kind] for kind in TABLES if kind in found}
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of many names, for people."""
+    rest = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
+    return ", ".join(map(repr, names[:8])) + rest if names else "nothing"
 
 
 def load_table(
@@ -149,6 +186,7 @@ def load_table(
       ValueError: the file is none of its kind, or lacks a column.
     """
     label = Path(given).name if isinstance(given, str | os.PathLike) else kind
+    noted = _noted(connection, label)
     if isinstance(given, str | os.PathLike):
         theirs, selected = _open_file(connection, kind, Path(given), label)
     else:
@@ -158,14 +196,16 @@ def load_table(
         f"nullif(trim({selected[their]}), '') AS {name(our)}"
         for our, their in columns.items()
     )
-    connection.execute(
-        f"CREATE TABLE {name(kind)} AS SELECT row_number() OVER () AS row, {chosen} "
-        f"FROM {selected['']}"
-    )
+    with reading(label, "table that can be read"):
+        connection.execute(
+            f"CREATE TABLE {name(kind)} AS SELECT row_number() OVER () AS row, {chosen} "
+            f"FROM {selected['']}"
+        )
     _note_rejects(connection, label)
     (rows,) = connection.execute(f"SELECT count(*) FROM {name(kind)}").fetchone()
     if not rows:
         raise InputError(f"{label} has no rows; expected at least one")
+    rows += _noted(connection, label) - noted
     return Source(kind, label, columns, rows)
 
 
@@ -261,35 +301,51 @@ def _typed(connection: Any, table: str) -> tuple[list[str], dict[str, str]]:
 def _open_file(
     connection: Any, kind: str, path: Path, label: str
 ) -> tuple[list[str], dict[str, str]]:
-    if path.suffix == ".parquet":
+    ending = path.suffix.casefold()
+    if ending == ".parquet":
         with reading(label, "Parquet file"):
             return _typed(connection, f"read_parquet({text(path)})")
     path = _as_utf8(connection, path, label)
-    if path.suffix in (".jsonl", ".ndjson"):
+    if ending in (".jsonl", ".ndjson"):
         return _open_json(connection, kind, path, label)
-    return _open_csv(path, label)
+    return _open_csv(connection, path, label)
 
 
-def _open_csv(path: Path, label: str) -> tuple[list[str], dict[str, str]]:
+def _open_csv(
+    connection: Any, path: Path, label: str
+) -> tuple[list[str], dict[str, str]]:
     with open(path, encoding="utf-8-sig", newline="") as file:
-        start = file.readline()
-    if not start.strip():
-        raise InputError(f"{label} is empty; expected a header and rows")
-    counts = {d: start.count(d) for d in _DELIMITERS}
-    delimiter = max(counts, key=lambda each: counts[each])
-    header = [n.strip() for n in next(csv.reader([start], delimiter=delimiter))]
-    if len({n.casefold() for n in header}) != len(header) or not all(header):
+        first = start = file.readline()
+        # Blank lines, and what Excel writes before a header to name the delimiter.
+        while start and (not start.strip() or re.match("sep=.\\s*$", start)):
+            start = file.readline()
+        if not start:
+            raise InputError(f"{label} is empty; expected a header and rows")
+        counts = {d: start.count(d) for d in _DELIMITERS}
+        delimiter = max(counts, key=lambda each: counts[each])
+        lines = itertools.chain([start], itertools.islice(file, _LONGEST_HEADER))
+        header = [n.strip() for n in next(csv.reader(lines, delimiter=delimiter))]
+        if start is not first or "\n" in "".join(header):
+            # The database knows headers of the first line alone.
+            path = _copy(connection, path, itertools.chain(["header\n"], file))
+    named = [n for n in header if n]
+    if len({n.casefold() for n in named}) != len(named) or not named:
         raise InputError(
             f"{label}: the header is {start.strip()[:160]!r}; expected a name for each "
             "column, each once"
         )
-    columns = "{" + ", ".join(f"{text(n)}: 'VARCHAR'" for n in header) + "}"
+    if len(named) < len(header):
+        places = ", ".join(str(k) for k, n in enumerate(header, 1) if not n)
+        note = f"{label}: column {places} has no name, and is not read"
+        connection.execute("INSERT INTO notes VALUES (?)", [note])
+    unnamed = (f"unnamed {k}" for k in itertools.count())
+    columns = ", ".join(f"{text(n or next(unnamed))}: 'VARCHAR'" for n in header)
     table = (
-        f"read_csv({text(path)}, columns={columns}, delim={text(delimiter)}, "
-        "auto_detect=false, header=true, quote='\"', escape='\"', store_rejects=true, "
-        "rejects_table='rejects', rejects_scan='rejects_scans')"
+        f"read_csv({text(path)}, columns={{{columns}}}, delim={text(delimiter)}, "
+        f"auto_detect=false, header=true, quote='\"', escape='\"', "
+        "store_rejects=true, rejects_table='rejects', rejects_scan='rejects_scans')"
     )
-    return header, {"": table} | {n: name(n) for n in header}
+    return named, {"": table} | {n: name(n) for n in named}
 
 
 def _open_json(
@@ -320,59 +376,97 @@ def _open_json(
     return [key for (key,) in keys], selected
 
 
+def _noted(connection: Any, label: str) -> int:
+    """How many rows of a table are left out so far."""
+    return connection.execute(
+        "SELECT count(*) FROM left_out WHERE file = ?", [label]
+    ).fetchone()[0]
+
+
 def _note_rejects(connection: Any, label: str) -> None:
     """Moves the lines that could not be read as CSV to `left_out`."""
     tables = {n for (n,) in connection.execute("SHOW TABLES").fetchall()}
     if "rejects" in tables:
+        # A quote that is not closed takes the lines behind it with it.
         connection.execute(
-            f"INSERT INTO left_out SELECT {text(label)}, line, trim(csv_line, E' \\r\\n')[:200], "
-            "'the line does not fit the header', true FROM "
-            "(SELECT line, any_value(csv_line) AS csv_line FROM rejects GROUP BY line);"
-            "DROP TABLE rejects; DROP TABLE IF EXISTS rejects_scans"
+            f"""
+            INSERT INTO left_out SELECT {text(label)}, line + unnest(range(lines)),
+                start[:200], reason, true
+              FROM (SELECT line, regexp_replace(text, '\\s*[\\r\\n].*', '', 's') AS start,
+                greatest(1, len(string_split(text, E'\\n'))) AS lines, reason
+              FROM (SELECT line, any_value(trim(csv_line, E' \\r\\n')) AS text, CASE
+                  WHEN bool_or(error_type = 'LINE SIZE OVER MAXIMUM')
+                    THEN 'the line is too long'
+                  WHEN bool_or(contains(error_message, 'unterminated quote'))
+                    THEN 'it is behind a quote that is not closed'
+                  ELSE 'the line does not fit the header' END AS reason
+                FROM rejects GROUP BY line)) ORDER BY line;
+            DROP TABLE rejects; DROP TABLE IF EXISTS rejects_scans
+            """
         )
 
 
 def _as_utf8(connection: Any, path: Path, label: str) -> Path:
-    """The file, or a copy of it in UTF-8 if it is anything else.
+    """The file, or a copy if it is no UTF-8 or its lines end in several ways.
 
     Spreadsheets write Windows-1252 and UTF-16, and files of several hands mix encodings:
     a line that is no UTF-8 is read as Windows-1252.
     """
-    with open(path, "rb") as file:
-        start = file.read(4)
-    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        lines = _lines_of_utf16(path)
-        note = "the file is UTF-16"
-    elif _is_utf8(path):
-        return path
-    else:
+    if encoding := _utf16(path):
+        lines, note = _lines_of_utf16(path, encoding), "the file is UTF-16"
+    elif (ends := _line_ends(path)) is None:
         lines = _lines_of_any(path)
         note = "lines that are no UTF-8 were read as Windows-1252"
-    copy = Path(
-        connection.execute("SELECT current_setting('temp_directory')").fetchone()[0]
-    )
-    copy.mkdir(parents=True, exist_ok=True)
-    copy = copy / f"{path.stem}.utf8{path.suffix}"
-    with open(copy, "w", encoding="utf-8", newline="") as file:
-        file.writelines(lines)
-    connection.execute(f"INSERT INTO notes VALUES ({text(f'{label}: {note}')})")
+    elif len(ends) < 2:
+        return path
+    else:  # The database knows one at a time.
+        lines, note = _lines_of_any(path), ""
+    copy = _copy(connection, path, lines)
+    if note:
+        connection.execute("INSERT INTO notes VALUES (?)", [f"{label}: {note}"])
     return copy
 
 
-def _is_utf8(path: Path) -> bool:
+def _copy(connection: Any, path: Path, lines: Iterable[str]) -> Path:
+    """Lines in a file of the database's own, all with the same ending."""
+    folder = Path(
+        connection.execute("SELECT current_setting('temp_directory')").fetchone()[0]
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / f"{path.stem}.copy{path.suffix}"
+    with open(copy, "w", encoding="utf-8", newline="") as file:
+        file.writelines(re.sub("\r\n?", "\n", line) for line in lines)
+    return copy
+
+
+def _utf16(path: Path) -> str | None:
+    """Which UTF-16 a file is: by its mark, or by the zeros beside letters of ASCII."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    zeros = [byte == 0 for byte in start]
+    names = {"utf-16-le": [False, True] * 2, "utf-16-be": [True, False] * 2}
+    return next((name for name in names if names[name] == zeros), None)
+
+
+def _line_ends(path: Path) -> set[str] | None:
+    """How the lines of a file end; None if it is no UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
+    decoder = io.IncrementalNewlineDecoder(decoder, translate=False)
     with open(path, "rb") as file:
         try:
             while chunk := file.read(_CHUNK):
                 decoder.decode(chunk)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            return False
-    return True
+            return None
+    ends = decoder.newlines or ()
+    return {ends} if isinstance(ends, str) else set(ends)
 
 
-def _lines_of_utf16(path: Path) -> Iterator[str]:
-    with open(path, encoding="utf-16", newline="", errors="replace") as file:
+def _lines_of_utf16(path: Path, encoding: str) -> Iterator[str]:
+    with open(path, encoding=encoding, newline="", errors="replace") as file:
         yield from file
 
 

@@ -14,6 +14,8 @@ from fhn_jax.data_tools.shop.splits import LEFT_OUT, SPLITS, TRAIN, Judgements
 
 from fhn_jax.errors import InputError
 
+_RATING = ("outfits", "orders", "likes")
+
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
@@ -123,11 +125,12 @@ def make_judgements(
     if rated is not None:
         likes.add_likes(connection, rated, len(labels), slots, own)
         labels.append(rated.label)
-    (number,) = connection.execute("SELECT count(*) FROM likes_all").fetchone()
-    if not number and rated is None:
+    if not any(s.has("user") for kind, s in sources.items() if kind in _RATING):
+        notes = connection.execute("SELECT note FROM notes").fetchall()
         raise InputError(
             "nothing says who likes what: expected a table of likes (user, and item_id "
             "or outfit_id), or outfits or orders with a column user"
+            + "".join(f"; {note}" for (note,) in notes)
         )
     if split == "time":
         likes.leave_out_times(connection, labels)
