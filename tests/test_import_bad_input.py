@@ -346,3 +346,116 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, tables, limit):
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "error: " in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["shop"]
+
+
+def in_long_form(likes, key="outfit_id"):
+    """Rows of a table with one for each item of likes in wide form."""
+    return [
+        {key: f"o{number}", "item_id": row[slot], "user": row["user"]}
+        for number, row in enumerate(likes)
+        for slot in shops.CATEGORIES
+    ]
+
+
+def test_rows_without_an_item_are_counted_whatever_the_table(tmp_path, tables):
+    likes = tables.pop("likes")
+    slots = list(shops.CATEGORIES) * 8
+    single = [
+        {"user": row["user"], "item_id": row[slot]}
+        for row, slot in zip(likes, slots, strict=True)
+    ]
+    single[2]["item_id"] = ""
+    imported(tmp_path / "single", tables | {"likes": single})
+    assert left_out(tmp_path / "single") == [("likes.csv", 3, "user 0", "no item")]
+
+    wide = [row | {"outfit_id": number} for number, row in enumerate(likes)]
+    wide[1] |= dict.fromkeys(shops.CATEGORIES, "")
+    imported(tmp_path / "wide", tables | {"outfits": wide})
+    assert left_out(tmp_path / "wide") == [("outfits.csv", 2, "1", "no item")]
+
+    # An outfit that lacks one is not an outfit of the others.
+    long = in_long_form(likes)
+    long[0]["item_id"] = long[3]["item_id"] = long[4]["item_id"] = ""
+    imported(tmp_path / "long", tables | {"outfits": long})
+    assert left_out(tmp_path / "long") == [
+        ("outfits.csv", 1, "o0", "no item"),
+        ("outfits.csv", 4, "o1", "no item"),
+    ]
+
+
+def test_orders_of_nothing_are_counted_and_what_is_left_of_others_is_said(
+    tmp_path, tables
+):
+    likes = tables.pop("likes")
+    rows = in_long_form(likes, "order_id")
+    for row in rows[3:6]:
+        row["item_id"] = ""
+    gift = {"order_id": "o3", "item_id": "gift card", "user": "user 0"}
+    summary = imported(tmp_path, tables | {"orders": [*rows, gift]})
+    assert left_out(tmp_path) == [
+        ("orders.csv", 4, "o1", "the order fills no template")
+    ]
+    assert "1 pieces of orders are left: an item is unknown" in summary.text
+
+
+def test_an_outfit_or_order_is_of_the_user_that_one_of_its_rows_names(tmp_path, tables):
+    likes = tables.pop("likes")
+    rows = in_long_form(likes, "order_id")
+    for row in rows[::3]:
+        row["user"] = ""
+    rows[4]["user"] = "another"
+    summary = imported(tmp_path, tables | {"orders": rows})
+    assert left_out(tmp_path) == [("orders.csv", 4, None, "it is of several users")]
+    assert sum(summary.splits.values()) == len(likes) - 1 and summary.users == 4
+
+
+def test_rows_of_likes_name_an_outfit_or_an_item(tmp_path, tables):
+    outfits = [
+        {"outfit_id": number} | {slot: row[slot] for slot in shops.CATEGORIES}
+        for number, row in enumerate(tables["likes"])
+    ]
+    likes = [
+        {"user": row["user"], "outfit_id": number, "item_id": ""}
+        for number, row in enumerate(tables["likes"])
+    ]
+    likes += [{"user": "user 0", "outfit_id": "", "item_id": "B-001"}]
+    likes += [{"user": "user 0", "outfit_id": "", "item_id": ""}]
+    likes += [{"user": "user 0", "outfit_id": 0, "item_id": "B-001"}]
+    summary = imported(tmp_path, tables | {"outfits": outfits, "likes": likes})
+    assert summary.templates == {("top", "bottom", "shoe"): 24, ("bottom",): 1}
+    assert left_out(tmp_path) == [
+        ("likes.csv", 26, "user 0", "no item"),
+        ("likes.csv", 27, "user 0", "it names several of outfit_id, item_id"),
+    ]
+
+
+def test_a_column_that_names_no_table_is_said_to_be_of_no_use(tmp_path, tables):
+    for number, row in enumerate(tables["likes"]):
+        row["order_id"] = number
+    summary = imported(tmp_path, tables)
+    assert sum(summary.splits.values()) == 24
+    assert "likes.csv: the column order_id says nothing: there is no" in summary.text
+    likes = [{"user": 1, "outfit_id": 2}]
+    with pytest.raises(
+        InputError, match="outfit_id says nothing: there is no such table"
+    ):
+        imported(tmp_path / "2", tables | {"likes": likes})
+
+
+def test_unknown_ids_are_shown_beside_known_ones(tmp_path, tables):
+    likes = [row | {"top": row["top"].lower()} for row in tables["likes"]]
+    likes = [row | {"bottom": row["bottom"].lower()} for row in likes]
+    with pytest.raises(InputError, match="such as 'b-000'.*of items, such as 'B-000'"):
+        imported(tmp_path, tables | {"likes": likes})
+
+
+def test_an_order_of_several_users_makes_no_like_and_the_reason_is_said(
+    tmp_path, tables
+):
+    rows = in_long_form(tables.pop("likes"), "order_id")
+    for row in rows:
+        row["order_id"] = "o"
+    with pytest.raises(
+        InputError, match="no like is left.*the order fills no template"
+    ):
+        imported(tmp_path, tables | {"orders": rows})

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fhn_jax.data_tools.shop.engine import name, text
-from fhn_jax.data_tools.shop.outfits import check_unknown
+from fhn_jax.data_tools.shop.outfits import check_unknown, item_columns
 from fhn_jax.data_tools.shop.sources import Source
 
 _LIKE = ("1", "1.0", "1,0", "+1", "true", "yes", "like", "liked")
@@ -40,48 +40,72 @@ def add_makers(
     """Adds who made or ordered the outfits of `KIND_sets`, where the table says so."""
     if not source.has("user"):
         return
+    owner, several, owners = 't."user"', "false", ""
+    if item_columns(source, slots) == ["item_id"]:
+        owner, several = 'o."user"', "o.users > 1"
+        owners = f"""
+            JOIN (SELECT p.key, min(t."user") AS "user", count(DISTINCT t."user") AS users
+              FROM {source.kind}_pieces p JOIN {source.kind} t ON p.row = t.row
+              GROUP BY p.key) o ON s.key = o.key"""
     connection.execute(
         f"""
-        INSERT INTO likes_all SELECT {number}, s.row, t."user", 1,
-            {_time(source)}, {_split(source)}, s.mask, {_items(slots)}
-          FROM {source.kind}_sets s JOIN {source.kind} t ON s.row = t.row
-          WHERE s.fault IS NULL AND t."user" IS NOT NULL;
-        INSERT INTO left_out SELECT {text(source.label)}, s.row, NULL, 'no user', true
-          FROM {source.kind}_sets s JOIN {source.kind} t ON s.row = t.row
-          WHERE s.fault IS NULL AND t."user" IS NULL;
+        CREATE TEMP TABLE made AS SELECT s.*, {owner} AS "user", {_time(source)} AS time,
+            {_split(source)} AS split, CASE WHEN {owner} IS NULL THEN 'no user'
+              WHEN {several} THEN 'it is of several users' END AS why
+          FROM {source.kind}_sets s JOIN {source.kind} t ON s.row = t.row {owners}
+          WHERE s.fault IS NULL;
+        INSERT INTO likes_all SELECT {number}, row, "user", 1, time, split, mask,
+            {_items(slots)} FROM made s WHERE why IS NULL;
+        INSERT INTO left_out SELECT {text(source.label)}, row, NULL, why, true
+          FROM made WHERE why IS NOT NULL ORDER BY row;
+        DROP TABLE made
         """
     )
 
 
 def add_likes(
-    connection: Any, source: Source, number: int, slots: Sequence[str], own: str
+    connection: Any,
+    source: Source,
+    number: int,
+    slots: Sequence[str],
+    named: Sequence[str],
 ) -> None:
     """Adds the rows of a table of likes.
 
     Args:
       number: of the table, for `file`.
-      own: the column that names an outfit of `outfits_all`; "" where rows name items,
-        of which `KIND_sets` was made.
+      named: the columns by which rows name outfits of `outfits_all`. What other rows like
+        is in `KIND_sets`, where the table names items too.
     Raises:
       ValueError: most of them are of outfits that are not there.
     """
-    label = text(source.label)
-    if own:
+    label, kind = text(source.label), source.kind
+    items = item_columns(source, slots)
+    parts = [f"SELECT row, fault, mask, {_items(slots)} FROM {kind}_sets s"] * bool(
+        items
+    )
+    if named:
+        outfit = f"coalesce({', '.join(f't.{each}' for each in named)})"
+        ways = [f"t.{each}" for each in named]
+        if items:
+            ways.append(f"coalesce({', '.join(f't.{name(each)}' for each in items)})")
+        several = " + ".join(f"CAST({way} IS NOT NULL AS INTEGER)" for way in ways)
+        rows = f"WHERE {outfit} IS NOT NULL" if items else ""
         connection.execute(
             f"""
-            CREATE TABLE {source.kind}_found AS SELECT t.row, t.{name(own)} AS item,
+            CREATE TABLE {kind}_named AS SELECT t.row, {outfit} AS item,
                 o.id IS NULL AS unknown, CASE
-                  WHEN t.{name(own)} IS NULL THEN 'no {own}'
-                  WHEN o.id IS NULL THEN 'the outfit is unknown: ' || t.{name(own)}[:80]
+                  WHEN {outfit} IS NULL THEN 'no {named[0]}'
+                  WHEN {several} > 1 THEN 'it names several of {", ".join([*named, *items])}'
+                  WHEN o.id IS NULL THEN 'the outfit is unknown: ' || {outfit}[:80]
                   WHEN NOT o.good THEN 'the outfit was left out: ' || o.id[:80] END AS fault,
                 o.mask, {_items(slots, "o")}
-              FROM {source.kind} t LEFT JOIN outfits_all o ON t.{name(own)} = o.id
+              FROM {kind} t LEFT JOIN outfits_all o ON {outfit} = o.id {rows}
             """
         )
-        check_unknown(connection, source, f"{source.kind}_found", "outfit")
-        found = f"{source.kind}_found"
-    else:
-        found = f"{source.kind}_sets"
+        check_unknown(connection, source, f"{kind}_named", "outfit")
+        parts.append(f"SELECT row, fault, mask, {_items(slots)} FROM {kind}_named s")
+    found = f"({' UNION ALL '.join(parts)})"
     value = "1"
     if source.has("value"):
         value = (

@@ -59,27 +59,43 @@ def mark_known(connection: Any) -> None:
     )
 
 
-def gather(connection: Any, source: Source, slots: Sequence[str], own: str) -> None:
+def item_columns(source: Source, slots: Sequence[str]) -> list[str]:
+    """The columns that name items: item_id alone where each item is a row; or none."""
+    wide = [c for c in source.columns if c in slots or c.startswith("item ")]
+    return wide + ["item_id"] * source.has("item_id")
+
+
+def gather(
+    connection: Any, source: Source, slots: Sequence[str], own: str, where: str = "true"
+) -> None:
     """Makes `KIND_pieces`: an item of an outfit a row, by key.
 
     Args:
       source: outfits, orders or likes.
       own: the column that says which outfit, "" where each row is one.
+      where: which of its rows.
     Raises:
       ValueError: most items are not of the catalogue.
     """
-    wide = [c for c in source.columns if c in slots or c.startswith("item ")]
-    long = source.has("item_id") and not wide
+    columns = item_columns(source, slots)
+    long = columns == ["item_id"]
     key = name(own) if own and long else "row"
     if long:
-        raw = f"SELECT {key} AS key, row, item_id AS item, NULL AS claimed FROM {source.kind}"
-        raw += " WHERE item_id IS NOT NULL"
-    elif wide:
+        raw = (
+            f"SELECT {key} AS key, row, item_id AS item, NULL AS claimed "
+            f"FROM {source.kind} WHERE {where}"
+        )
+    elif columns:
         raw = " UNION ALL ".join(
             f"SELECT row AS key, row, {name(column)} AS item, "
             f"{slots.index(column) if column in slots else 'NULL'} AS claimed "
-            f"FROM {source.kind} WHERE {name(column)} IS NOT NULL"
-            for column in wide
+            f"FROM {source.kind} WHERE {where} AND {name(column)} IS NOT NULL"
+            for column in columns
+        )
+        nothing = " AND ".join(f"{name(column)} IS NULL" for column in columns)
+        raw += (
+            f" UNION ALL SELECT row, row, NULL, NULL FROM {source.kind} "
+            f"WHERE {where} AND {nothing}"
         )
     else:
         raise InputError(
@@ -91,10 +107,11 @@ def gather(connection: Any, source: Source, slots: Sequence[str], own: str) -> N
         f"""
         CREATE TABLE {source.kind}_pieces AS SELECT r.key, r.row, r.item, k.slot,
             k.number, CASE WHEN r.key IS NULL THEN 'no {own}'
+              WHEN r.item IS NULL THEN 'no item'
               WHEN k.id IS NULL THEN 'an item is unknown: ' || r.item[:80]
               WHEN k.slot IS NULL THEN 'an item was left out: ' || r.item[:80]
               WHEN r.claimed <> k.slot THEN 'an item is of another slot: ' || r.item[:80]
-            END AS fault, k.id IS NULL AS unknown
+            END AS fault, k.id IS NULL AND r.item IS NOT NULL AS unknown
           FROM ({raw}) r LEFT JOIN known k ON r.item = k.id
         """
     )
@@ -107,15 +124,23 @@ def check_unknown(connection: Any, source: Source, table: str, kind: str) -> Non
         f"SELECT count(*), count(*) FILTER (unknown) FROM {table}"
     ).fetchone()
     if unknown > _MOST_UNKNOWN * total:
+        known = "known" if kind == "item" else "outfits_all"
+        there = connection.execute(
+            f"SELECT id FROM {known} ORDER BY id LIMIT 3"
+        ).fetchall()
         some = connection.execute(
             f"SELECT DISTINCT item FROM {table} WHERE unknown ORDER BY item LIMIT 3"
         ).fetchall()
         raise InputError(
             f"{source.label}: {unknown:,} of {total:,} {kind}s are unknown, such as "
-            f"{', '.join(repr(item) for (item,) in some)}; does it belong to another "
-            "catalogue? Expected ids of the table of items"
-            + ("" if kind == "item" else " and outfits")
+            f"{_listed(some)}; does it belong to another catalogue? Expected ids of the "
+            f"table of items{'' if kind == 'item' else ' and outfits'}, such as "
+            f"{_listed(there)}"
         )
+
+
+def _listed(rows: Sequence[tuple[str]]) -> str:
+    return ", ".join(repr(item) for (item,) in rows)
 
 
 def assemble(
@@ -159,6 +184,12 @@ def assemble_orders(
     items are left.
     """
     kind = source.kind
+    for fault, count in connection.execute(
+        f"SELECT split_part(fault, ': ', 1) AS why, count(*) FROM {kind}_pieces "
+        "WHERE key IS NOT NULL AND fault IS NOT NULL GROUP BY why ORDER BY why"
+    ).fetchall():
+        note = f"{source.label}: {count:,} pieces of orders are left: {fault}"
+        connection.execute("INSERT INTO notes VALUES (?)", [note])
     fills = " ".join(f"WHEN mask & {m} = {m} THEN {m}" for m in templates.masks)
     singles = ", ".join(
         f"max(number) FILTER (slot = {k}) AS s{k}" for k in range(len(slots))

@@ -378,9 +378,10 @@ def _open_json(
 
 def _noted(connection: Any, label: str) -> int:
     """How many rows of a table are left out so far."""
-    return connection.execute(
+    ((count,),) = connection.execute(
         "SELECT count(*) FROM left_out WHERE file = ?", [label]
-    ).fetchone()[0]
+    ).fetchall()
+    return count
 
 
 def _note_rejects(connection: Any, label: str) -> None:

@@ -89,17 +89,19 @@ def make_judgements(
         )
     outfits.mark_known(connection)
     rated = sources.get("likes")
-    own = ""
-    if rated is not None:
-        own = next((c for c in ("outfit_id", "order_id") if rated.has(c)), "")
+    named = [] if rated is None else _outfits_named(connection, rated, sources, slots)
     strict = []
-    for kind, key in (("outfits", "outfit_id"), ("likes", "")):
-        if kind in sources and not (kind == "likes" and own):
-            outfits.gather(connection, sources[kind], slots, key)
-            single = kind == "likes" and rated is not None and rated.has("item_id")
-            outfits.assemble(connection, sources[kind], slots, single=single)
-            if not single:
-                strict.append(kind)
+    if "outfits" in sources:
+        outfits.gather(connection, sources["outfits"], slots, "outfit_id")
+        outfits.assemble(connection, sources["outfits"], slots)
+        strict.append("outfits")
+    if rated is not None and (outfits.item_columns(rated, slots) or not named):
+        rest = " AND ".join(["true", *(f"{column} IS NULL" for column in named)])
+        outfits.gather(connection, rated, slots, "", rest)
+        single = outfits.item_columns(rated, slots) == ["item_id"]
+        outfits.assemble(connection, rated, slots, single=single)
+        if not single:
+            strict.append("likes")
     if "orders" in sources:
         outfits.gather(connection, sources["orders"], slots, "order_id")
     templates = outfits.find_templates(connection, settings, slots, strict)
@@ -123,7 +125,7 @@ def make_judgements(
             labels.append(sources[kind].label)
     _make_outfits_all(connection, sources, slots)
     if rated is not None:
-        likes.add_likes(connection, rated, len(labels), slots, own)
+        likes.add_likes(connection, rated, len(labels), slots, named)
         labels.append(rated.label)
     if not any(s.has("user") for kind, s in sources.items() if kind in _RATING):
         notes = connection.execute("SELECT note FROM notes").fetchall()
@@ -143,6 +145,29 @@ def make_judgements(
     for number, label in enumerate(labels):
         connection.execute("INSERT INTO labels VALUES (?, ?)", [number, label])
     return templates
+
+
+def _outfits_named(
+    connection: Any,
+    rated: Source,
+    sources: Mapping[str, Source],
+    slots: Sequence[str],
+) -> list[str]:
+    """The columns by which rows of the table of likes name outfits of other tables."""
+    there = {"outfits", "orders"} & set(sources)
+    named = []
+    for column, tables in (("outfit_id", there), ("order_id", there - {"outfits"})):
+        if not rated.has(column):
+            continue
+        if tables:
+            named.append(column)
+            continue
+        lacking = f"the column {column} says nothing: there is no such table"
+        if not outfits.item_columns(rated, slots):
+            raise InputError(f"{rated.label}: {lacking}")
+        note = f"{rated.label}: {lacking}, so rows are likes of their items"
+        connection.execute("INSERT INTO notes VALUES (?)", [note])
+    return named
 
 
 def _leave_out(
