@@ -7,6 +7,7 @@ from typing import Any
 from fhn_jax.data_tools.shop.engine import name, text
 from fhn_jax.data_tools.shop.outfits import check_unknown, item_columns
 from fhn_jax.data_tools.shop.sources import Source
+from fhn_jax.data_tools.shop.times import seconds
 
 _LIKE = ("1", "1.0", "1,0", "+1", "true", "yes", "like", "liked")
 _DISLIKE = (
@@ -20,8 +21,6 @@ _DISLIKE = (
     "disliked",
 )
 _DAY = 86_400
-# Later than any time in seconds: such numbers are milliseconds.
-_MILLISECONDS = 1e11
 _SPLITS = {"val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 
 
@@ -49,7 +48,7 @@ def add_makers(
               GROUP BY p.key) o ON s.key = o.key"""
     connection.execute(
         f"""
-        CREATE TEMP TABLE made AS SELECT s.*, {owner} AS "user", {_time(source)} AS time,
+        CREATE TEMP TABLE made AS SELECT s.*, {owner} AS "user", {seconds(connection, source)} AS time,
             {_split(source)} AS split, CASE WHEN {owner} IS NULL THEN 'no user'
               WHEN {several} THEN 'it is of several users' END AS why
           FROM {source.kind}_sets s JOIN {source.kind} t ON s.row = t.row {owners}
@@ -121,7 +120,7 @@ def add_likes(
     connection.execute(
         f"""
         CREATE TABLE {source.kind}_judged AS SELECT s.* EXCLUDE (fault), t."user",
-            {value} AS value, {_time(source)} AS time, {_split(source)} AS split,
+            {value} AS value, {seconds(connection, source)} AS time, {_split(source)} AS split,
             CASE WHEN t."user" IS NULL THEN 'no user' WHEN s.fault IS NOT NULL
               THEN s.fault WHEN {value} IS NULL THEN {wrong} END AS fault
           FROM {found} s JOIN {source.kind} t ON s.row = t.row;
@@ -198,17 +197,6 @@ def leave_out_rare(connection: Any, labels: Sequence[str], least: int) -> None:
 
 def _items(slots: Sequence[str], table: str = "s") -> str:
     return ", ".join(f"{table}.s{k}" for k in range(len(slots)))
-
-
-def _time(source: Source) -> str:
-    """A query's expression for the time of a row, in Unix seconds."""
-    if not source.has("time"):
-        return "NULL"
-    number = "TRY_CAST(replace(t.time, ',', '.') AS DOUBLE)"
-    return (
-        f"coalesce(CASE WHEN {number} > {_MILLISECONDS} THEN {number} / 1000 "
-        f"ELSE {number} END, epoch(TRY_CAST(t.time AS TIMESTAMPTZ)))"
-    )
 
 
 def _split(source: Source) -> str:

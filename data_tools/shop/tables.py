@@ -128,13 +128,11 @@ def make_judgements(
         likes.add_likes(connection, rated, len(labels), slots, named)
         labels.append(rated.label)
     if not any(s.has("user") for kind, s in sources.items() if kind in _RATING):
-        notes = connection.execute("SELECT note FROM notes").fetchall()
         raise InputError(
             "nothing says who likes what: expected a table of likes (user, and item_id "
-            "or outfit_id), or outfits or orders with a column user"
-            + "".join(f"; {note}" for (note,) in notes)
+            f"or outfit_id), or outfits or orders with a column user{_notes(connection)}"
         )
-    if split == "time":
+    if _goes_by_time(connection, split, sources):
         likes.leave_out_times(connection, labels)
     if split == "given":
         _leave_out(connection, labels, "likes_all", "split IS NULL", "no known split")
@@ -168,6 +166,36 @@ def _outfits_named(
         note = f"{rated.label}: {lacking}, so rows are likes of their items"
         connection.execute("INSERT INTO notes VALUES (?)", [note])
     return named
+
+
+def _goes_by_time(connection: Any, split: str, sources: Mapping[str, Source]) -> bool:
+    """Whether a split needs the time of each like, which most must have then."""
+    rating = [s for kind, s in sources.items() if kind in _RATING and s.has("user")]
+    without = [source.label for source in rating if not source.has("time")]
+    if split == "leave-last-out" and without:
+        if len(without) < len(rating):
+            note = (
+                f"split={split} goes by the order of rows, and not by times: "
+                f"{', '.join(without)} has none"
+            )
+            connection.execute("INSERT INTO notes VALUES (?)", [note])
+        return False
+    if split not in ("time", "leave-last-out"):
+        return False
+    ((total, lost),) = connection.execute(
+        "SELECT count(*), count(*) FILTER (time IS NULL) FROM likes_all"
+    ).fetchall()
+    if 2 * lost > total:
+        raise InputError(
+            f"split={split}: {lost:,} of {total:,} likes have no time that can be read"
+            f"{_notes(connection)}"
+        )
+    return True
+
+
+def _notes(connection: Any) -> str:
+    notes = connection.execute("SELECT note FROM notes").fetchall()
+    return "".join(f"; {note}" for (note,) in notes)
 
 
 def _leave_out(
