@@ -330,6 +330,18 @@ def test_a_wrong_toml_is_an_error(tmp_path, tables, toml, match):
         import_catalogue(shop, tmp_path / "data")
 
 
+def test_templates_of_slots_that_are_not_there_are_said(tmp_path, tables):
+    shop = shops.write(tmp_path / "shop", **tables)
+    usual = '[[templates]]\nslots = ["top", "bottom", "shoe"]\n'
+    toml = shop / "catalogue.toml"
+    toml.write_text(usual + '[[templates]]\nslots = ["top", "bag"]\n')
+    note = "note: no item is of the slot bag, so none makes top + bag"
+    assert note in import_catalogue(shop, tmp_path / "data").text
+    toml.write_text(usual + '[[templates]]\nslots = ["top", "shoes"]\n')
+    with pytest.raises(InputError, match="has the slot 'shoes'.*did you mean 'shoe'"):
+        import_catalogue(shop, tmp_path / "other")
+
+
 @pytest.mark.parametrize("limit", [2**9, 2**14])
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, tables, limit):
     shop = shops.write(tmp_path / "shop", **tables)

@@ -167,3 +167,27 @@ def test_own_vectors_are_taken_over_by_the_shops_ids(tmp_path):
     with pytest.raises(InputError, match="3 of 24 items have no vector"):
         import_catalogue(shop, tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_photos_are_found_by_ids_and_by_the_paths_of_windows(tmp_path, shop):
+    tables = dict(items=shops.items(), likes=shops.wide_likes())
+    for number, row in enumerate(tables["items"]):
+        row["image"] = f"photos\\{number % 3}\\{row['id']}.jpg"
+    shops.write(shop, **tables)
+    assert import_catalogue(shop, tmp_path / "windows").items == 24
+
+    flat = shops.write(tmp_path / "flat", items=shops.items(), likes=tables["likes"])
+    (flat / "images").mkdir()
+    for path in shop.glob("photos/*/*.jpg"):
+        path.rename(flat / "images" / path.with_suffix(".JpEG").name)
+    (flat / "images" / "T-003.JpEG").rename(flat / "images" / "T-003.gif")
+    summary = import_catalogue(flat, tmp_path / "flat data")
+    reasons = {"its photo is a .gif; expected .jpg, .jpeg, .png, .webp": 1}
+    assert summary.left_out["items.csv"] == reasons
+
+
+def test_without_any_photo_the_way_without_is_said(tmp_path):
+    items = [row | {"image": "https://shop.test/a.jpg"} for row in shops.items()]
+    shop = shops.write(tmp_path / "shop", items=items, likes=shops.wide_likes())
+    with pytest.raises(InputError, match="web address.*--no-images goes without"):
+        import_catalogue(shop, tmp_path / "data")

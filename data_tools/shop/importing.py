@@ -316,8 +316,10 @@ class Import:
         ).fetchall()
         if not rows:
             return "import more likes, or allow fewer of each user with --min-likes"
+        photos = any(reason.startswith("its photo") for _, reason, _ in rows)
         return "left out were " + "; ".join(
-            f"{count:,} rows of {file}: {reason}" for file, reason, count in rows
+            [f"{count:,} rows of {file}: {reason}" for file, reason, count in rows]
+            + ["--no-images goes without photos"] * photos
         )
 
     def _check_quarantine(self) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from fhn_jax.data_tools.shop.engine import name, text
 from fhn_jax.data_tools.shop.settings import Settings
 from fhn_jax.data_tools.shop.sources import Source
-from fhn_jax.data_tools.shop.vocabulary import TEMPLATES
+from fhn_jax.data_tools.shop.vocabulary import SLOTS, TEMPLATES
 
-from fhn_jax.errors import InputError
+from fhn_jax.errors import InputError, nearest
 
 # Without catalogue.toml, what so few outfits are is no template.
 _RARE = 0.01
@@ -243,6 +243,15 @@ def find_templates(
     for template in named:
         if set(template) <= set(slots):
             masks.append(sum(1 << slots.index(slot) for slot in template))
+            continue
+        for slot in set(template) - set(slots) - set(settings.slots or SLOTS):
+            raise InputError(
+                f"catalogue.toml: a template has the slot {slot!r}; expected some of "
+                f"{', '.join(SLOTS)}{nearest(slot, SLOTS)}"
+            )
+        lacking = ", ".join(slot for slot in template if slot not in slots)
+        note = f"no item is of the slot {lacking}, so none makes {' + '.join(template)}"
+        connection.execute("INSERT INTO notes VALUES (?)", [note])
     masks.sort(key=lambda mask: -mask.bit_count())
     return Templates(slots, tuple(masks))
 

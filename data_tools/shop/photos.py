@@ -11,7 +11,7 @@ from fhn_jax.data_tools.shop.sources import Source
 
 from fhn_jax.data.records import Progress
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".JPG", ".JPEG", ".PNG")
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _FOLDER = "images"
 _ROWS_AT_ONCE = 10_000
 
@@ -78,6 +78,8 @@ def _by_path(folder: Path) -> Callable[[str, str | None], Path | str]:
         if "://" in image[:10]:
             return "its photo is a web address; download it first"
         path = folder / image
+        if "\\" in image and not path.exists():
+            path = folder / image.replace("\\", "/")  # as Windows writes it
         if "\0" in image or not path.resolve().is_relative_to(real):
             return "its photo is outside of the shop's folder"
         return path if path.is_file() else "its photo is missing"
@@ -86,11 +88,17 @@ def _by_path(folder: Path) -> Callable[[str, str | None], Path | str]:
 
 
 def _by_id(folder: Path) -> Callable[[str, str | None], Path | str]:
-    there = set(os.listdir(folder))
+    there = {}
+    for name in os.listdir(folder):
+        stem, ending = os.path.splitext(name)
+        there[stem + ending.casefold()] = there[name] = name
+    others = {os.path.splitext(name)[0]: os.path.splitext(name)[1] for name in there}
 
     def locate(item: str, image: str | None) -> Path | str:
         names = (item, *(item + ending for ending in _ENDINGS))
-        found = next((name for name in names if name in there), None)
+        found = next((there[name] for name in names if name in there), None)
+        if found is None and item in others:
+            return f"its photo is a {others[item]}; expected {', '.join(_ENDINGS)}"
         return folder / found if found else "its photo is missing"
 
     return locate
