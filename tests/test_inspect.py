@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from fhn_jax.data_tools import inspect_data as program
+from fhn_jax.data_tools.build_lmdb import build_lmdb
 from fhn_jax.data_tools.split_users import split_users
 from PIL import Image
 from polyvore_u import edit_line, encode, read_lines, write_lines, write_polyvore_u
@@ -235,6 +236,32 @@ def test_images_that_are_cut_off_are_found_when_all_are_decoded(root):
     assert_found(
         *(root, "unreadable_images", "error", 1, 96), example=example, full=True
     )
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_damaged_values_of_an_lmdb_are_errors_like_any_image(root, full):
+    target = root / "images" / "lmdb"
+    build_lmdb(root / "images" / "291x291", target)
+    (target / "data.json").unlink()  # As in an LMDB that is too large to compare.
+    data = (target / "data.mdb").read_bytes()
+    for name in ("top001.jpg", "shoe002.jpg"):
+        value = picture(root, name).read_bytes()
+        data = data.replace(value, value[:-1] + b"?")
+    shutil.rmtree(target.with_name("291x291"))
+    (target / "data.mdb").unlink()
+    (target / "data.mdb").write_bytes(data)
+    finding = assert_found(
+        *(root, "unreadable_images", "error", 2, 96), example="top001.jpg", full=full
+    )
+    assert "checksum of 'top001.jpg' is wrong" in finding.examples[0]
+    assert "shoe002.jpg" in finding.examples[1]
+
+
+def test_a_link_that_leaves_the_folder_is_an_error_like_any_image(root, tmp_path):
+    picture(root, "top001.jpg").rename(tmp_path / "a.jpg")
+    picture(root, "top001.jpg").symlink_to(tmp_path / "a.jpg")
+    example = "outside of the image folder"
+    assert_found(root, "unreadable_images", "error", 1, 96, example=example)
 
 
 def noise(height, width, seed=0):

@@ -326,16 +326,39 @@ def each_image(
     names: Sequence[str],
     function: Callable[[bytes, str], Any],
     progress: Progress | None,
+    unreadable: Callable[[InputError], Any] | None = None,
 ) -> Iterator[Any]:
     """`function` of the bytes and name of each image, in order, by a few threads.
 
+    Args:
+      store: to read from.
+      names: of the images.
+      function: called by several threads.
+      progress: called with the number of images done, and of all.
+      unreadable: what there is instead for an image that the store cannot give.
     Raises:
       KeyError: an image is missing.
+      ValueError: the store cannot give an image, without `unreadable`.
     """
+
+    def read_one(name: str) -> Any:
+        try:
+            (data,) = store.read([name])
+        except InputError as error:
+            assert unreadable is not None
+            return unreadable(error)
+        return function(data, name)
+
     # Pillow decodes without Python's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(names), _IMAGES_AT_ONCE):
             some = names[start : start + _IMAGES_AT_ONCE]
-            yield from pool.map(function, store.read(some), some)
+            try:
+                found = pool.map(function, store.read(some), some)
+            except InputError:
+                if unreadable is None:
+                    raise
+                found = pool.map(read_one, some)
+            yield from found
             if progress is not None:
                 progress(start + len(some), len(names))

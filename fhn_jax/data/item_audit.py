@@ -262,7 +262,13 @@ def _see(
     missing = [item for item, name in enumerate(names) if name in absent]
     there = [item for item, name in enumerate(names) if name not in absent]
     look = functools.partial(_look, full=full)
-    looks = each_image(store, [names[item] for item in there], look, progress)
+    looks = each_image(
+        store,
+        [names[item] for item in there],
+        look,
+        progress,
+        unreadable=lambda error: _Look(fault=str(error)),
+    )
     return _Seen(store, missing, dict(zip(there, looks, strict=True)), full)
 
 
