@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-from random_codes import outfits_of, shop_codes
+from catalogues import catalogue
+from random_codes import codes_of, outfits_of, shop_codes
 
 from fhn_jax.codes import Scorer, blocks, outfit_scores
 from fhn_jax.data.catalogue import Outfits
+from fhn_jax.errors import InputError
 from fhn_jax.new_users import BprFit, Similarity, fit_users
 from fhn_jax.new_users.similarity import similarity
 
@@ -112,3 +114,18 @@ def test_similarity_takes_the_mean_over_the_items_that_there_are(codes):
     np.testing.assert_array_equal(got.bits[0], np.where(expected[0] >= 0, 1, -1))
     expected /= np.abs(expected).mean()
     np.testing.assert_allclose(got.latents, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_data_with_outfits_of_a_template_that_the_codes_lack_are_refused():
+    whole, sizes = [(0, 0, 1, 2), (1, 3, 3, 3)], (4, 4, 4)
+    data = catalogue(whole, sizes)
+    codes, more = codes_of(data), catalogue([*whole, (0, 0, -1, 2)], sizes)
+    clicks = data.splits["train"].positives
+    none = Outfits(clicks.users[:0], clicks.items[:0])
+    users = BprFit(codes).fit(clicks, none)
+    assert users.into(codes, data).num_users == 2
+    with pytest.raises(
+        InputError, match="has outfits of top.shoe, the codes .*top.bott"
+    ):
+        users.into(codes, more)
+    assert users.into(codes_of(more), data).num_users == 2

@@ -66,6 +66,14 @@ def check_same_items(codes: Codes, catalogue: Catalogue) -> None:
             f"{catalogue.root} has {catalogue.slots} of {catalogue.categories}; use "
             "the codes of a run on such outfits"
         )
+    for template in catalogue.templates:
+        if template not in codes.templates:
+            raise InputError(
+                f"the data in {catalogue.root} has outfits of "
+                f"{catalogue.template_name(template)}, the codes have those of "
+                f"{' or '.join(map('+'.join, codes.template_names))} alone; use the codes "
+                "of a run on such outfits"
+            )
     for category, ours, theirs in zip(
         codes.categories, codes.names or (), catalogue.names, strict=False
     ):
