@@ -34,6 +34,26 @@ def test_latents_are_checked_and_saved_without_a_copy(tmp_path):
     assert arrays[0].nbytes > 10_000_000 and peak < 3_000_000
 
 
+def test_loading_and_scoring_take_no_memory_for_all_latents(tmp_path):
+    codes = random_codes(counts=(40_000, 10, 10), bits=64, modalities=("text",))
+    latents = latents_of(codes)
+    latents.save(tmp_path / "latents.safetensors", codes)
+    users, items = np.arange(6), np.array([[39_999 - i, i, i] for i in range(6)])
+    expected = Scorer(codes, latents).score("relaxed", users, items)
+    tracemalloc.start()
+    try:
+        loaded = Latents.load(tmp_path / "latents.safetensors", codes)
+        scores = Scorer(codes, loaded).score("relaxed", users, items)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert loaded.items["text"][0].nbytes > 10_000_000 and peak < 3_000_000
+    np.testing.assert_array_equal(scores, expected)
+    # Another export replaces the file; who has the old one open goes on with it.
+    Latents(latents.items, codes.sha256()).save(tmp_path / "latents.safetensors", codes)
+    np.testing.assert_array_equal(loaded.items["text"][0], latents.items["text"][0])
+
+
 @pytest.mark.parametrize(("value", "says"), [(np.nan, "finite"), (3e7, "magnitudes")])
 def test_a_wrong_value_far_down_is_named(value, says):
     latents = np.zeros((20_000, 64), np.float32)

@@ -110,13 +110,13 @@ class Latents:
 
     @classmethod
     def load(cls, path: str | os.PathLike, codes: Codes) -> "Latents":
-        """Reads the latents of `codes`.
+        """Opens the latents of `codes`, mapped into memory.
 
         Raises:
           FileNotFoundError: no such file.
           ValueError: another format, damaged, or latents of other codes.
         """
-        tensors, metadata = tensor_file.read(path, FORMAT)
+        tensors, metadata = tensor_file.read(path, FORMAT, mapped=True)
         try:
             tensor_file.expect_keys(metadata, ("codes_sha256",))
             items = {

@@ -81,7 +81,11 @@ def _parts(
 
 
 def read(
-    path: str | os.PathLike, expected: str, remedy: str = REMEDY
+    path: str | os.PathLike,
+    expected: str,
+    remedy: str = REMEDY,
+    *,
+    mapped: bool = False,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and metadata of a file of the format `expected`, its checksum compared.
 
@@ -89,6 +93,8 @@ def read(
 
     Args:
       remedy: what to do if it cannot be used.
+      mapped: whether tensors are parts of the file, mapped into memory, which may be
+        larger than that. Who writes the file anew must not write into the old one.
     Raises:
       FileNotFoundError: no such file.
       ValueError: damaged, not a whole safetensors file, or of another format or version.
@@ -104,7 +110,9 @@ def read(
             found = metadata.get("format")
             version = metadata.get("version", "")
             if found == expected and version == str(VERSION):
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
+                tensors = _map(path) if mapped else {}
+                for key in file.keys() - tensors.keys():
+                    tensors[key] = file.get_tensor(key)
                 stated = metadata.pop(DIGEST, None)
                 if stated is None or digest(tensors, metadata) == stated:
                     return tensors, metadata
@@ -122,6 +130,23 @@ def read(
     if re.fullmatch("[0-9]{1,9}", version) and int(version) > VERSION:
         remedy = "update fhn_jax"
     raise InputError(f"{path}: version is {version!r}, expected '{VERSION}'; {remedy}")
+
+
+def _map(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a whole file, of the types that are written here."""
+    dtypes = {code: np.dtype(name).newbyteorder("<") for name, code in _DTYPES.items()}
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        del header["__metadata__"]
+        # An empty file cannot be mapped; one without data has some header.
+        data = np.memmap(file, np.uint8, "r")[8 + length :]
+    tensors = {}
+    for key, about in header.items():
+        if about["dtype"] in dtypes:
+            part = data[slice(*about["data_offsets"])].view(dtypes[about["dtype"]])
+            tensors[key] = np.asarray(part.reshape(about["shape"]))
+    return tensors
 
 
 def parse(metadata: Mapping[str, str], key: str) -> Any:
