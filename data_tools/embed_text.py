@@ -88,7 +88,7 @@ def _find_texts(
         elif path.suffix != ".csv":
             raise InputError(f"{path}: expected titles in a .csv or a .json file")
     elif (root / ITEMS_FILE).is_file():
-        path, found = root / ITEMS_FILE, _read_items(root)
+        path, found = root / ITEMS_FILE, _read_items(root, columns)
     elif (root / "titles.json").is_file():
         path = root / "titles.json"
         found = {"title": read_titles(path)}
@@ -110,8 +110,8 @@ def _find_texts(
     return path, texts
 
 
-def _read_items(root: Path) -> dict[str, dict[str, str]]:
-    """Column → image name → text, of items.parquet."""
+def _read_items(root: Path, columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Column of items.parquet → image name → text, empty for those not asked for."""
     table = read_items(root)
     assert table is not None
     names = [""] * len(table)
@@ -133,7 +133,7 @@ def _read_items(root: Path) -> dict[str, dict[str, str]]:
         column: {
             name: str(value)
             for name, value in zip(names, values, strict=True)
-            if value is not None and value == value
+            if column in columns and value is not None and value == value
         }
         for column, values in {"title": table.titles, **table.attributes}.items()
     }

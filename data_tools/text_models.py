@@ -51,18 +51,19 @@ class HashedText:
         self._features = functools.lru_cache(1 << 17)(self._features)
 
     def __call__(self, texts: Sequence[str]) -> Float32[np.ndarray, "n f"]:
-        columns, values, rows = [], [], []
+        features, weights, rows = [], [], []
         for row, text in enumerate(texts):
             for word, weight in _weights(text).items():
-                where, what = self._features(word)
-                columns.append(where)
-                values.append(what * weight)
-                rows.append(np.full(len(where), row * self.width))
+                features.append(self._features(word))
+                weights.append(weight)
+                rows.append(row * self.width)
         table = np.zeros((len(texts), self.width))
-        if rows:
+        if features:
+            sizes = [len(columns) for columns, _ in features]
+            columns, values = map(np.concatenate, zip(*features, strict=True))
             table = np.bincount(
-                np.concatenate(rows) + np.concatenate(columns),
-                np.concatenate(values),
+                np.repeat(rows, sizes) + columns,
+                values * np.repeat(weights, sizes),
                 minlength=table.size,
             ).reshape(table.shape)
         lengths = np.linalg.norm(table, axis=1, keepdims=True)
@@ -72,13 +73,12 @@ class HashedText:
         """Columns and signed values of a word and its n-grams."""
         padded, n = f"<{word}>", self.ngram
         grams = [padded[k : k + n] for k in range(len(padded) - n + 1)]
-        tokens = [word, *(f"#{gram}" for gram in grams)]
-        weights = np.array([1.0] + [len(grams) ** -0.5] * len(grams))
-        hashes = np.array([_hash(token) for token in tokens], np.uint64)
-        columns = (hashes >> np.uint64(1)) % np.uint64(self.width)
-        return columns.astype(np.int64), np.where(
-            hashes & np.uint64(1), weights, -weights
-        )
+        weight = len(grams) ** -0.5
+        hashes = [_hash(word), *(_hash(f"#{gram}") for gram in grams)]
+        columns = [(each >> 1) % self.width for each in hashes]
+        values = [1.0, *[weight] * len(grams)]
+        signed = [v if h & 1 else -v for v, h in zip(values, hashes, strict=True)]
+        return np.array(columns, np.int64), np.array(signed)
 
 
 def make_text_model(name: str) -> TextModel:
@@ -179,9 +179,11 @@ def _weights(text: str) -> dict[str, float]:
     counts: dict[str, int] = {}
     for word in words(text):
         counts[word] = counts.get(word, 0) + 1
-    return {word: 1 + float(np.log(n)) for word, n in counts.items()}
+    return {w: 1.0 if n == 1 else 1 + float(np.log(n)) for w, n in counts.items()}
 
 
+# Three letters come again and again too; an entry is about 0.2 KB.
+@functools.lru_cache(1 << 17)
 def _hash(token: str) -> int:
     digest = hashlib.blake2b(token.encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
