@@ -102,7 +102,7 @@ def test_a_piece_shows_what_the_shop_says_of_it_as_text(page):
         page.click("#tab-wardrobe")
         opens = "fetch(document.body.dataset.api + '/item?id=bag-' + arguments[0])"
         page.script(f"{opens}.then((r) => r.json()).then(openMenu)", number)
-        page.wait(lambda: page.one("#menu").is_displayed())
+        page.wait(lambda: page.one("#menu-about div").is_displayed())
         facts = dict(row.text.split("\n") for row in page.all("#menu-about div"))
         link = page.one("#menu-link")
         href = link.get_attribute("href") if link.is_displayed() else None

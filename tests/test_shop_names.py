@@ -205,11 +205,16 @@ def test_cards_have_ids_titles_and_attributes_as_the_shop_has_them(app, visitor)
     }
     assert ok(visitor.get(f"{API}/item", params={"id": "shoe-1"}))["title"] == "shoe-1"
     problem(visitor.get(f"{API}/item", params={"id": "4"}), 404)
+    assert ok(visitor.get(f"{API}/items/shoe/4")) == card
+    problem(visitor.get(f"{API}/items/shoe/999"), 404)
+    # What a list or an outfit shows is all that is sent with it.
     found = ok(visitor.get(f"{API}/items?category=shoe&q=SHOE-4"))["items"]
-    assert [one["id"] for one in found] == ["shoe-4"]
+    assert found == [card | {"attributes": {"price": 4.5}}]
     for outfit in recommended(visitor, k=12):
         slots = [piece["slot"] for piece in outfit["items"]]
         assert slots == [piece["id"].split("-")[0] for piece in outfit["items"]]
+        assert all(set(piece["attributes"]) == {"price"} for piece in outfit["items"])
+    assert "https://shop.test" not in visitor.get("/").text
 
 
 def test_requests_may_name_items_by_the_shops_ids(visitor):

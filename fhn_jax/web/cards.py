@@ -13,6 +13,8 @@ from fhn_jax.web.change import Judgement
 from fhn_jax.web.state import KeptPhoto
 
 API = "/api/v1"
+# What a card shows of what the shop says.
+_SHOWN = ("price",)
 
 
 class Refused(Exception):
@@ -144,16 +146,19 @@ class Cards:
             for category, name in zip(self.codes.slots, names, strict=True)
         ]
 
-    def item_card(self, category: int, item: int) -> schemas.ItemCard:
-        """An item to show."""
+    def item_card(
+        self, category: int, item: int, *, full: bool = False
+    ) -> schemas.ItemCard:
+        """An item to show; all that the shop says of it in full alone."""
         name = self.codes.categories[category]
         base = f"{self._api}/items/{name}/{item}"
+        said = self.recommender.names.attributes(category, item)
         return schemas.ItemCard(
             category=name,
             item=item,
             id=self.recommender.names.id(category, item),
             title=self.recommender.title(category, item),
-            attributes=self.recommender.names.attributes(category, item),
+            attributes={k: v for k, v in said.items() if full or k in _SHOWN},
             image=f"{base}/image?v={self._version}",
             thumbnail=f"{base}/thumbnail?v={self._version}",
         )

@@ -55,7 +55,17 @@ class Items:
         Raises:
           Refused: no such item.
         """
-        return self._cards.item_card(*self._cards.by_id(own))
+        return self._cards.item_card(*self._cards.by_id(own), full=True)
+
+    def one(self, name: str, item: int) -> schemas.ItemCard:
+        """The item of a number, with all that the shop says of it.
+
+        Raises:
+          Refused: no such item.
+        """
+        category = self._cards.category(name)
+        number = self._cards.item(category, item)
+        return self._cards.item_card(category, number, full=True)
 
     def similar(self, name: str, item: int, k: int) -> schemas.SimilarItems:
         """Items like one.

@@ -267,6 +267,14 @@ def item(
     return service.items.by_id(id)
 
 
+@router.get("/items/{category}/{item}", responses=problems(404))
+def item_of_number(
+    service: TheService, category: _Category, item: _Item
+) -> schemas.ItemCard:
+    """An item, with all that the shop says of it."""
+    return service.items.one(category, item)
+
+
 @router.get("/items/{category}/{item}/similar", responses=problems(404))
 def similar(
     service: TheService,

@@ -111,7 +111,8 @@ class ItemCard(BaseModel):
     image: str
     thumbnail: str
     attributes: dict[str, str | bool | int | float] = Field(
-        description="What the shop says of it: price, brand, colour, url, …"
+        description="What the shop says of it: price, brand, colour, url, …; in lists "
+        "and outfits the price alone"
     )
 
 

@@ -106,7 +106,6 @@ function makePiece(item) {
   piece.dataset.slot = item.slot;
   piece.dataset.category = item.category;
   piece.dataset.item = item.item;
-  piece.dataset.about = JSON.stringify({ id: item.id, attributes: item.attributes });
   piece.setAttribute("aria-label", `${item.title}: what to do with this piece`);
   const image = piece.querySelector("img");
   image.alt = item.title;
@@ -277,21 +276,30 @@ const undo = () =>
 
 let chosen = null;
 
-function openMenu({ category, item, title, id, attributes, thumbnail }) {
+function openMenu({ category, item, title, thumbnail }) {
   const photo = isPhoto({ item });
   chosen = { category, item: photo ? item : Number(item), title };
   $("menu-title").textContent = title;
   $("menu-image").src = thumbnail;
-  const { url, ...others } = attributes;
-  const facts = Object.entries(id ? { ...others, id } : others);
-  $("menu-about").replaceChildren(...facts.map(makeFact));
-  const isAddress = /^https?:\/\//i.test(url);
-  $("menu-link").hidden = !isAddress;
-  if (isAddress) $("menu-link").href = url;
+  $("menu-about").replaceChildren();
+  $("menu-link").hidden = true;
   for (const button of $("menu").querySelectorAll("[data-do]"))
     button.hidden = photo && button.dataset.do !== "complete";
   $("menu").showModal();
+  if (!photo) tellAbout(chosen);
 }
+
+const tellAbout = (asked) =>
+  attempt(async () => {
+    const { id, attributes } = await call("GET", `/items/${encodeURIComponent(asked.category)}/${asked.item}`);
+    if (asked !== chosen) return; // another piece is shown by now
+    const { url, ...others } = attributes;
+    const facts = Object.entries(id ? { ...others, id } : others);
+    $("menu-about").replaceChildren(...facts.map(makeFact));
+    const isAddress = /^https?:\/\//i.test(url);
+    $("menu-link").hidden = !isAddress;
+    if (isAddress) $("menu-link").href = url;
+  });
 
 function makeFact([name, value]) {
   const fact = document.createElement("div");
@@ -586,7 +594,7 @@ function onCard(event) {
   if (!button || !card) return;
   if (button.classList.contains("piece")) {
     const { alt: title, src: thumbnail } = button.querySelector("img");
-    openMenu({ ...button.dataset, ...JSON.parse(button.dataset.about), title, thumbnail });
+    openMenu({ ...button.dataset, title, thumbnail });
   } else if (button.dataset.act === "why") why(card);
   else if (button.dataset.act) judge(card, button.dataset.act === "like");
 }
