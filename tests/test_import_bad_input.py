@@ -330,6 +330,23 @@ def test_a_wrong_toml_is_an_error(tmp_path, tables, toml, match):
         import_catalogue(shop, tmp_path / "data")
 
 
+@pytest.mark.parametrize(
+    ("change", "options", "match"),
+    [
+        ({"split": "train"}, {}, "test split; the column split names none"),
+        ({"split": "all"}, {}, "rows of likes.csv: no split of train, val, test"),
+        ({"time": 9}, {"split": "time"}, "is one time that of all the last ones"),
+        ({}, {"min_likes": 1}, "users with fewer than 3 likes spare none"),
+    ],
+)
+def test_why_nothing_is_left_to_test_is_said(tmp_path, tables, change, options, match):
+    likes = [row | change for row in tables["likes"]]
+    if not change:
+        likes = [row | {"user": number // 2} for number, row in enumerate(likes)]
+    with pytest.raises(InputError, match=match):
+        imported(tmp_path, tables | {"likes": likes}, **options)
+
+
 def test_templates_of_slots_that_are_not_there_are_said(tmp_path, tables):
     shop = shops.write(tmp_path / "shop", **tables)
     usual = '[[templates]]\nslots = ["top", "bottom", "shoe"]\n'

@@ -1,6 +1,7 @@
 """Files as shops' programs write them: they are read, or an error says what to do."""
 
 import re
+import tomllib
 
 import pytest
 import shops
@@ -114,3 +115,25 @@ def test_errors_of_the_database_are_one_line(shop):
     with pytest.raises(InputError, match="items.parquet is no Parquet file") as error:
         imported(shop)
     assert "\n" not in str(error.value) and "SELECT" not in str(error.value)
+
+
+def test_the_plan_is_toml_whatever_categories_are_called(shop):
+    odd = 'T-Shirts "a\\b"\n\x1b[31m é'
+    items = shops.items()
+    for row in items[:8]:
+        row["category"] = odd
+    text = imported(shops.write(shop, items=items)).text
+    lines = text.split("categories:\n")[1].split("\nitems.csv")[0]
+    assert tomllib.loads(lines)["slots"]["top"] == [odd]
+    items = [row | {"category": " "} for row in items]
+    with pytest.raises(InputError, match="items.csv: no row has a category"):
+        import_catalogue(shops.write(shop, items=items), shop.parent / "none")
+
+
+def test_vectors_of_other_formats_and_tables_of_other_kinds_are_named(shop):
+    (shop / "vectors").mkdir()
+    (shop / "vectors" / "clip.csv").touch()
+    note = "note: not read: vectors/clip.csv; expected .npz or .parquet"
+    assert note in imported(shop).text
+    with pytest.raises(InputError, match="^items is a list; expected a path, a DataF"):
+        import_catalogue({"items": shops.items()}, shop.parent / "none")

@@ -68,10 +68,10 @@ def test_what_comes_first_of_day_and_month_is_known_by_the_others(connection):
 
 
 def test_times_that_may_be_two_things_or_none_are_noted(connection):
-    rows, (note,) = read(connection, "03/05/2024", "yesterday", None, f"{NOON}")
-    assert rows == [None, None, None, NOON]
+    rows, (note,) = read(connection, "03/05/2024", "nan", "inf", None, f"{NOON}")
+    assert rows == [None, None, None, None, NOON]
     assert note.startswith(
-        "likes.csv: 2 times cannot be read, such as '03/05/2024'; exp"
+        "likes.csv: 3 times cannot be read, such as '03/05/2024'; exp"
     )
 
 

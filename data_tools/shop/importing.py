@@ -15,6 +15,7 @@ from fhn_jax.data_tools.shop.sources import unread_tables
 from fhn_jax.data_tools.shop.splits import (
     LEFT_OUT,
     METHODS,
+    SPARED,
     SPLITS,
     Judgements,
     split_likes,
@@ -242,9 +243,14 @@ class Import:
         self._all, self._splits = all_.take(stays), splits[stays]
         for name in ("train", "test"):
             if not self._positives(name):
-                raise InputError(
-                    f"no like is left for the {name} split; {self._reasons()}"
-                )
+                why = self._reasons()
+                if given:
+                    why = "the column split names none; " + why
+                elif options.split == "time":
+                    why = "is one time that of all the last ones? " + why
+                elif not options.new_items:
+                    why = f"users with fewer than {SPARED} likes spare none; " + why
+                raise InputError(f"no like is left for the {name} split; {why}")
         present = (self._all.items[self._all.liked] >= 0).any(axis=0)
         self._used = np.flatnonzero(present).tolist()
         self._leave_out_unused()
@@ -292,7 +298,10 @@ class Import:
         ).fetchnumpy()
         ids = dict(zip(found["id"].tolist(), found["name"].tolist(), strict=True))
         for path in sorted(folder.iterdir()):
-            if path.suffix in (".npz", ".parquet"):
+            if path.suffix not in (".npz", ".parquet"):
+                note = f"not read: vectors/{path.name}; expected .npz or .parquet"
+                self._connection.execute("INSERT INTO notes VALUES (?)", [note])
+            else:
                 _, others = carry_vectors(path, root, ids)
                 if others:
                     note = (

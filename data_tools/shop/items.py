@@ -1,6 +1,7 @@
 """Items of a shop: their slots, numbers, names and attributes."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,7 @@ class Categories:
 
 
 def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return json.dumps(value, ensure_ascii=False)  # TOML has these escapes too.
 
 
 def find_categories(connection: Any, settings: Settings, source: Source) -> Categories:
@@ -61,6 +61,8 @@ def find_categories(connection: Any, settings: Settings, source: Source) -> Cate
             "GROUP BY category ORDER BY n DESC, category"
         ).fetchall()
     )
+    if not counts:
+        raise InputError(f"{source.label}: no row has a category; expected one in each")
     ignored = {each.casefold().strip() for each in settings.ignore}
     if settings.slots:
         by_name = {

@@ -273,10 +273,10 @@ def _open_object(
 ) -> tuple[list[str], dict[str, str]]:
     try:
         connection.register(f"given_{kind}", given)
-    except Exception as error:
+    except Exception:
         raise InputError(
-            f"{kind} is a {type(given).__name__} ({error}); expected a path, a "
-            "DataFrame or an Arrow table"
+            f"{kind} is a {type(given).__name__}; expected a path, a DataFrame or an "
+            "Arrow table"
         ) from None
     return _typed(connection, f"given_{kind}")
 

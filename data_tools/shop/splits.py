@@ -11,7 +11,7 @@ METHODS = ("random", "time", "leave-last-out")
 TRAIN, VAL, TEST, LEFT_OUT = 0, 1, 2, 3
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 # With fewer likes of a user, none is spared to test.
-_SPARED = 3
+SPARED = 3
 
 
 class Judgements(NamedTuple):
@@ -83,7 +83,7 @@ def split_likes(
             val = np.maximum(1, np.round(shares[0] * total))
         else:
             test = val = np.ones(len(which))
-        few = total < _SPARED
+        few = total < SPARED
         behind = total - 1 - rank
         part = np.where(behind < test, TEST, np.where(behind < test + val, VAL, TRAIN))
         splits[which] = np.where(few, TRAIN, part)

@@ -135,7 +135,13 @@ def make_judgements(
     if _goes_by_time(connection, split, sources):
         likes.leave_out_times(connection, labels)
     if split == "given":
-        _leave_out(connection, labels, "likes_all", "split IS NULL", "no known split")
+        _leave_out(
+            connection,
+            labels,
+            "likes_all",
+            "split IS NULL",
+            "no split of train, val, test",
+        )
     likes.merge_repeats(connection, slots)
     if split != "given" and min_likes > 1:
         likes.leave_out_rare(connection, labels, min_likes)

@@ -27,7 +27,7 @@ def seconds(connection: Any, source: Source) -> str:
     value = (
         "CASE WHEN regexp_full_match(t.time, '(19|20)\\d{6}') "
         "THEN epoch(try_strptime(t.time, '%Y%m%d')) "
-        f"WHEN {number} IS NOT NULL THEN CASE {units} ELSE {number} END "
+        f"WHEN isfinite({number}) THEN CASE {units} ELSE {number} END "
         f"ELSE coalesce(epoch(TRY_CAST(t.time AS TIMESTAMPTZ)), "
         f"epoch(try_strptime({written}, {_formats(connection, source)}))) END"
     )
