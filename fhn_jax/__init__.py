@@ -10,7 +10,8 @@ name needs (numpy, numba, jax) has to be installed only where it is used.
 | `Scorer` | scores of given outfits |
 | `OutfitIndex` | exact search of stored outfits |
 | `Composer` | the best of all possible outfits |
-| `MustContain`, `Only`, `Wardrobe`, `ExcludeOutfits` | what outfits must be, to be found or composed |
+| `Where`, `MustContain`, `Only`, `Without`, `Wardrobe`, `ExcludeOutfits` | what outfits must be, to be found or composed |
+| `Attributes` | prices, brands and the like of items, for `Where` |
 | `fit_users` | codes of new users, from likes and dislikes |
 | `Recommender` | all of this for a visitor who judges outfits |
 | `import_catalogue` | a data set from a shop's own tables and photos |
@@ -30,18 +31,22 @@ if TYPE_CHECKING:
     )
     from fhn_jax.new_users import fit_users
     from fhn_jax.recommender import Recommender
+    from fhn_jax.retrieval.attributes import Attributes
     from fhn_jax.retrieval.composer import Composer
     from fhn_jax.retrieval.filters import (
         ExcludeOutfits,
         MustContain,
         Only,
         Wardrobe,
+        Without,
     )
     from fhn_jax.retrieval.outfit_index import OutfitIndex
+    from fhn_jax.retrieval.where import Where
 
 __version__ = "0.2.0"
 
 _MODULES = {
+    "Attributes": "fhn_jax.retrieval.attributes",
     "Codes": "fhn_jax.codes",
     "Composer": "fhn_jax.retrieval.composer",
     "ExcludeOutfits": "fhn_jax.retrieval.filters",
@@ -52,11 +57,14 @@ _MODULES = {
     "Recommender": "fhn_jax.recommender",
     "Scorer": "fhn_jax.codes",
     "Wardrobe": "fhn_jax.retrieval.filters",
+    "Where": "fhn_jax.retrieval.where",
+    "Without": "fhn_jax.retrieval.filters",
     "fit_users": "fhn_jax.new_users",
     "import_catalogue": "fhn_jax.data_tools.import_catalogue",
     "load": "fhn_jax.codes",
 }
 __all__ = [
+    "Attributes",
     "Codes",
     "Composer",
     "ExcludeOutfits",
@@ -67,6 +75,8 @@ __all__ = [
     "Recommender",
     "Scorer",
     "Wardrobe",
+    "Where",
+    "Without",
     "__version__",
     "evaluate",
     "fit_users",

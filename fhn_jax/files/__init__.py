@@ -6,6 +6,7 @@ changed in place, `read_json` for what is read back.
 """
 
 from fhn_jax.files.arrays import ArrayChange, ArrayFolder, ArrayFormat
+from fhn_jax.files.journal import append_record, read_records
 from fhn_jax.files.locks import lock, sweep, temporary_folder
 from fhn_jax.files.reading import (
     map_array,
@@ -31,11 +32,13 @@ __all__ = [
     "ArrayChange",
     "ArrayFolder",
     "ArrayFormat",
+    "append_record",
     "atomic_path",
     "lock",
     "map_array",
     "new_folder",
     "read_json",
+    "read_records",
     "read_sealed",
     "read_text",
     "refuse_existing",

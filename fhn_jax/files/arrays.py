@@ -45,13 +45,14 @@ class ArrayChange:
     """Arrays and metadata that an `ArrayFolder` is going to have.
 
     Attributes:
+      path: of the folder.
       metadata: JSON values; may be edited.
     """
 
     def __init__(self, path: Path, metadata: dict[str, Any], files: dict[str, Any]):
         """Use `ArrayFolder.create` or `ArrayFolder.change`."""
+        self.path = path
         self.metadata = metadata
-        self._path = path
         self._files = files
         self._added: list[str] = []
 
@@ -67,7 +68,7 @@ class ArrayChange:
             raise ValueError(f"{name!r} is not the name of a new npy file")
         # Noted before it is there, so that it is removed if writing it fails.
         self._added.append(name)
-        path = self._path / name
+        path = self.path / name
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             hashed = _Hashed(file)
             np.lib.format.write_array(hashed, np.asanyarray(array), allow_pickle=False)
@@ -267,12 +268,13 @@ class ArrayFolder:
 
     def _remove_orphans(self) -> None:
         """Removes what a crash has left: nobody else is at work here."""
-        folders = [path for path in self.path.rglob("*") if path.is_dir()]
-        for folder in (self.path, *folders):
-            sweep(folder)
-        there = (p.relative_to(self.path).as_posix() for p in self.path.rglob("*.npy"))
-        _remove(self.path, [name for name in there if name not in self.sizes])
+        folders = [self.path, *_subfolders(self.path)]
         for folder in folders:
+            sweep(folder)
+        there = (path for folder in folders for path in folder.glob("*.npy"))
+        names = (path.relative_to(self.path).as_posix() for path in there)
+        _remove(self.path, [name for name in names if name not in self.sizes])
+        for folder in reversed(folders[1:]):
             with contextlib.suppress(OSError):  # not empty, or gone
                 folder.rmdir()
 
@@ -300,6 +302,14 @@ class ArrayFolder:
                 f"{self.path / name}: its checksum is wrong, it is damaged; "
                 f"{self.kind.remedy}"
             )
+
+
+def _subfolders(folder: Path) -> Iterator[Path]:
+    """Those below a folder, but for what belongs to a manifest of its own."""
+    for path in folder.iterdir():
+        if path.is_dir() and not (path / "manifest.json").is_file():
+            yield path
+            yield from _subfolders(path)
 
 
 def _manifest(kind: ArrayFormat, change: ArrayChange) -> dict[str, Any]:

@@ -21,9 +21,15 @@ from fhn_jax.retrieval.arguments import (
     outfit_ids,
     template_numbers,
 )
-from fhn_jax.retrieval.filters import Conditions, Filter, Filters, resolve_each
+from fhn_jax.retrieval.attributes import Attributes
+from fhn_jax.retrieval.filters import Conditions, OneOrEach, resolve_each
 from fhn_jax.retrieval.items import ItemTables
-from fhn_jax.retrieval.searcher import Hits, OutfitSearch, best_without
+from fhn_jax.retrieval.outfit_search import (
+    Hits,
+    OutfitSearch,
+    Templates,
+    best_without,
+)
 
 # Outfits in a request to the database: some MB.
 _BATCH = 1000
@@ -46,11 +52,17 @@ class OutfitCollection(OutfitSearch):
         outfits.search(user=3, k=10, filters=MustContain({"shoe": 4}))
     """
 
-    def __init__(self, client: Any, name: str, codes: Codes):
+    def __init__(
+        self,
+        client: Any,
+        name: str,
+        codes: Codes,
+        attributes: Attributes | None = None,
+    ):
         """Use `create` or `open`."""
+        super().__init__(codes, attributes)
         self._client = client
         self._name = name
-        self._codes = codes
 
     @classmethod
     def create(
@@ -61,6 +73,7 @@ class OutfitCollection(OutfitSearch):
         outfits: Shaped[np.ndarray, "..."],
         *,
         batch: int = _BATCH,
+        attributes: Attributes | None = None,
     ) -> "OutfitCollection":
         """Makes a collection of some outfits, whole or not at all.
 
@@ -71,6 +84,7 @@ class OutfitCollection(OutfitSearch):
           outfits: an item id for each slot, -1 where an outfit's template has none;
             ids are the rows.
           batch: outfits in a request.
+          attributes: of the items, for filters; no part of the collection.
         Raises:
           FileExistsError: there is such a collection.
           ValueError: an item id out of range, or another number of slots; batch < 1.
@@ -91,7 +105,7 @@ class OutfitCollection(OutfitSearch):
             ),
             metadata={"codes": ItemTables.from_codes(codes).item_fingerprint},
         )
-        collection = cls(client, name, codes)
+        collection = cls(client, name, codes, attributes)
         try:
             keys = [_key(category) for category in codes.categories]
             if len(codes.templates) > 1:
@@ -112,11 +126,18 @@ class OutfitCollection(OutfitSearch):
         return collection
 
     @classmethod
-    def open(cls, client: Any, name: str, codes: Codes) -> "OutfitCollection":
+    def open(
+        cls,
+        client: Any,
+        name: str,
+        codes: Codes,
+        *,
+        attributes: Attributes | None = None,
+    ) -> "OutfitCollection":
         """Opens a collection that `create` made.
 
         Users are no part of it, so codes with other or more users of the same items
-        may open it.
+        may open it; `attributes` are, as for `create`, for filters.
 
         Raises:
           FileNotFoundError: there is no such collection.
@@ -138,7 +159,7 @@ class OutfitCollection(OutfitSearch):
                 "the codes it was made from, or make another with "
                 "OutfitCollection.create"
             )
-        return cls(client, name, codes)
+        return cls(client, name, codes, attributes)
 
     def __len__(self) -> int:
         """How many outfits there are."""
@@ -191,17 +212,16 @@ class OutfitCollection(OutfitSearch):
             }
         return payload
 
-    def search_batch(
+    def find(
         self,
         users: Shaped[np.ndarray, "u ..."],
-        k: int = 10,
-        *,
-        score: str = "asymmetric",
-        filters: Filters | Sequence[Sequence[Filter]] = (),
-        templates: Sequence[Sequence[str]] | None = None,
+        k: int,
+        score: str,
+        filters: OneOrEach,
+        templates: Templates,
         exact: bool = True,
     ) -> list[Hits]:
-        """The k best outfits for each of several users, see `OutfitSearch`.
+        """The k best outfits for each user, see `OutfitSearch`.
 
         Args:
           filters: as for `OutfitSearch.search_batch`; to exclude an id that no outfit
@@ -209,9 +229,8 @@ class OutfitCollection(OutfitSearch):
           exact: compare all outfits; else Qdrant uses its graph, which is faster and
             may miss some.
         """
-        check_count("k", k)
         queries = query_vectors(self._codes, users, score)
-        conditions = resolve_each(filters, self._codes, len(queries))
+        conditions = resolve_each(filters, self._codes, len(queries), self.attributes)
         wanted = template_numbers(self._codes, templates)
 
         def find_each(some: slice, count: int) -> list[Hits]:

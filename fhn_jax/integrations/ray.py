@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 
 from fhn_jax import files
 from fhn_jax.codes import Codes
@@ -35,9 +34,9 @@ from fhn_jax.errors import (
     UserTimeoutError,
 )
 from fhn_jax.retrieval.arguments import user_codes
-from fhn_jax.retrieval.filters import Filter, Filters
 from fhn_jax.retrieval.outfit_index import OutfitIndex
-from fhn_jax.retrieval.searcher import Hits, OutfitSearch, Searcher
+from fhn_jax.retrieval.outfit_search import Hits, OutfitSearch
+from fhn_jax.retrieval.searcher import Searcher
 
 # Users in a file of recommendations, which is one task.
 _USERS_PER_FILE = 1024
@@ -143,23 +142,25 @@ class ClusterIndex(OutfitSearch):
     Each actor searches its part; the best of all parts are the answer. An actor that
     ends, or whose node does, is started again on a node that is left, and asked again.
 
-    Like an `OutfitIndex` that is open, it shows what was there when it was opened. An
-    actor that has to start again after the index was changed refuses to.
+    Like an `OutfitIndex` that is open, it shows what was there when it was opened, and
+    attributes as they are in the folder of each node. An actor that has to start again
+    after the index was changed refuses to: an InputError. If not all answer in time, that
+    is a UserTimeoutError.
 
     Make one with `open`.
     """
 
     def __init__(
         self,
+        index: OutfitIndex,
         codes: Codes,
-        size: int,
         items: Any,
         shards: Sequence[Any],
         seconds: float,
     ):
         """Use `open`."""
-        self._codes = codes
-        self._size = size
+        super().__init__(codes, index.attributes)
+        self._size = len(index)
         self._items = items  # a reference that keeps the codes in Ray's store
         self._shards = shards
         self._seconds = seconds
@@ -204,7 +205,7 @@ class ClusterIndex(OutfitSearch):
         # keep the value for an actor that starts again; in a list it stays a reference.
         source = (folder, _version(folder), [items])
         actors = [actor.remote(source, number, shards) for number in range(shards)]
-        cluster = cls(codes, len(index), items, actors, seconds)
+        cluster = cls(index, codes, items, actors, seconds)
         cluster._ask("load")
         return cluster
 
@@ -217,24 +218,9 @@ class ClusterIndex(OutfitSearch):
         """The Ray node of each shard, by its id."""
         return self._ask("node")
 
-    def search_batch(
-        self,
-        users: Shaped[np.ndarray, "u ..."],
-        k: int = 10,
-        *,
-        score: str = "asymmetric",
-        filters: Filters | Sequence[Sequence[Filter]] = (),
-        templates: Sequence[Sequence[str]] | None = None,
-    ) -> list[Hits]:
-        """The k best outfits for each of several users, see `OutfitSearch`.
-
-        Raises:
-          InputError: as `OutfitSearch.search_batch`; or a shard had to start again, and
-            the index has been changed.
-          UserTimeoutError: not all shards answer in time.
-        """
+    def find(self, users, k, score, filters, templates) -> list[Hits]:
         vectors = user_codes(self._codes, users, score)
-        answers = self._ask("search_batch", vectors, k, filters, templates)
+        answers = self._ask("find", vectors, k, filters, templates)
         return [_merge(parts, k) for parts in zip(*answers, strict=True)]
 
     def _ask(self, method: str, *arguments: Any) -> list[Any]:
@@ -275,10 +261,9 @@ class _Shard:
         """Id of the node that this runs on."""
         return _ray().get_runtime_context().get_node_id()
 
-    def search_batch(self, vectors, k, filters, templates) -> list[Hits]:
+    def find(self, vectors, k, filters, templates) -> list[Hits]:
         """The best of the part; `vectors` are as the score takes them."""
-        options = {"filters": filters, "templates": templates}
-        return self._searcher.search_batch(vectors, k, **options)
+        return self._searcher.find(vectors, k, "asymmetric", filters, templates)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ from fhn_jax.retrieval.composer import Composer, ExternalItem, FixedItems
 from fhn_jax.retrieval.filters import Only, rows_of
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_index import OutfitIndex
-from fhn_jax.retrieval.searcher import OutfitSearch
+from fhn_jax.retrieval.outfit_search import OutfitSearch
 
 # Only so many of the newest judgements shape the code, so that learning stays fast.
 _MOST_CLICKS = 300

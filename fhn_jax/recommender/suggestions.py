@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from fhn_jax.retrieval.filters import ExcludeOutfits, rows_of
-from fhn_jax.retrieval.searcher import Hits
+from fhn_jax.retrieval.outfit_search import Hits
 
 # An item is in at most this share of the outfits shown, or in two.
 _SHARE = 1 / 4

@@ -3,8 +3,11 @@
 Search in an index, on a cluster or in a database and composition take the same filters,
 and an outfit is found if it meets all of them.
 
-A filter is anything with a method `resolve` that states its conditions for some codes.
-A new one is a class of its own, and needs no change elsewhere:
+A filter is anything with a method `resolve` that states its conditions for some codes,
+and with `str()` as it is to be called. One that needs attributes of items has a method
+`of(attributes)`, which gives the filter to resolve; one that is several conditions may
+have `parts()`, a filter for each. A new one is a class of its own, and needs no change
+elsewhere:
 
     @dataclass(frozen=True)
     class PriceAtMost:
@@ -82,8 +85,9 @@ class Filter(Protocol):
         ...
 
 
-# One filter or several.
+# One filter or several; and those for all users, or a sequence for each.
 Filters = Filter | Sequence[Filter]
+OneOrEach = Filters | Sequence[Sequence[Filter]]
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,9 @@ class MustContain:
     """
 
     items: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"with {_counted(self.items)}"
 
     def resolve(self, codes: Codes) -> Conditions:
         return Conditions(required=_by_number(codes, self.items))
@@ -122,12 +129,39 @@ class Only:
 
     items: Mapping[str, Any]
 
+    def __str__(self) -> str:
+        return f"only {_counted(self.items)}"
+
     def resolve(self, codes: Codes) -> Conditions:
         allowed = {}
         for category, ids in _by_number(codes, self.items).items():
             allowed[category] = np.zeros(codes.num_items[category], bool)
             allowed[category][ids] = True
         return Conditions(allowed=allowed)
+
+
+@dataclass(frozen=True)
+class Without:
+    """Outfits that have none of some items.
+
+    Attributes:
+      items: category -> ids.
+
+    >>> from fhn_jax import Codes
+    >>> vectors = np.random.default_rng(0).normal(size=(2, 5, 64))
+    >>> codes = Codes.from_embeddings({"top": vectors[0], "shoe": vectors[1]})
+    >>> Without({"top": [0, 3]}).resolve(codes).allowed
+    {0: array([False,  True,  True, False,  True])}
+    """
+
+    items: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"without {_counted(self.items)}"
+
+    def resolve(self, codes: Codes) -> Conditions:
+        only = Only(self.items).resolve(codes)
+        return Conditions(allowed={c: ~mask for c, mask in only.allowed.items()})
 
 
 @dataclass(frozen=True)
@@ -145,6 +179,9 @@ class Wardrobe:
     """
 
     items: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"a wardrobe of {_counted(self.items)}"
 
     def resolve(self, codes: Codes) -> Conditions:
         return Only({**dict.fromkeys(codes.categories, ()), **self.items}).resolve(
@@ -172,12 +209,25 @@ class ExcludeOutfits:
 
     outfits: Sequence[Any] | Shaped[np.ndarray, "..."]
 
+    def __str__(self) -> str:
+        return f"without {len(self.outfits):,} outfits"
+
     def resolve(self, codes: Codes) -> Conditions:
         outfits = np.asarray(self.outfits)
         if outfits.ndim < 2 or outfits.size == 0:
             return Conditions(excluded_ids=np.unique(outfit_ids(outfits)))
         rows = check_outfits(codes, outfits).astype(np.int64)
         return Conditions(excluded_items=in_order(codes.slots, rows))
+
+
+def _counted(items: Mapping[str, Any]) -> str:
+    """How many items of each category: "shoe 4, 12 items of top"."""
+    return ", ".join(
+        f"{name} {np.ravel(ids)[0]}"
+        if np.size(ids) == 1
+        else f"{np.size(ids)} of {name}"
+        for name, ids in items.items()
+    )
 
 
 def _by_number(
@@ -197,36 +247,71 @@ def _is_filter(value: Any) -> bool:
     return hasattr(value, "resolve")
 
 
-def resolve(filters: Filters, codes: Codes) -> Conditions:
-    """The conditions of all filters together."""
+def resolve(
+    filters: Filters, codes: Codes, attributes: Any | None = None
+) -> Conditions:
+    """The conditions of all filters together.
+
+    Args:
+      attributes: of the items, for filters that take some: those with a method `of`.
+    """
     conditions = Conditions()
     for each in listed(filters):
-        conditions &= each.resolve(codes)
+        bound: Any = each.of(attributes) if hasattr(each, "of") else each
+        conditions &= bound.resolve(codes)
     return conditions
 
 
-def resolve_each(
-    filters: Filters | Sequence[Sequence[Filter]], codes: Codes, count: int
-) -> list[Conditions]:
-    """The conditions for each of several users.
+def parts_of(filters: Filters) -> list[Any]:
+    """Filters, those of several conditions as several filters."""
+    found = []
+    for each in listed(filters):
+        found += each.parts() if hasattr(each, "parts") else [each]
+    return found
+
+
+def each_of(filters: OneOrEach, count: int) -> list[Sequence[Filter]]:
+    """The filters for each of several users.
 
     Args:
       filters: those for all users, or a sequence for each user.
       count: how many users.
     Raises:
-      InputError: sequences for another number of users; or as `Filter.resolve`.
+      InputError: sequences for another number of users.
     """
     given = listed(filters)
     for_all = [each for each in given if _is_filter(each)]
     if len(for_all) == len(given):
-        return [resolve(for_all, codes)] * count
+        return [for_all] * count
     by_user = [each for each in given if not _is_filter(each)]
     if len(by_user) != count or for_all:
         raise InputError(
             f"filters are {len(by_user)} sequences of filters, expected one for each of "
             f"{count} users, or filters for all of them"
         )
-    return [resolve(each, codes) for each in by_user]
+    return by_user
+
+
+def resolve_each(
+    filters: OneOrEach, codes: Codes, count: int, attributes: Any | None = None
+) -> list[Conditions]:
+    """The conditions for each of several users; those who share filters share them.
+
+    Args and Raises: as `each_of` and `resolve`.
+    """
+    given = each_of(filters, count)
+    different = {id(each): each for each in given}
+    resolved = {
+        key: resolve(each, codes, attributes) for key, each in different.items()
+    }
+    return [resolved[id(each)] for each in given]
+
+
+def held(conditions: Conditions, codes: Codes) -> Int64[np.ndarray, " n"]:
+    """Items that all outfits must have, all categories in one numbering."""
+    starts = np.cumsum([0, *codes.num_items])
+    some = [starts[c] + ids for c, ids in conditions.required.items()]
+    return np.concatenate([np.empty(0, np.int64), *some])
 
 
 def rows_of(

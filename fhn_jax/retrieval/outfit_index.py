@@ -6,26 +6,27 @@ An index is a `fhn_jax.files.ArrayFolder`:
   layout/           the order of the items (see `fhn_jax.retrieval.blocks`)
   segment-N/        outfits in blocks; each `append` adds a segment for every template
   removed-N.npy     sorted ids of the outfits that were removed
+  attributes/       of the items, if there are any: see `fhn_jax.retrieval.attributes`
 """
 
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
 from fhn_jax import files
 from fhn_jax.codes import Codes
-from fhn_jax.errors import InputError, UserError
+from fhn_jax.errors import InputError, MissingFileError, UserError
 from fhn_jax.files import ArrayChange, ArrayFolder
 from fhn_jax.retrieval import blocks, kernels, searcher
 from fhn_jax.retrieval.arguments import check_outfits, outfit_ids
-from fhn_jax.retrieval.filters import Filter, Filters
+from fhn_jax.retrieval.attributes import Attributes, Values
 from fhn_jax.retrieval.items import ItemTables
-from fhn_jax.retrieval.searcher import Hits, Searcher
+from fhn_jax.retrieval.outfit_search import Hits
+from fhn_jax.retrieval.searcher import Searcher
 
 FORMAT = files.ArrayFormat(
     name="fhn_jax.outfits",
@@ -43,6 +44,7 @@ FORMAT = files.ArrayFormat(
     },
 )
 
+_ATTRIBUTES = "attributes"
 _MAX_OUTFITS = 2**32
 _DTYPES = {
     "items": np.uint16,
@@ -83,6 +85,9 @@ class OutfitIndex(Searcher):
     def __init__(self, folder: ArrayFolder, tables: ItemTables, verify: bool):
         """Use `build` or `open`."""
         self._folder, self._verify = folder, verify
+        self.attributes = None
+        with contextlib.suppress(MissingFileError):
+            self.attributes = Attributes.open(folder.path / _ATTRIBUTES, tables.codes)
         self._load(tables)
 
     def _load(self, tables: ItemTables) -> None:
@@ -100,6 +105,7 @@ class OutfitIndex(Searcher):
             ],
             removed,
             metadata["outfits"],
+            self.attributes,
         )
 
     @classmethod
@@ -110,6 +116,7 @@ class OutfitIndex(Searcher):
         outfits: Shaped[np.ndarray, "..."],
         *,
         seed: int = 0,
+        attributes: Values | None = None,
     ) -> "OutfitIndex":
         """Builds the index of some outfits in a new folder.
 
@@ -124,10 +131,13 @@ class OutfitIndex(Searcher):
             category is the first one again; -1 where an outfit's template has no such
             slot.
           seed: of the clusters and the sample.
+          attributes: what filters by attributes go by: name -> a value for each item,
+            one category after the other; `index.attributes` changes them.
         Raises:
           FileExistsError: the folder is there.
           BusyError: another process builds it.
-          ValueError: an item id out of range, or another number of slots.
+          ValueError: an item id out of range, another number of slots, or attributes of
+            more or fewer items.
         """
         files.refuse_existing(folder)
         tables = ItemTables.from_codes(codes)
@@ -150,6 +160,8 @@ class OutfitIndex(Searcher):
             new.add("layout/ranges.npy", layout.range_starts)
             ids = np.arange(len(items))
             _add_segments(new, searcher.arrange_each(tables, layout, items, ids))
+            if attributes is not None:
+                Attributes.create(new.path / _ATTRIBUTES, codes, attributes)
         return cls.open(folder, codes)
 
     @classmethod
@@ -233,23 +245,9 @@ class OutfitIndex(Searcher):
         """
         self._folder.verify()
 
-    def search_batch(
-        self,
-        users: Shaped[np.ndarray, "u ..."],
-        k: int = 10,
-        *,
-        score: str = "asymmetric",
-        filters: Filters | Sequence[Sequence[Filter]] = (),
-        templates: Sequence[Sequence[str]] | None = None,
-    ) -> list[Hits]:
-        """The k best outfits for each of several users, see `OutfitSearch`.
-
-        Raises:
-          InputError: also if a file of the index is damaged.
-        """
+    def find(self, users, k, score, filters, templates) -> list[Hits]:
         self._verify_outfits()
-        options: dict[str, Any] = {"filters": filters, "templates": templates}
-        return super().search_batch(users, k, score=score, **options)
+        return super().find(users, k, score, filters, templates)
 
     def part(self, number: int, count: int) -> Searcher:
         """One of `count` parts that share out the outfits, see `Searcher`."""

@@ -1,38 +1,22 @@
 """The search itself: the best of stored outfits for users, exactly."""
 
-import abc
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int, Int32, Int64, Shaped
+from jaxtyping import Int, Int32, Int64, Shaped
 
 from fhn_jax.codes import Codes, by_slots
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval import blocks, kernels
-from fhn_jax.retrieval.arguments import (
-    check_count,
-    check_outfits,
-    one_user,
-    outfit_ids,
-    template_numbers,
-)
-from fhn_jax.retrieval.filters import (
-    Conditions,
-    Filter,
-    Filters,
-    among,
-    in_order,
-    listed,
-    resolve_each,
-    rows_of,
-)
+from fhn_jax.retrieval.arguments import check_outfits, outfit_ids, template_numbers
+from fhn_jax.retrieval.attributes import Attributes
+from fhn_jax.retrieval.filters import Conditions, resolve_each, rows_of
 from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.outfit_search import Hits, OneOrEach, OutfitSearch, Templates
 
 # Positions beyond the last item. Any 16 bits are then a valid offset from the start of
 # any range, so that a damaged file may give wrong outfits but not a crash.
@@ -45,106 +29,6 @@ _TRIAL_OUTFITS = 10**6
 _TRIAL_USERS = 8
 
 
-@dataclass(frozen=True, eq=False)
-class Hits:
-    """The best outfits for a user, the best first; of equal scores the lower id.
-
-    Attributes:
-      outfits: ids, int64 [k]. Fewer than were asked for if no more are admitted.
-      scores: float64 [k].
-      items: int32 [k, s], ids within the category of the slot, -1 where the outfit's
-        template has none.
-    """
-
-    outfits: Int64[np.ndarray, " k"]
-    scores: Float64[np.ndarray, " k"]
-    items: Int32[np.ndarray, "k s"]
-
-    def __len__(self) -> int:
-        return len(self.outfits)
-
-    def take(self, rows: Shaped[np.ndarray, " n"] | slice) -> "Hits":
-        """Some of them."""
-        return Hits(self.outfits[rows], self.scores[rows], self.items[rows])
-
-
-class OutfitSearch(abc.ABC):
-    """Finds the best of stored outfits: here, on a cluster or in a database."""
-
-    @abc.abstractmethod
-    def __len__(self) -> int:
-        """How many outfits can be found."""
-
-    @abc.abstractmethod
-    def search_batch(
-        self,
-        users: Shaped[np.ndarray, "u ..."],
-        k: int = 10,
-        *,
-        score: str = "asymmetric",
-        filters: Filters | Sequence[Sequence[Filter]] = (),
-        templates: Sequence[Sequence[str]] | None = None,
-    ) -> list[Hits]:
-        """The k best outfits for each of several users, who share their scoring.
-
-        Args:
-          users: ids [u], or user codes as floats [u, d], such as of new users.
-          k: how many.
-          score: "asymmetric" (the real user code) or "binary" (its signs).
-          filters: what an outfit must be, for all users; or for each user a sequence of
-            filters, such as of what the user has seen.
-          templates: of the outfits, each by its categories, such as
-            [("dress", "shoe")]; all by default.
-        Raises:
-          InputError: k < 1, an unknown score, user, category, item, outfit or template,
-            a vector that `ItemTables.user_vectors` rejects, or filters for another
-            number of users.
-        """
-
-    def search(
-        self,
-        user: int | np.integer | Shaped[np.ndarray, "..."],
-        k: int = 10,
-        *,
-        score: str = "asymmetric",
-        filters: Filters = (),
-        templates: Sequence[Sequence[str]] | None = None,
-    ) -> Hits:
-        """The k best outfits for one user, an id or a code as floats [d].
-
-        Args and Raises: as `search_batch`.
-        """
-        # A sequence for each of one user.
-        each = [listed(filters)]
-        options: dict[str, Any] = {"filters": each, "templates": templates}
-        return self.search_batch(one_user(user), k, score=score, **options)[0]
-
-
-def best_without(
-    excluded: Int64[np.ndarray, "m s"] | None,
-    slots: tuple[int, ...],
-    k: int,
-    find: Callable[[int], Hits],
-) -> Hits:
-    """The k best hits whose items are not those of an excluded outfit.
-
-    Args:
-      excluded: outfits by their items, see `Conditions`.
-      slots: category of each slot.
-      find: the best hits, so many.
-    """
-    if excluded is None:
-        return find(k)
-    # The same items may be stored many times.
-    more = len(excluded)
-    while True:
-        hits = find(k + more)
-        left = hits.take(~among(in_order(slots, hits.items), excluded))
-        if len(left) >= k or len(hits) < k + more:
-            return left.take(slice(k))
-        more *= 2
-
-
 class Searcher(OutfitSearch):
     """Searches segments of outfits.
 
@@ -154,6 +38,7 @@ class Searcher(OutfitSearch):
       segments: outfits of one template each, in blocks of this layout.
       removed: sorted ids of outfits that are not to be found.
       num_outfits: ids are below this.
+      attributes: of the items, for filters.
     """
 
     def __init__(
@@ -163,7 +48,9 @@ class Searcher(OutfitSearch):
         segments: Sequence[kernels.Blocks],
         removed: Int64[np.ndarray, " _"],
         num_outfits: int,
+        attributes: Attributes | None = None,
     ):
+        super().__init__(tables.codes, attributes)
         self._tables = tables
         self._layout = layout
         self._segments = segments
@@ -179,11 +66,17 @@ class Searcher(OutfitSearch):
             self._scales = layout.by_position(tables.scales)
 
     @classmethod
-    def in_memory(cls, codes: Codes, outfits: Shaped[np.ndarray, "..."]) -> "Searcher":
+    def in_memory(
+        cls,
+        codes: Codes,
+        outfits: Shaped[np.ndarray, "..."],
+        attributes: Attributes | None = None,
+    ) -> "Searcher":
         """Makes a searcher of outfits that were not stored as an index.
 
         Args:
           outfits: an item id for each slot; ids are the rows.
+          attributes: of the items, for filters.
         Raises:
           ValueError: as `check_outfits`.
         """
@@ -191,7 +84,8 @@ class Searcher(OutfitSearch):
         items = check_outfits(codes, outfits)
         layout = blocks.Layout.make(tables.packed, None, seed=0)
         segments = arrange_each(tables, layout, items, np.arange(len(items)))
-        return cls(tables, layout, segments, np.empty(0, np.int64), len(items))
+        none = np.empty(0, np.int64)
+        return cls(tables, layout, segments, none, len(items), attributes)
 
     def __len__(self) -> int:
         """How many outfits can be found."""
@@ -215,22 +109,22 @@ class Searcher(OutfitSearch):
         parts = [_part(segment, number, count) for segment in self._segments]
         segments = [segment for segment in parts if len(segment.outfits)]
         return Searcher(
-            self._tables, self._layout, segments, self._removed, self._num_outfits
+            *(self._tables, self._layout, segments, self._removed, self._num_outfits),
+            self.attributes,
         )
 
-    def search_batch(
+    def find(
         self,
         users: Shaped[np.ndarray, "u ..."],
-        k: int = 10,
-        *,
-        score: str = "asymmetric",
-        filters: Filters | Sequence[Sequence[Filter]] = (),
-        templates: Sequence[Sequence[str]] | None = None,
+        k: int,
+        score: str,
+        filters: OneOrEach,
+        templates: Templates,
     ) -> list[Hits]:
-        """The k best outfits for each of several users, see `OutfitSearch`."""
-        check_count("k", k)
         vectors = self._tables.user_vectors(users, score)
-        conditions = resolve_each(filters, self._tables.codes, len(vectors))
+        conditions = resolve_each(
+            filters, self._tables.codes, len(vectors), self.attributes
+        )
         numbers = template_numbers(self._tables.codes, templates)
         # Users who share their conditions share their filter.
         different = {id(each): each for each in conditions}
