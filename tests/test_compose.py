@@ -308,14 +308,14 @@ def test_diversity_takes_the_best_that_the_limit_allows_one_by_one(limit):
         if len(expected) < 12 and all(uses.get(key, 0) < limit for key in keys):
             expected.append(outfit)
             uses |= {key: uses.get(key, 0) + 1 for key in keys}
-    got = composer.compose(2, 12, diversity=limit)
+    got = composer.compose(2, 12, at_most={"item": limit})
     assert got.items.tolist() == expected
     assert got.is_greedy
 
 
 def test_diversity_does_not_count_fixed_items():
     _, composer = catalogue(counts=(6, 5, 4))
-    got = composer.compose(0, 4, fixed={"shoe": 1}, diversity=1)
+    got = composer.compose(0, 4, fixed={"shoe": 1}, at_most={"item": 1})
     assert set(got.items[:, 2]) == {1}
     assert len(set(got.items[:, 0])) == len(set(got.items[:, 1])) == len(got) == 4
 
@@ -337,7 +337,7 @@ def test_all_items_fixed_leave_one_outfit():
     ("options", "message"),
     [
         ({"k": 0}, "k is 0, expected a whole number of at least 1"),
-        ({"diversity": 0}, "diversity is 0, expected"),
+        ({"at_most": {"item": 0}}, "at_most item is 0, expected"),
         ({"user": 99}, "user 99 is not among the codes; expected 0 to 5"),
         ({"user": -1}, "user -1 is not among"),
         ({"user": np.array([0, 1])}, "user is an array of shape"),

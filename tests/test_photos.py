@@ -390,7 +390,9 @@ def test_diversity_goes_with_a_fixed_photo_and_not_with_several(run, visitor):
     )
     around = {"fixed": {"top": jacket}, "k": 8}
     best = visitor.post(f"{API}/compose", json=around).json()
-    found = visitor.post(f"{API}/compose", json=around | {"diversity": 2}).json()
+    found = visitor.post(
+        f"{API}/compose", json=around | {"at_most": {"item": 2}}
+    ).json()
     assert found["greedy"] is True and best["greedy"] is False
     assert found["outfits"][0] == best["outfits"][0]
     assert len(found["outfits"]) == 8
@@ -401,9 +403,9 @@ def test_diversity_goes_with_a_fixed_photo_and_not_with_several(run, visitor):
     assert max(worn.values()) == 2
     visitor.put(f"{API}/wardrobe/bottom/0")
     visitor.put(f"{API}/wardrobe/shoe/0")
-    request = {"wardrobe": True, "k": 8, "diversity": 2}
+    request = {"wardrobe": True, "k": 8, "at_most": {"item": 2}}
     text = problem(visitor.post(f"{API}/compose", json=request), 422)
-    assert "diversity cannot be combined with photos to choose from" in text
+    assert "at_most cannot be combined with photos to choose from" in text
 
 
 def test_photos_of_unknown_kinds_or_too_many_are_refused(visitor, monkeypatch):

@@ -1,5 +1,7 @@
 """Filters by attributes, caps and what is left out, against reading the whole ranking."""
 
+import itertools
+
 import numpy as np
 import pytest
 from random_codes import outfits_of, shop_codes
@@ -7,6 +9,7 @@ from random_codes import outfits_of, shop_codes
 from fhn_jax.codes import Scorer
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval.attributes import Attributes
+from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Without
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.searcher import Searcher
@@ -131,6 +134,66 @@ def test_search_with_conditions_and_caps_equals_reading_the_whole_ranking(shop):
         assert (outfits[got.outfits] == got.items).all()
         answered += bool(expected)
     assert answered > 30
+
+
+def all_rows(codes):
+    """Every outfit there can be, in the order of templates and ids."""
+    for template in codes.templates:
+        counts = [codes.num_items[codes.slots[slot]] for slot in template]
+        for items in itertools.product(*map(range, counts)):
+            row = np.full(len(codes.slots), -1)
+            row[list(template)] = items
+            yield row
+
+
+def test_composing_with_conditions_and_caps_equals_reading_the_whole_ranking():
+    rng = np.random.default_rng(1)
+    codes = shop_codes(5, counts=(5, 4, 4, 5, 3, 4), bits=8)
+    values = made_attributes(rng, codes)
+    items = rows_of_items(codes, values)
+    rows = np.array([*all_rows(codes)])
+    composer = Composer(codes, attributes=Attributes.in_memory(codes, values))
+    lengths = set()
+    for _ in range(40):
+        some = [
+            CONDITIONS[n] for n in rng.choice(len(CONDITIONS), rng.integers(3), False)
+        ]
+        caps = {
+            n: int(rng.integers(1, 4)) for n in ("item", "brand", "season", "price")
+        }
+        at_most = {n: caps[n] for n in rng.choice([*caps], rng.integers(3), False)}
+        user, k = int(rng.integers(6)), int(rng.choice([1, 5, 30]))
+        order = [
+            n
+            for n in ranking(codes, rows, user)
+            if all(
+                test(codes.categories[c], items[c, i])
+                for _, test in some
+                for c, i in pieces(codes, rows[n])
+            )
+        ]
+        expected = read_on(codes, rows, order, items, k, at_most)
+        filters = Where(*(text for text, _ in some))
+        got = composer.compose(user, k, filters=filters, at_most=at_most)
+        assert got.items.tolist() == rows[expected].tolist()
+        assert got.is_greedy == bool(at_most)
+        lengths.add(len(got))
+    assert len(lengths) > 5
+
+
+def test_composing_says_which_condition_leaves_nothing(shop):
+    codes, _, values = shop
+    composer = Composer(codes, attributes=Attributes.in_memory(codes, values))
+    filters = [Where("price<30", "price>=30"), Only({"top": [1]})]
+    got = composer.compose(0, 3, filters=filters)
+    assert (len(got), got.emptied_by) == (0, "price>=30")
+    held = [MustContain({"dress": 1}), Where("dress:price<0")]
+    assert composer.compose(0, 3, filters=held).emptied_by == "dress:price<0"
+    with pytest.raises(InputError, match="did you mean 'price'"):
+        composer.compose(0, 3, filters=[Where("price<0"), Where("prise<0")])
+    nothing = [Only(dict.fromkeys(codes.categories, [])), Where("price<0")]
+    with pytest.raises(InputError, match="there is no top to choose from"):
+        composer.compose(0, 3, filters=nothing)
 
 
 def test_a_batch_of_users_gets_what_each_alone_gets(shop, tmp_path):

@@ -274,7 +274,7 @@ def test_fixed_items_decide_on_the_templates(codes):
 
 
 def test_diversity_counts_items_over_all_templates(codes):
-    got = Composer(codes).compose(1, 30, diversity=2)
+    got = Composer(codes).compose(1, 30, at_most={"item": 2})
     assert got.is_greedy and len({slots_of(items) for items in got.items}) > 1
     for column in got.items.T:
         assert np.unique(column[column >= 0], return_counts=True)[1].max() <= 2

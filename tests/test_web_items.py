@@ -50,7 +50,7 @@ def test_outfits_around_an_item_are_the_best_of_all(app, codes, visitor):
     assert [list(items_of(o).values()) for o in found["outfits"]] == best.items.tolist()
     assert [o["score"] for o in found["outfits"]] == best.scores.tolist()
     assert found["greedy"] is False
-    assert compose(visitor, diversity=1)["greedy"] is True
+    assert compose(visitor, at_most={"item": 1})["greedy"] is True
 
 
 def test_a_wardrobe_restricts_the_categories_that_it_has(visitor):

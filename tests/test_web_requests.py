@@ -58,7 +58,7 @@ BAD = [
     ("POST", "compose", {"fixed": {"top": [1, 2]}}, 422, "2 items are fixed in top"),
     ("POST", "compose", {"candidates": {"top": []}}, 422, "candidates"),
     ("POST", "compose", {"candidates": {"top": [1] * 2000}}, 422, "candidates"),
-    ("POST", "compose", {"diversity": 0}, 422, "diversity"),
+    ("POST", "compose", {"at_most": {"item": 0}}, 422, "at_most"),
     ("POST", "compose", {"wardrobe": True}, 409, "the wardrobe is empty"),
     ("POST", "compose", {"wardrobe": True, "candidates": {"top": [1]}}, 422, "both"),
     ("GET", "recommendations?k=0", None, 422, "k"),

@@ -239,7 +239,7 @@ class Recommender:
         *,
         fixed: Mapping[str, FixedItems],
         candidates: Mapping[str, list[int]] | None = None,
-        diversity: int | None = None,
+        at_most: Mapping[str, int] | None = None,
         templates: Sequence[Sequence[str]] | None = None,
     ) -> tuple[list[Suggestion], bool]:
         """The best outfits of any items, see `Composer.compose`; whether greedily."""
@@ -248,7 +248,7 @@ class Recommender:
             k,
             fixed=fixed,
             filters=Only(candidates or {}),
-            diversity=diversity,
+            at_most=at_most,
             templates=templates,
         )
         outfits = [
@@ -265,7 +265,7 @@ class Recommender:
         fixed: Mapping[str, list[int]],
         candidates: Mapping[str, list[int]],
         photos: Mapping[str, Sequence[tuple[int, ExternalItem]]],
-        diversity: int | None = None,
+        at_most: Mapping[str, int] | None = None,
         templates: Sequence[Sequence[str]] | None = None,
     ) -> list[Suggestion]:
         """The best outfits of a wardrobe that has photos in it; exactly.
@@ -277,12 +277,12 @@ class Recommender:
           candidates: category -> items to choose from; without an entry all, unless
             there are photos of it. An empty entry fixes the category's photo.
           photos: category -> ids and codes.
-          diversity: as `Composer.compose`, where every photo is fixed.
+          at_most: as `Composer.compose`, where every photo is fixed.
           templates: as `Composer.compose`.
         Returns:
           outfits in which the item of a photo is -1 - id.
         Raises:
-          ValueError: diversity with photos to choose from; or as `Composer.compose`.
+          ValueError: at_most with photos to choose from; or as `Composer.compose`.
         """
         names = [name for name in photos if name not in fixed]
         choices = [
@@ -295,9 +295,9 @@ class Recommender:
             for worn in choices
             if all(n in worn or candidates.get(n) for n in names)
         ]
-        if diversity is not None and len(choices) > 1:
+        if at_most and len(choices) > 1:
             raise InputError(
-                "diversity cannot be combined with photos to choose from; leave it out, "
+                "at_most cannot be combined with photos to choose from; leave it out, "
                 "or fix a photo"
             )
         found: list[Suggestion] = []
@@ -307,7 +307,7 @@ class Recommender:
                 k,
                 fixed={**fixed, **{name: item for name, (_, item) in worn.items()}},
                 candidates={n: c for n, c in candidates.items() if n not in worn},
-                diversity=diversity,
+                at_most=at_most,
                 templates=templates,
             )
             ids = {self.codes.categories.index(n): ~i for n, (i, _) in worn.items()}

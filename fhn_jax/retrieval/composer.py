@@ -1,9 +1,11 @@
 """The best of all possible outfits of a catalogue, without going through them."""
 
 import contextlib
+import dataclasses
+import functools
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +20,17 @@ from fhn_jax.retrieval.arguments import (
     one_user,
     template_numbers,
 )
+from fhn_jax.retrieval.attributes import Attributes
+from fhn_jax.retrieval.caps import Caps
 from fhn_jax.retrieval.composition import Search, Searches
-from fhn_jax.retrieval.filters import Conditions, Filters, resolve
+from fhn_jax.retrieval.filters import (
+    Conditions,
+    Filters,
+    listed,
+    parts_of,
+    resolve,
+    takes_attributes,
+)
 from fhn_jax.retrieval.items import ItemTables, Template
 from fhn_jax.retrieval.kernels.compose_edges import MAX_FREE
 from fhn_jax.retrieval.kernels.compose_problem import NEG_INF
@@ -35,16 +46,28 @@ class Compositions:
         template has none; ids in slots of one category rise, and equal ones stand for a
         single item.
       scores: float64 [n].
-      is_greedy: whether they were chosen one after the other, for diversity, so that
+      is_greedy: whether they were chosen one after the other, for `at_most`, so that
         they need not be the best of all that meet the limit.
+      emptied_by: what leaves none, if there are none: the first filter after which, of
+        those before it, nothing is left.
     """
 
     items: np.ndarray
     scores: np.ndarray
     is_greedy: bool
+    emptied_by: str | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @classmethod
+    def none(cls, slots: int) -> "Compositions":
+        """No outfits of so many slots."""
+        return cls(np.empty((0, slots), np.int64), np.empty(0), False)
+
+
+class _NothingLeftError(InputError):
+    """Filters leave no item to choose."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +96,7 @@ class Composer:
       items: codes, or tables made of them.
       seed: of the clusters, which decide how long composing takes, not what it finds.
       bounds: of pairs of these items, if they are made already.
+      attributes: of the items, for filters.
 
     >>> from fhn_jax import Codes
     >>> vectors = np.random.default_rng(0).normal(size=(3, 20, 64))
@@ -89,7 +113,9 @@ class Composer:
         seed: int = 0,
         *,
         bounds: PairBounds | None = None,
+        attributes: Attributes | None = None,
     ):
+        self._attributes = attributes
         tables = ItemTables.from_codes(items) if isinstance(items, Codes) else items
         self._tables = tables
         self._bounds = bounds or PairBounds.build(tables, seed)
@@ -103,16 +129,22 @@ class Composer:
         return f"Composer({self._tables.codes!r})"
 
     @classmethod
-    def kept(cls, folder: str | os.PathLike, tables: ItemTables) -> "Composer":
+    def kept(
+        cls,
+        folder: str | os.PathLike,
+        tables: ItemTables,
+        attributes: Attributes | None = None,
+    ) -> "Composer":
         """Takes the bounds from a folder, or makes them and keeps them there.
 
         They take seconds to make for many items, and are mapped into memory when they
         are kept. What is damaged or belongs to other items is made anew.
         """
         try:
-            return cls(tables, bounds=PairBounds.open(folder, tables))
+            bounds = PairBounds.open(folder, tables)
+            return cls(tables, bounds=bounds, attributes=attributes)
         except (FileNotFoundError, ValueError):
-            made = cls(tables)
+            made = cls(tables, attributes=attributes)
         shutil.rmtree(folder, ignore_errors=True)
         # Another process may have been faster, or there is no room; it is made already.
         with contextlib.suppress(OSError):
@@ -132,8 +164,8 @@ class Composer:
         score: str = "asymmetric",
         fixed: Mapping[str, FixedItems] | None = None,
         filters: Filters = (),
-        diversity: int | None = None,
         templates: Sequence[Sequence[str]] | None = None,
+        at_most: Mapping[str, int] | None = None,
     ) -> Compositions:
         """The k best outfits for a user, of all that the items allow.
 
@@ -149,42 +181,63 @@ class Composer:
             whatever the filters say. The id of an `ExternalItem` in an answer follows
             those of the category's items.
           filters: what an outfit must be.
-          diversity: no item, other than those that all outfits must have, is in more
-            than so many of the outfits. Outfits are then taken greedily: each is the
-            best that the limit allows after those before it.
           templates: of the outfits, each by its categories, such as [("dress", "shoe")];
             all by default. Those without a slot for each item that outfits must have,
             or where filters leave no item for a slot, are left out.
+          at_most: attribute, or "item" -> how many of the outfits may have an item of
+            the same value of it; see `fhn_jax.retrieval.caps` for the rule.
         Raises:
-          InputError: k or diversity < 1, over a million outfits to give, an unknown
-            score, user, category, item or template, more items required than slots,
-            filters that contradict each other or leave no item to choose in a category,
-            no template left, outfits excluded by id, or a vector that
+          InputError: k or a limit < 1, over a million outfits to give, an unknown
+            score, user, category, item, template or attribute, more items required than
+            slots, filters by items that contradict each other or leave no item to choose
+            in a category, no template left, outfits excluded by id, or a vector that
             `ItemTables.user_vectors` rejects.
         """
         check_count("k", k)
-        if diversity is not None:
-            check_count("diversity", diversity)
+        asked = functools.partial(
+            self._compose, user, score=score, fixed=fixed or {}, templates=templates
+        )
+        try:
+            found = asked(k, filters, at_most)
+        except _NothingLeftError:
+            plain = [each for each in listed(filters) if not takes_attributes(each)]
+            asked(1, plain, None)  # Lists of items that leave nothing are an error.
+            found = Compositions.none(len(self._tables.codes.slots))
+        if len(found) or not filters:
+            return found
+        by = _emptied_by(filters, asked)
+        return dataclasses.replace(found, is_greedy=bool(at_most), emptied_by=by)
+
+    def _compose(self, user, k, filters, at_most, *, score, fixed, templates):
         codes = self._tables.codes
         vectors = self._tables.user_vectors(one_user(user), score)
-        conditions = resolve(filters, codes)
+        conditions = resolve(filters, codes, self._attributes)
         if len(conditions.excluded_ids):
             raise InputError(
                 "outfits are excluded by id, but composed outfits have none; give the "
                 f"items of each, [n, {len(codes.slots)}]"
             )
-        held, external = self._held(fixed or {}, conditions)
+        held, external = self._held(fixed, conditions)
+        caps = None
+        if at_most:
+            starts = self._bounds.layout.category_starts
+            known = [
+                starts[c] + i
+                for c, some in held.items()
+                for i in some
+                if i < codes.num_items[c]
+            ]
+            held_ids = np.array(known, np.int64)
+            caps = Caps(at_most, codes, self._attributes, held_ids)
         weights = self._tables.byte_tables(vectors)
         some = [self._tables.templates[n] for n in template_numbers(codes, templates)]
         searches = [
             self._search(each, weights, held, external, conditions)
             for each in self._open(some, held, conditions)
         ]
-        items, units = Searches(searches, self._tables, held).best(
-            k, conditions.excluded_items, diversity
-        )
-        scores = self._tables.to_scores(units)
-        return Compositions(items, scores, diversity is not None)
+        best = Searches(searches, self._tables).best
+        items, units = best(k, conditions.excluded_items, caps)
+        return Compositions(items, self._tables.to_scores(units), caps is not None)
 
     def _open(
         self,
@@ -221,7 +274,7 @@ class Composer:
         found = [each for each, of in zip(with_room, lacks, strict=True) if not of]
         if not found:
             name = names[lacks[0][0]]
-            raise InputError(
+            raise _NothingLeftError(
                 f"there is no {name} to choose from; expected at least one item, "
                 f"or a fixed {name}"
             )
@@ -268,7 +321,7 @@ class Composer:
             left = [item for item in required.tolist() if item not in of_category]
             for item in left:
                 if not conditions.allowed.get(category, {item: True})[item]:
-                    raise InputError(
+                    raise _NothingLeftError(
                         f"{codes.categories[category]} {item} must be there and is "
                         "not allowed; change one of the filters"
                     )
@@ -413,3 +466,16 @@ class Composer:
             first, last = layout.category_starts[category:][:2]
             allowed = conditions.allowed[category][layout.order[first:last]]
             affinities[first:last][~allowed] = NEG_INF
+
+
+def _emptied_by(filters: Filters, asked: Callable[..., Compositions]) -> str | None:
+    """The first filter after which nothing is left; those by attributes come last."""
+    parts = sorted(parts_of(filters), key=takes_attributes)
+    for number in range(len(parts) + 1):
+        try:
+            is_left = len(asked(1, parts[:number], None)) > 0
+        except _NothingLeftError:
+            is_left = False
+        if not is_left:
+            return str(parts[number - 1]) if number else None
+    return None

@@ -1,6 +1,6 @@
 """The search for the best outfits of one template, and of several together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from fhn_jax.retrieval import kernels
 from fhn_jax.retrieval.arguments import check_most
 from fhn_jax.retrieval.blocks import Layout
+from fhn_jax.retrieval.caps import Caps
 from fhn_jax.retrieval.filters import among, in_order
 from fhn_jax.retrieval.items import ItemTables, Template
 from fhn_jax.retrieval.kernels import compose_edges
@@ -19,85 +20,75 @@ _ROUNDS = np.array([0.5, 1.0])
 
 
 class Searches:
-    """The searches for one user, as often as diversity needs them.
+    """The searches for one user, as often as caps need them.
 
     Args:
       each: one for every template.
       tables: how outfits are scored.
-      held: category -> ids of the items that all outfits have.
     """
 
-    def __init__(
-        self,
-        each: Sequence["Search"],
-        tables: ItemTables,
-        held: Mapping[int, Sequence[int]],
-    ):
+    def __init__(self, each: Sequence["Search"], tables: ItemTables):
         self._each = each
         self._codes = tables.codes
-        self._held = held
         self._layout = each[0].layout
 
     def best(
         self,
         k: int,
         excluded: Int64[np.ndarray, "e s"] | None,
-        limit: int | None,
+        caps: Caps | None,
     ) -> tuple[Int64[np.ndarray, "n s"], Int64[np.ndarray, " n"]]:
         """The k best outfits and their scores, in units.
 
         Args:
           excluded: outfits that are left out.
-          limit: leaves out items once they are in so many outfits.
+          caps: what is in so many outfits that it is left out.
         """
         if excluded is None:
             excluded = np.empty((0, len(self._codes.slots)), np.int64)
-        if limit is None:
+        if caps is None:
             return self._best(k, excluded)
-        return self._diverse(k, excluded, limit)
+        return self._capped(k, excluded, caps)
 
     def _best(self, k, excluded):
-        found = [search.best(k + len(excluded)) for search in self._each]
-        items = np.concatenate([some for some, _ in found])
-        units = np.concatenate([some for _, some in found])
-        # Stable: of equal scores the first template's, in the order of the search.
-        order = np.argsort(-units, kind="stable")
-        order = order[~among(items[order], excluded)][:k]
-        return items[order], units[order]
+        wanted = k
+        while True:
+            found = [search.best(wanted) for search in self._each]
+            items = np.concatenate([some for some, _ in found])
+            units = np.concatenate([some for _, some in found])
+            # Stable: of equal scores the first template's, in the order of the search.
+            order = np.argsort(-units, kind="stable")
+            are_all = all(len(some) < wanted for some, _ in found)
+            if not are_all:  # Beyond these another template's may be missing.
+                order = order[:wanted]
+            if len(excluded):
+                order = order[~among(items[order], excluded)]
+            if len(order) >= k or are_all:
+                return items[order[:k]], units[order[:k]]
+            wanted *= 2
 
-    def _diverse(self, k, excluded, limit):
-        """Outfits one after the other, leaving out items once they are in `limit`."""
-        starts, place = self._layout.category_starts, self._layout.places
-        uses = np.zeros(len(place), np.int64)
+    def _capped(self, k, excluded, caps):
+        """Outfits one after the other, leaving out items that no other may have."""
+        place = self._layout.places
+        # Items that are not in the catalogue are held, and count for nothing.
+        counts = np.array(self._codes.num_items)[list(self._codes.slots)]
         chosen, scores = [], []
         while len(chosen) < k:
             taken = np.array(chosen, np.int64).reshape(-1, len(self._codes.slots))
             some = np.concatenate([excluded, taken])
             items, units = self._best(k - len(chosen), some)
-            full = np.zeros(len(uses), bool)
             for outfit, score in zip(items, units, strict=True):
-                own = [starts[c] + i for c, i in self._chosen(outfit.tolist())]
-                used = np.unique(place[np.array(own, np.int64)])
-                if not full[used].any():
+                if caps.take(np.where(outfit < counts, outfit, -1)):
                     chosen.append(outfit)
                     scores.append(score)
-                    uses[used] += 1
-                    full |= uses >= limit
-            if not full.any():
+            if not len(items):
                 break  # there are no others
+            full = np.zeros(len(place), bool)
+            full[place] = ~caps.left()
             for search in self._each:
                 search.leave_out(full)
         items = np.array(chosen, np.int64).reshape(-1, len(self._codes.slots))
         return items, np.array(scores, np.int64)
-
-    def _chosen(self, outfit: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Category and id of the items of an outfit that not all must have."""
-        left = [(c, item) for c, items in self._held.items() for item in items]
-        for pair in zip(self._codes.slots, outfit, strict=True):
-            if pair in left:
-                left.remove(pair)
-            elif pair[1] >= 0:
-                yield pair
 
 
 class Search:

@@ -85,6 +85,9 @@ class Filter(Protocol):
         ...
 
 
+# So many rows are compared with each other faster than they are put into a set.
+_FEW = 100_000
+
 # One filter or several; and those for all users, or a sequence for each.
 Filters = Filter | Sequence[Filter]
 OneOrEach = Filters | Sequence[Sequence[Filter]]
@@ -257,9 +260,14 @@ def resolve(
     """
     conditions = Conditions()
     for each in listed(filters):
-        bound: Any = each.of(attributes) if hasattr(each, "of") else each
+        bound: Any = each.of(attributes) if takes_attributes(each) else each
         conditions &= bound.resolve(codes)
     return conditions
+
+
+def takes_attributes(filter: Any) -> bool:
+    """Whether a filter goes by attributes of items."""
+    return hasattr(filter, "of")
 
 
 def parts_of(filters: Filters) -> list[Any]:
@@ -336,5 +344,7 @@ def among(
     outfits: Int[np.ndarray, "n s"], others: Int[np.ndarray, "m s"]
 ) -> Bool[np.ndarray, " n"]:
     """Which outfits are among others."""
+    if len(outfits) * len(others) < _FEW:
+        return (outfits[:, None] == others).all(axis=2).any(axis=1)
     known = set(map(tuple, others.tolist()))
     return np.array([tuple(row) in known for row in outfits.tolist()], bool)

@@ -94,17 +94,17 @@ class Outfits:
                         ]
                         for name, some in used.items()
                     },
-                    diversity=request.diversity,
+                    at_most=request.at_most,
                     templates=request.templates,
                 )
-                greedy = request.diversity is not None
+                greedy = bool(request.at_most)
             else:
                 outfits, greedy = self._recommender.compose(
                     taste.latents,
                     request.k,
                     fixed=fixed,
                     candidates=candidates,
-                    diversity=request.diversity,
+                    at_most=request.at_most,
                     templates=request.templates,
                 )
         except ValueError as error:

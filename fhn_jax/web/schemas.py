@@ -11,6 +11,14 @@ _ShopId = Annotated[str, Field(min_length=1, max_length=200)]
 _Item = _Id | _ShopId
 _Name = Annotated[str, Field(max_length=100)]
 
+_AtMost = dict[_Name, Annotated[StrictInt, Field(ge=1, le=1000)]]
+_AT_MOST = Field(
+    {},
+    max_length=16,
+    description="Attribute, or item → in how many outfits the same value of it may be; "
+    "fixed items do not count",
+)
+
 _OUTFIT = {"top": 1, "bottom": 2, "shoe": 3}
 
 
@@ -71,7 +79,7 @@ class Composition(_Request):
     """What to make outfits of."""
 
     model_config = _examples(
-        {"k": 3, "fixed": {"shoe": 4}}, {"wardrobe": True, "diversity": 2}
+        {"k": 3, "fixed": {"shoe": 4}}, {"wardrobe": True, "at_most": {"item": 2}}
     )
 
     k: Annotated[StrictInt, Field(ge=1, le=24)] = 6
@@ -96,9 +104,7 @@ class Composition(_Request):
     ) = Field(
         None, description="Shapes of outfits, each by its categories; all without"
     )
-    diversity: Annotated[StrictInt, Field(ge=1, le=24)] | None = Field(
-        None, description="No item, but fixed ones, is in more outfits than this"
-    )
+    at_most: _AtMost = _AT_MOST
 
 
 class ItemCard(BaseModel):

@@ -356,7 +356,7 @@ function complete(request, title) {
     ghosts($("panel-cards"), 4);
     let found;
     try {
-      found = await call("POST", "/compose", { k: 8, diversity: 3, ...request });
+      found = await call("POST", "/compose", { k: 8, at_most: { item: 3 }, ...request });
     } catch (error) {
       $("panel").close();
       throw error;
@@ -656,7 +656,7 @@ $("reset").onclick = () =>
     await Promise.all([loadTaste(), load()]);
     say("Started over.");
   });
-$("compose-wardrobe").onclick = () => complete({ wardrobe: true, diversity: null, k: 12 }, "From your wardrobe");
+$("compose-wardrobe").onclick = () => complete({ wardrobe: true, at_most: {}, k: 12 }, "From your wardrobe");
 $("more").onclick = () => attempt(() => loadThings({ more: true }));
 $("browse").onsubmit = (event) => event.preventDefault();
 let typing;
