@@ -10,6 +10,9 @@ Catalogues have 100,000 items with codes of 128 bits in two modalities, learned 
   random     independent bits
   learned    those of --codes: items are repeated up to 100,000 with 5 % flipped
 
+Filters by attributes keep 1 % or 50 % of the items, drawn at random; a change is of the
+prices of 100 items, seen by another that has the index open.
+
 Every answer of the index is compared with that of the plain scan. Wall times suffer
 when the machine has other work; CPU times stand beside them.
 """
@@ -33,6 +36,7 @@ from fhn_jax.retrieval import blocks
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.kernels.jit import njit
 from fhn_jax.retrieval.outfit_index import OutfitIndex
+from fhn_jax.retrieval.where import Where
 
 ITEMS = (34_000, 33_000, 33_000)
 BITS = 128
@@ -43,6 +47,9 @@ K = 10
 # Ways that take this many outfits at most; slower or larger ones are left out beyond.
 FAISS_OUTFITS = 10**6
 LOOP_SHARE = 10
+# Prices are 0 to 99, so the share of items below a price is that many percent.
+PRICES, KEPT = 100, (1, 50)
+CHANGED = 100
 
 
 def make_codes(kind: str, path: Path | None, counts: Sequence[int] = ITEMS) -> Codes:
@@ -128,6 +135,14 @@ def make_outfits(codes: Codes, count: int) -> np.ndarray:
     )
 
 
+def prices(codes: Codes) -> dict[str, np.ndarray]:
+    """A price and a brand of each item, one category after the other."""
+    rng = np.random.default_rng(2)
+    count = sum(codes.num_items)
+    brands = np.array([f"brand {number}" for number in range(200)])
+    return {"price": rng.integers(0, PRICES, count), "brand": rng.choice(brands, count)}
+
+
 def clusteredness(codes: Codes) -> float:
     """Share of bits that agree with the majority of the item's cluster, of 256.
 
@@ -153,7 +168,9 @@ def build(kind: str, path: Path | None, count: int, folder: Path) -> dict[str, A
     OutfitIndex.build(folder.with_name(f"{folder.name}-warm"), codes, warm)
     outfits = make_outfits(codes, count)
     built = harness.timed(
-        lambda: OutfitIndex.build(folder, codes, outfits), 1, warmup=0
+        lambda: OutfitIndex.build(folder, codes, outfits, attributes=prices(codes)),
+        1,
+        warmup=0,
     )
     return {
         "wall": built.wall[0],
@@ -182,11 +199,18 @@ class Scan:
         """The ids of the best outfits, by a compiled loop."""
         return self._loop(self.items, self.compatibilities, self.affinities(user), K)
 
-    def numpy(self, user: int) -> np.ndarray:
-        """The same by numpy, sums of gathered rows."""
+    def numpy(self, user: int, kept: np.ndarray | None = None) -> np.ndarray:
+        """The same by numpy, sums of gathered rows.
+
+        Args:
+          kept: which items outfits may have, category after category.
+        """
         scores = self.affinities(user)[self.items].sum(axis=1)
         scores += self.compatibilities
-        return _best(scores)
+        if kept is None:
+            return _best(scores)
+        some = np.flatnonzero(kept[self.items].all(axis=1))
+        return some[np.lexsort((some, -scores[some].astype(np.int64)))][:K]
 
     def python(self, user: int) -> list[int]:
         """A Python loop over a part of the outfits, as a web page might do it."""
@@ -293,6 +317,7 @@ def measure(
     add(one, "index", lambda: index.search(int(next(users)), K), 8 * repeats)
     some = np.arange(64) % codes.num_users
     add(many, "index", lambda: index.search_batch(some, K))
+    _add_filters(index, scan, one, add, lambda: int(next(users)), 8 * repeats)
     add(one, "plain scan", lambda: scan.compiled(int(next(users))))
     add(one, "numpy", lambda: scan.numpy(int(next(users))))
     if count > FAISS_OUTFITS:
@@ -305,6 +330,35 @@ def measure(
     add(one, product, lambda: _best(vectors.outfits @ queries[0]))
     rows += _faiss_rows(one, many, kind, vectors.outfits, queries, add)
     return rows
+
+
+def _add_filters(index: OutfitIndex, scan: Scan, case: str, add, user, times) -> None:
+    """Adds the rows of searches with filters and caps, and of a change."""
+    found = prices(scan.tables.codes)["price"]
+    for percent in KEPT:
+        cheap = Where(f"price<{percent}")
+        for number in range(4):
+            hits = index.search(number, K, filters=cheap).outfits
+            expected = scan.numpy(number, found < percent)
+            if not np.array_equal(hits, expected):
+                raise AssertionError(f"user {number}: {hits} is not {expected}")
+        what = f"index, {percent} % of the items"
+        add(case, what, lambda by=cheap: index.search(user(), K, filters=by), times)
+    for name in ("item", "brand"):
+        cap = {name: 1}
+        what = f"index, at most 1 with {'an item' if name == 'item' else 'a brand'}"
+        add(case, what, lambda cap=cap: index.search(user(), K, at_most=cap), times)
+    other = OutfitIndex.open(index.folder, scan.tables.codes).attributes
+    attributes = index.attributes
+    assert other is not None and attributes is not None
+    first = scan.tables.codes.categories[0]
+
+    def change() -> None:
+        new = dict.fromkeys(range(CHANGED), user() % PRICES)
+        attributes.change({"price": {first: new}})
+        assert other.columns()["price"].values[0] == new[0]
+
+    add(case, f"{CHANGED} attributes changed and seen", change, times)
 
 
 def _faiss_rows(one, many, kind, outfits, queries, add) -> list[harness.Row]:

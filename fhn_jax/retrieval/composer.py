@@ -471,11 +471,11 @@ class Composer:
 def _emptied_by(filters: Filters, asked: Callable[..., Compositions]) -> str | None:
     """The first filter after which nothing is left; those by attributes come last."""
     parts = sorted(parts_of(filters), key=takes_attributes)
-    for number in range(len(parts) + 1):
+    for number in range(len(parts)):
         try:
             is_left = len(asked(1, parts[:number], None)) > 0
         except _NothingLeftError:
             is_left = False
         if not is_left:
             return str(parts[number - 1]) if number else None
-    return None
+    return str(parts[-1]) if parts else None

@@ -215,6 +215,11 @@ class OutfitIndex(Searcher):
         return self._tables
 
     @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self._folder.path
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of all files of the index."""
         return sum(self._folder.sizes.values())

@@ -225,11 +225,11 @@ class OutfitSearch(abc.ABC):
     ) -> Hits:
         """No hits, with what leaves none."""
         parts = parts_of(each_of(filters, count)[user])
-        for number in range(len(parts) + 1):
+        for number in range(len(parts)):
             if not len(find(slice(user, user + 1), 1, [parts[:number]])[0]):
                 by = str(parts[number - 1]) if number else None
                 return dataclasses.replace(none, emptied_by=by)
-        return none
+        return dataclasses.replace(none, emptied_by=str(parts[-1]) if parts else None)
 
 
 def best_without(

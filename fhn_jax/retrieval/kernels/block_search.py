@@ -122,7 +122,8 @@ def _search(
     item_bounds = np.empty(num_groups, np.int64)
     first = np.full(num_first, -1, np.int64)
     _bound_groups(tops, ranges, groups, bounds, item_bounds, first)
-    bases = np.empty(slots, np.int64)
+    bases, base = np.empty(slots, np.int64), np.uint64(0)
+    filtered = len(admitted) > 0
     begun = np.zeros(num_groups, np.bool_)
     positions = np.empty(slots, np.int64)
     for number in range(num_first + num_groups):
@@ -142,11 +143,23 @@ def _search(
             if block == begin:
                 for slot in range(slots):
                     bases[slot] = range_starts[ranges[block, slot]]
+                base = np.uint64(bases[0])  # An unsigned index needs no test.
             for row in range(starts[block], starts[block + 1]):
+                # Before all else: of few admitted items, most outfits have others.
+                if filtered and not admitted[base + np.uint64(items[row, 0])]:
+                    continue
                 score = np.int64(compatibilities[row])
                 full = counts[0] == len(best_scores)
                 if full and item_bounds[group] + score < best_scores[0]:
                     break
+                if filtered:
+                    are_admitted = True
+                    for slot in range(1, slots):
+                        if not admitted[bases[slot] + items[row, slot]]:
+                            are_admitted = False
+                            break
+                    if not are_admitted:
+                        continue
                 for slot in range(slots):
                     score += affinities[bases[slot] + items[row, slot]]
                 if full and score < best_scores[0]:
@@ -158,7 +171,7 @@ def _search(
                     continue
                 if len(gone) and _is_gone(gone, items[row], bases, positions):
                     continue
-                if _has_admitted_items(items[row], bases, admitted, wanted):
+                if _has_wanted_items(items[row], bases, wanted):
                     push(
                         best_scores,
                         best_outfits,
@@ -203,6 +216,8 @@ def _bound_groups(tops, ranges, groups, bounds, item_bounds, first):
 
 @njit_no_refcount
 def _contains(ids, wanted):
+    if len(ids) == 0:
+        return False
     place = np.searchsorted(ids, wanted)
     return place < len(ids) and ids[place] == wanted
 
@@ -237,12 +252,8 @@ def _is_gone(gone, row, bases, positions):
 
 
 @njit_no_refcount
-def _has_admitted_items(row, bases, admitted, wanted):
-    """Whether an outfit's items are all admitted and the wanted ones among them."""
-    if len(admitted):
-        for slot in range(len(bases)):
-            if not admitted[bases[slot] + row[slot]]:
-                return False
+def _has_wanted_items(row, bases, wanted):
+    """Whether the wanted items are among those of an outfit."""
     for position in wanted:
         has = False
         for slot in range(len(bases)):
