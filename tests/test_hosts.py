@@ -6,6 +6,7 @@ import socket
 
 import numpy as np
 import pytest
+from blocks import WITH_BLOCKS
 from polyvore_u import write_polyvore_u
 from runs import (
     assert_equal_runs,
@@ -192,10 +193,11 @@ def test_images_streamed_to_two_processes_train_as_on_one(tmp_path):
     root = write_polyvore_u(tmp_path / "data", image_size=32)
     values = {"mesh.data": 2, "train.epochs": 1, "data.cache": "host"}
     arguments = ["train", *flags(root, values, config="vse_t3")]
-    said = run_two([*arguments, f"--workdir={tmp_path / 'two'}"])
+    workdirs = [f"--workdir={tmp_path / name}" for name in ("two", "one")]
+    said = run_two([*arguments, workdirs[0]], patch=WITH_BLOCKS)
     assert [code for code, _, _ in said] == [0, 0], said
     assert "decoding images: " in said[0][2] and said[1][2] == ""
-    code, _, err = run([*arguments, f"--workdir={tmp_path / 'one'}"], patch=ONE_PROCESS)
+    code, _, err = run([*arguments, workdirs[1]], patch=ONE_PROCESS + WITH_BLOCKS)
     assert code == 0, err
     both = (metrics(tmp_path / name) for name in ("two", "one"))
     for two, one in zip(*both, strict=True):

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from blocks import use_blocks
 from polyvore_u import write_polyvore_u
 from runs import load, metrics, settings, train
 
@@ -193,7 +194,8 @@ def test_device_asked_for_without_the_memory_names_both_sizes():
         choose_cache("device", 52 * GIB, 2 * GIB, Free(40 * GIB, 9 * GIB, False))
 
 
-def test_host_and_device_train_alike(root, tmp_path):
+def test_host_and_device_train_alike(root, tmp_path, monkeypatch):
+    use_blocks(monkeypatch)
     lines = []
     for cache in ("device", "host"):
         config = settings(root, {"data.cache": cache, "train.epochs": 1}, config="t3")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from blocks import use_blocks
 from fhn_jax.data_tools.export_ranked import export_ranked
 from polyvore_u import read_lines
 from runs import (
@@ -163,20 +164,29 @@ def test_single_items_without_a_user_term_are_refused(tmp_path):
 # Host and device
 
 
-def test_images_and_text_train_alike_on_host_and_device(root, tmp_path):
+@pytest.fixture(scope="module")
+def two_shapes(tmp_path_factory):
+    """Outfits of two shapes over three categories, which compile sooner."""
+    root = tmp_path_factory.mktemp("data") / "two"
+    return write_shapes(root, templates=((0, 1), (0, 1, 2)), image_size=32)
+
+
+def test_images_and_text_train_alike_on_host_and_device(
+    two_shapes, tmp_path, monkeypatch
+):
+    use_blocks(monkeypatch)
     for sampler in ("host", "device"):
         changes = {"train.sampler": sampler, "train.negatives": "random_fixed"}
         changes |= {"train.epochs": 2, "data.cache": "device"}
-        config = settings(root, CHANGES | changes, config="vse_t3")
+        config = settings(two_shapes, CHANGES | changes, config="vse_t3")
         train(config, tmp_path / sampler)
     assert_like_runs(tmp_path / "device", tmp_path / "host")
     assert metrics(tmp_path / "host")[0]["train/vse_loss"] > 0
 
 
-@pytest.mark.parametrize("sampler", ["host", "device"])
-def test_a_run_resumes_bit_for_bit(root, tmp_path, monkeypatch, sampler):
-    changes = {"train.sampler": sampler, "train.negatives": "hard_online"}
-    config = settings(root, CHANGES | changes | {"train.epochs": 3})
+def test_a_run_resumes_bit_for_bit(two_shapes, tmp_path, monkeypatch):
+    changes = {"train.sampler": "device", "train.negatives": "hard_online"}
+    config = settings(two_shapes, CHANGES | changes | {"train.epochs": 3})
     train(config, tmp_path / "whole")
     train_until(config, tmp_path / "stopped", 8, "epoch 2", monkeypatch)
     train(config, tmp_path / "stopped")

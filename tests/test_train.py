@@ -10,10 +10,9 @@ from unittest import mock
 
 import jax
 import jax.monitoring
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from blocks import use_blocks
 from polyvore_u import write_polyvore_u
 from runs import (
     assert_equal_runs,
@@ -31,7 +30,6 @@ from fhn_jax import files
 from fhn_jax.cli import verify
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.errors import BusyError
-from fhn_jax.models import fashion_hash_net
 from fhn_jax.training import experiment, loop
 from fhn_jax.training.epochs import HostEpochs
 from fhn_jax.training.loop import due
@@ -461,27 +459,10 @@ def test_lines_of_training_do_not_count_the_time_of_validation(
         assert 0 < images <= 3 * 20 * (step - before)
 
 
-class Blocks(nnx.Module):
-    """A backbone that compiles fast: the mean colours of 8x8 blocks, and a weight."""
-
-    min_size = 8
-    num_features = 48
-
-    def __init__(self, rngs):
-        self.weight = nnx.Param(jnp.ones(self.num_features))
-
-    def __call__(self, images):
-        n, height, width, _ = images.shape
-        blocks = images.reshape(n, height // 8, 8, width // 8, 8, 3).mean((2, 4))
-        return blocks.reshape(n, -1) * self.weight[...][None]
-
-
 @pytest.mark.slow
 def test_streamed_images_train_as_resident_ones_do(tmp_path, monkeypatch):
     # The images have the size that the network takes, so that no resizing differs.
-    monkeypatch.setattr(
-        fashion_hash_net, "make_backbone", lambda name, rngs, **_: Blocks(rngs)
-    )
+    use_blocks(monkeypatch)
     root = write_polyvore_u(tmp_path / "data", image_size=32)
     runs = {}
     for cache in ("device", "none"):
