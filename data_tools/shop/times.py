@@ -25,7 +25,7 @@ def seconds(connection: Any, source: Source) -> str:
     )
     written = f"regexp_replace(t.time, {text(_SLASHES)}, '\\1/\\2/\\3')"
     value = (
-        "CASE WHEN regexp_full_match(t.time, '(19|20)\\d{6}') "
+        "CASE WHEN length(t.time) = 8 AND regexp_full_match(t.time, '(19|20)\\d{6}') "
         "THEN epoch(try_strptime(t.time, '%Y%m%d')) "
         f"WHEN isfinite({number}) THEN CASE {units} ELSE {number} END "
         f"ELSE coalesce(epoch(TRY_CAST(t.time AS TIMESTAMPTZ)), "
@@ -51,7 +51,8 @@ def _formats(connection: Any, source: Source) -> str:
         for k in (1, 2)
     )
     ((first, second),) = connection.execute(
-        f"SELECT {first}, {second} FROM {source.kind}"
+        f"SELECT {first}, {second} FROM {source.kind} "
+        "WHERE contains(time, '/') OR contains(time, '-')"
     ).fetchall()
     dates = ["%d.%m.%Y"]
     if first is not None and (first > 12) != (second > 12):
