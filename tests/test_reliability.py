@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.reliability import processes
+from benchmarks.reliability.crowds import crowd
 from benchmarks.reliability.damage import damage
 from benchmarks.reliability.fuzz import PARSERS, fuzz
 from benchmarks.reliability.interruptions import fault, full, kill, no_mounts
@@ -52,3 +53,11 @@ def test_a_full_disk_is_an_error_and_leaves_old_or_new(name):
 def test_what_is_read_ends_well_or_with_a_typed_error(name):
     _, found = fuzz(name, max(40, round(6000 * PARSERS[name][1])), seed=1)
     assert found == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size"), [("index", 3), ("database", 6), ("LMDB", 3), ("run", 2)]
+)
+def test_several_at_once_are_serial_or_lose_clearly(name, size):
+    assert crowd(name, size) == []

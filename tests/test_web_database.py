@@ -125,6 +125,8 @@ def test_a_lock_that_is_never_released_is_a_fault_like_any_other(
 
 @pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])
 def test_servers_that_start_together_wait_for_each_other(path, kind, monkeypatch):
+    # Who makes the tables, on a busy machine, takes longer than a change may.
+    monkeypatch.setattr(database, "_LOCK_S", 0.02)
     url, states = f"sqlite:///{path}", []
     with other_writer(path, kind):
         threads, errors = together(

@@ -40,6 +40,7 @@ def fingerprint(state: Any) -> str | None:
     return None if state is None else hashlib.sha256(repr(state).encode()).hexdigest()
 
 
+@functools.cache
 def undisturbed(name: str) -> tuple[list[str | None], int, float]:
     """The states that a writer goes through, its calls, and its seconds."""
     with tempfile.TemporaryDirectory() as root:
@@ -48,9 +49,6 @@ def undisturbed(name: str) -> tuple[list[str | None], int, float]:
         begun = time.monotonic()
         calls = ask(live, name, root)
         return states, calls, time.monotonic() - begun
-
-
-_undisturbed = functools.cache(undisturbed)
 
 
 def _states(name: str, root: str) -> list[str | None]:
@@ -87,11 +85,11 @@ def is_sound(name: str, root: str, states: list[str | None]) -> str | None:
             return "the next writer ends elsewhere"
     except Exception as error:
         return f"the next writer: {type(error).__name__}: {error}"
-    left = [str(p) for p in folder.rglob("*") if _is_litter(p)]
+    left = [str(p) for p in folder.rglob("*") if is_litter(p)]
     return f"litter: {left}" if left else None
 
 
-def _is_litter(path: Path) -> bool:
+def is_litter(path: Path) -> bool:
     hidden = path.name.startswith(".") and path.name.endswith((".tmp", ".lock"))
     return hidden or "orbax-checkpoint-tmp" in path.name or path.suffix == ".replaced"
 
@@ -111,7 +109,7 @@ def kill(name: str, kills: int, seed: int) -> list[str]:
     killed again and again until it ends by itself.
     """
     rng, faults, done = random.Random(seed), [], 0
-    states, calls, seconds = _undisturbed(name)
+    states, calls, seconds = undisturbed(name)
     while done < kills:
         with tempfile.TemporaryDirectory() as root:
             again = True
@@ -188,7 +186,7 @@ def fault(name: str, every: int = 1) -> tuple[int, list[str]]:
       every: only each so-many-th call of a function fails.
     """
     count, faults = 0, []
-    states = _undisturbed(name)[0]
+    states = undisturbed(name)[0]
     for call in CALLS:
         number, failed = 0, True
         while failed:
@@ -225,7 +223,7 @@ def _mount(folder: str, options: str) -> subprocess.CompletedProcess:
 
 def full(name: str, sizes: int) -> tuple[int, list[str]]:
     """How many disks of different sizes were full, and the promises that this broke."""
-    states = _undisturbed(name)[0]
+    states = undisturbed(name)[0]
     with tempfile.TemporaryDirectory() as root:
         needed = ask(_bytes, name, root)
     count, faults = 0, []

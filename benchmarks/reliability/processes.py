@@ -11,8 +11,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["benchmarks.reliability.writers"])
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["benchmarks.reliability.writers"])
 
 
 class CrashError(Exception):
@@ -31,7 +31,7 @@ def prepare() -> None:
 
 def start(function: Callable, *arguments: Any) -> Any:
     """Starts a process that calls a function of a module."""
-    process = _context.Process(target=_quietly, args=(function, *arguments))
+    process = context.Process(target=_quietly, args=(function, *arguments))
     process.start()
     return process
 
@@ -42,7 +42,7 @@ def ask(function: Callable, *arguments: Any) -> Any:
     Raises:
       CrashError: the process ended without an answer.
     """
-    ours, theirs = _context.Pipe()
+    ours, theirs = context.Pipe()
     process = start(_answer, theirs, function, *arguments)
     theirs.close()
     try:

@@ -23,6 +23,9 @@ from fhn_jax.web import engines
 
 # Seconds that a change waits for its turn, and for other processes.
 _LOCK_S = 10
+# Seconds that a server which starts waits for others that make the tables: under load
+# that alone can take longer than a change may wait.
+_START_S = 120.0
 # Seconds between attempts at a server that did not answer; meanwhile requests fail
 # at once.
 _PAUSE_S = 1.0
@@ -88,9 +91,11 @@ class Database:
         """
         if self.path is not None:
             with self._faults.of("write"):
-                _patiently(self._admit_readers)
-            with self.writing() as connection:
-                yield connection
+                _patiently(self._admit_readers, _START_S)
+                with self._engine.connect() as connection:
+                    connection.execution_options(begin="IMMEDIATE")
+                    with _patiently(connection.begin, _START_S):
+                        yield connection
             return
         with self._faults.of("write"), self._engine.begin() as connection:
             limited: Any = connection.connection.dbapi_connection
@@ -311,12 +316,12 @@ def _is_locked(error: exc.DBAPIError) -> bool:
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _patiently(attempt: Callable[[], _T]) -> _T:
-    """Tries until no other process is in the way.
+def _patiently(attempt: Callable[[], _T], seconds: float | None = None) -> _T:
+    """Tries until no other process is in the way; for `_LOCK_S` by default.
 
     SQLite waits longer and longer between attempts, and starves beside busy writers.
     """
-    deadline = time.monotonic() + _LOCK_S
+    deadline = time.monotonic() + (_LOCK_S if seconds is None else seconds)
     while True:
         try:
             return attempt()
