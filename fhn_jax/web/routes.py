@@ -23,7 +23,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPBearer
-from pydantic import BaseModel
 
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import API, Refused
@@ -114,12 +113,12 @@ class VisitorFirst(APIRoute):
 
 
 def _writing(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:
-    """The endpoint, with a model that it returns as the response."""
+    """The endpoint, with the response of the model that it returns."""
 
     @functools.wraps(endpoint)
     def answer(*args: Any, **values: Any) -> Any:
         found = endpoint(*args, **values)
-        if not isinstance(found, BaseModel):
+        if found is None or isinstance(found, Response):
             return found
         data = found.model_dump_json()
         return Response(data, status, media_type="application/json")
