@@ -65,15 +65,19 @@ class Client:
         body = {"items": self._outfits[place], "liked": (number + again) % 2 == 0}
         await self.ask("POST", f"{serve.API}/feedback", body)
 
-    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+    async def ask(self, method: str, path: str, body: Any = None, key: str = "") -> Any:
         """The JSON of an answer.
 
+        Args:
+          key: of a change that may be repeated, and then counts once.
         Raises:
           RuntimeError: it is not one of success.
         """
         data = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
         head += f"content-type: application/json\r\ncontent-length: {len(data)}\r\n"
+        if key:
+            head += f"idempotency-key: {key}\r\n"
         if self._token:
             head += f"authorization: Bearer {self._token}\r\n"
         self._writer.write(head.encode() + b"\r\n" + data)

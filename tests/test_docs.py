@@ -242,8 +242,9 @@ def check_python(arguments, monkeypatch):
         path = arguments[0]
         rest = arguments[1:]
         if path == "-m":
-            path, rest = arguments[1].replace(".", "/") + ".py", arguments[2:]
-        assert re.fullmatch(r"benchmarks/\w+\.py", path), path
+            path, rest = arguments[1].replace(".", "/"), arguments[2:]
+            path += "/__main__.py" if (ROOT / path).is_dir() else ".py"
+        assert re.fullmatch(r"benchmarks/\w+(/__main__)?\.py", path), path
         check_benchmark(ROOT / path, rest, monkeypatch)
 
 
