@@ -68,13 +68,18 @@ class Client(load.Client):
                 if " 503 " not in str(error):
                     raise
                 self._site.unavailable += 1
-            await asyncio.sleep(0.05)
-            self.close()
+            await self._again()
+
+    async def _again(self) -> None:
+        """Connects anew, as soon as there is a server."""
+        self.close()
+        while True:
+            await asyncio.sleep(0.1)
+            self._port = self._site.server.port
             try:
-                self._port = self._site.server.port
-                await self.start()
+                return await self.start()
             except OSError:
-                continue
+                pass
 
     async def live(self) -> None:
         """Judges outfits until the site ends."""

@@ -1,11 +1,14 @@
 """The file of relaxed item codes: saving, and checks when it is made or loaded."""
 
+import contextlib
+import itertools
+import os
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from fhn_jax.codes import Latents, Scorer
+from fhn_jax.codes import Codes, Latents, Scorer
 from tests.random_codes import latents_of, random_codes
 
 
@@ -93,3 +96,29 @@ def test_latents_of_another_size_are_rejected():
     items["text"] = (items["text"][1],) * 3
     with pytest.raises(ValueError, match="latents/text/top is float32"):
         Latents(items, codes.sha256()).check(codes)
+
+
+def test_codes_and_latents_change_together_whenever_that_ends(tmp_path, monkeypatch):
+    pairs = [(random_codes(seed), latents_of(random_codes(seed))) for seed in (0, 1)]
+    (old, old_latents), (new, new_latents) = pairs
+    replace, found = os.replace, []
+    for last in range(4):
+        old_latents.save_with(tmp_path, old)
+        calls = itertools.count()
+
+        def limited(source, target, calls=calls, last=last):
+            if next(calls) >= last:
+                raise OSError("killed")
+            replace(source, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", limited)
+            with contextlib.suppress(OSError):
+                new_latents.save_with(tmp_path, new)
+        codes = Codes.load(tmp_path / "codes.safetensors")
+        relaxed = Latents.beside(tmp_path, codes)
+        assert relaxed is not None and relaxed.codes_sha256 == codes.sha256()
+        found.append(codes.sha256() == new.sha256())
+    assert found == [False, False, True, True]
+    Latents.remove(tmp_path)
+    assert Latents.beside(tmp_path, codes) is None
