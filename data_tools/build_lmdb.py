@@ -11,6 +11,7 @@ complete, and the next run continues where it ended.
 import contextlib
 import functools
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -85,6 +86,7 @@ def store_images(
     target: Path,
     size: int,
     *,
+    known: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, str]:
     """Builds an LMDB of images from anywhere, upright and no larger than is trained on.
@@ -96,6 +98,7 @@ def store_images(
       target: the folder of the LMDB; there is nothing yet but what an earlier call of
         this function left.
       size: height and width, in pixels; see `pictures.for_training`.
+      known: an LMDB whose images are in it as well, as they are; by other names.
       progress: called with the number of images done, and of all.
     Returns:
       name → what is wrong, of the images that are of no use.
@@ -112,8 +115,17 @@ def store_images(
 
     prepare = functools.partial(for_training, size=size)
     with files.lock(target, "building it"):
+        there: list[str] = []
+        if known is not None:
+            there = LmdbImages(known).names()
+            if not target.exists():
+                with files.temporary_folder(target) as private:
+                    copy = private / "new"
+                    copy.mkdir()
+                    shutil.copyfile(known / "data.mdb", copy / "data.mdb")
+                    copy.rename(target)
         target.mkdir(parents=True, exist_ok=True)
-        return _fill(target, sorted(images), read, prepare, progress)
+        return _fill(target, sorted(images), read, prepare, progress, known=there)
 
 
 def _build(
@@ -150,10 +162,12 @@ def _fill(
     progress: Progress | None,
     *,
     whole: bool = False,
+    known: Sequence[str] = (),
 ) -> dict[str, str]:
     """Makes an LMDB of the images in its folder; returns what is wrong with the others.
 
     Args:
+      known: names of other images that are in it.
       whole: whether one that is wrong leaves the LMDB incomplete.
     """
     if (folder / "data.mdb").exists():
@@ -163,11 +177,12 @@ def _fill(
         with lmdb.open(
             str(folder), map_size=_FIRST_MAP_SIZE, lock=False
         ) as environment:
-            _forget_others(environment, names)
+            _forget_others(environment, [*names, *known])
             faults = _copy(names, read, prepare, environment, progress)
             if not faults or not whole:
-                _forget_others(environment, [n for n in names if n not in faults], True)
-                count = b"%d" % (len(names) - len(faults))
+                good = [*known, *(name for name in names if name not in faults)]
+                _forget_others(environment, good, True)
+                count = b"%d" % len(good)
                 _put(environment, [(VERIFIED_KEY, count), (CHECKSUMS_KEY, count)])
     except lmdb.Error as error:
         raise RefusedError(

@@ -4,6 +4,7 @@ A source is an npz with `names` (unicode, the shop's ids) and `vectors`, or a Pa
 with a column `id` and either one column of lists of numbers or a column a number.
 """
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from fhn_jax.data.vector_files import load_vectors, write_vectors
+from fhn_jax.data.vector_files import load_vectors, vectors_path, write_vectors
 from fhn_jax.errors import InputError, MissingPackageError
 
 _AT_ONCE = 4096
@@ -23,6 +24,8 @@ def carry_vectors(
     root: str | os.PathLike,
     ids: Mapping[str, str],
     name: str | None = None,
+    *,
+    before: Path | None = None,
 ) -> tuple[Path, int]:
     """Writes the vectors of items from a file of the shop's.
 
@@ -31,6 +34,7 @@ def carry_vectors(
       root: the data root.
       ids: the shop's id of each item → its image file name.
       name: of the vectors; that of the source by default.
+      before: a data root with vectors of this name, for items that the source lacks.
     Returns:
       the npz file, and how many vectors were of no item and are left out.
     Raises:
@@ -49,6 +53,9 @@ def carry_vectors(
         found, chunks = _read_parquet(source)
     else:
         raise InputError(f"{source}: expected vectors in a .npz or a .parquet file")
+    known = None if before is None else vectors_path(before, name or source.stem)
+    if known is not None and known.is_file():
+        found, chunks = _with_known(found, chunks, known, ids)
     wanted = np.array([each in ids for each in found], bool)
     names = [ids[each] for each in found if each in ids]
     if len(set(names)) != len(names):
@@ -72,6 +79,18 @@ def carry_vectors(
         source=source.name,
     )
     return path, len(found) - len(names)
+
+
+def _with_known(
+    found: list[str], chunks: Iterator[np.ndarray], known: Path, ids: Mapping[str, str]
+) -> tuple[list[str], Iterator[np.ndarray]]:
+    """The ids and vectors of a source, and those that are known of the other items."""
+    names, vectors = load_vectors(known)
+    rows = {name: row for row, name in enumerate(names)}
+    lacking = ids.keys() - set(found)
+    others = [own for own in ids if own in lacking and ids[own] in rows]
+    more = vectors[[rows[ids[own]] for own in others]]
+    return [*found, *others], itertools.chain(chunks, [more])
 
 
 def _selected(

@@ -2,14 +2,21 @@
 
     fhn-jax import-catalogue shop data/shop --dry-run
     fhn-jax import-catalogue shop data/shop
+    fhn-jax import-catalogue shop data/shop --update
 
 `shop` holds tables as .csv, .jsonl or .parquet: items (id, category; title, image and any
 attributes), likes (user, and item_id or outfit_id; value 1 or -1, time), and if there are
 any outfits or orders (a column for each slot, or a row for each item). catalogue.toml says
 which category belongs to which slot; without it, the common names are known. What cannot
 be used is left out, counted, and listed with its reason in quarantine.jsonl.
+
+--update takes the shop's tables of today into data that are there: known items and users
+keep their numbers, items that are no longer in the table are marked as removed, and new
+likes are split as those before. Likes that are there may come again, or be left out.
 """
 
+import argparse
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +25,15 @@ from typing import Any
 
 from fhn_jax.data_tools.build_lmdb import progress_bar
 from fhn_jax.data_tools.shop import engine, sources
-from fhn_jax.data_tools.shop.importing import Import, Options, Summary
+from fhn_jax.data_tools.shop.before import Before, read_before
+from fhn_jax.data_tools.shop.importing import VARIANT, Import, Summary
+from fhn_jax.data_tools.shop.options import Options
 from fhn_jax.data_tools.shop.settings import Settings, parse_settings, read_settings
 from fhn_jax.data_tools.shop.splits import METHODS
 
 from fhn_jax.data.records import Progress
-from fhn_jax.files import new_folder
+from fhn_jax.errors import InputError, MissingFileError
+from fhn_jax.files import new_folder, replaced_folder
 from fhn_jax.program import Arguments, run_program
 
 _DEFAULTS = Options()
@@ -34,6 +44,8 @@ def import_catalogue(
     root: str | os.PathLike,
     *,
     dry_run: bool = False,
+    update: bool = False,
+    force: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Summary:
@@ -50,12 +62,17 @@ def import_catalogue(
         what was left out before (file, row, what, reason).
       root: the data root to make.
       dry_run: only says what would be done; photos are looked for, and not read.
+      update: whether to take the tables into the data at `root`, which are there: it is
+        swapped for another folder when all is done, so readers see the one or the other.
+        Known items and users keep their numbers.
+      force: whether known items may become other pieces, in an update.
       progress: called with the number of photos done, and of all.
       **options: the fields of `Options`, such as `split="time"`.
     Raises:
       FileNotFoundError: there is no such folder or no table of items.
       FileExistsError: there is something at `root`.
-      ValueError: a table or setting cannot be used, or too many rows cannot.
+      ValueError: a table or setting cannot be used, or too many rows cannot; or in an
+        update, an id means another piece, or an attribute is of another type.
       RefusedError: writing failed; the disk may be full. Photos that are done are kept
         beside `root`, and the same call goes on from there.
 
@@ -63,7 +80,6 @@ def import_catalogue(
     Traceback (most recent call last):
     fhn_jax.errors.MissingFileError: there is no folder no_such_folder; ...
     """
-    chosen = Options(**options)
     root = Path(root)
     found = sources.find_tables(shop)
     settings = _settings(shop)
@@ -71,14 +87,29 @@ def import_catalogue(
     folder = None if place is None else Path(place)
     left_out = shop.get("left_out") if isinstance(shop, Mapping) else None
 
+    if force and not update:
+        raise InputError("force (--force) is about an update; give it with --update")
+
     def open_import(connection: Any) -> Import:
-        return Import(connection, found, settings, chosen, folder, left_out)
+        before, chosen = None, Options(**options)
+        if update:
+            _check_updatable(found, settings)
+            before = read_before(connection, root, VARIANT)
+            chosen = _options_of(before, options)
+        return Import(
+            connection, found, settings, chosen, folder, left_out, before, force
+        )
 
     if dry_run:
         with tempfile.TemporaryDirectory() as work:
             with engine.database(Path(work)) as connection:
                 return open_import(connection).plan()
-    with new_folder(root) as new, tempfile.TemporaryDirectory(dir=new.parent) as work:
+    if update and not root.is_dir():
+        raise MissingFileError(
+            f"there is no data root {root} to update; import it first"
+        )
+    made = replaced_folder(root) if update else new_folder(root)
+    with made as new, tempfile.TemporaryDirectory(dir=new.parent) as work:
         with engine.database(Path(work)) as connection:
             photos = root.with_name(f"{root.name}.images.partial")
             summary = open_import(connection).write(new, photos, progress)
@@ -88,11 +119,40 @@ def import_catalogue(
     return summary
 
 
+def _check_updatable(found: Mapping[str, Any], settings: Settings) -> None:
+    """Raises InputError about tables that only a whole import can take."""
+    for kind in ("negatives", "questions"):
+        if kind in found:
+            raise InputError(
+                f"an update takes no table of {kind}: they belong to the likes of one "
+                "import; leave it out, or import anew"
+            )
+
+
+def _options_of(before: Before, given: Mapping[str, Any]) -> Options:
+    """The options of the first import; raises InputError if others are given."""
+    known = {field.name for field in dataclasses.fields(Options)}
+    options = {key: v for key, v in before.options.items() if key in known}
+    for key, value in given.items():
+        if key != "max_quarantine" and key in options and options[key] != value:
+            raise InputError(
+                f"{key}={value!r}: {before.root} was imported with {options[key]!r}, "
+                "which an update keeps; leave it out, or import anew"
+            )
+    return Options(**options | dict(given))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = Arguments("fhn-jax import-catalogue", __doc__)
     parser.add_argument("shop", metavar="SHOP", help="folder with the shop's tables")
-    parser.add_argument("root", metavar="ROOT", help="data root to make")
+    parser.add_argument("root", metavar="ROOT", help="data root to make, or to update")
+    parser.add_argument(
+        "--update", action="store_true", help="take the tables into the data at ROOT"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="known items may become other pieces"
+    )
     add_options(parser)
     options = vars(parser.parse_args(arguments))
     run_import(import_catalogue, options)
@@ -106,26 +166,34 @@ def add_options(parser: Arguments) -> None:
     parser.add_argument(
         "--split",
         choices=METHODS,
-        default=_DEFAULTS.split,
+        default=argparse.SUPPRESS,
         help="which likes test: some of each user's, the latest of all, or each user's "
-        "last; a column split of the tables counts more (default: %(default)s)",
+        "last; a column split of the tables counts more "
+        f"(default: {_DEFAULTS.split})",
     )
     _number(parser, "--val-share", "share of the likes that choose the model")
     _number(parser, "--test-share", "share of the likes that test it")
     parser.add_argument(
-        "--new-items", action="store_true", help="no item of the test is trained on"
+        "--new-items",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="no item of the test is trained on",
     )
     _number(parser, "--min-likes", "users with fewer are left out")
     parser.add_argument(
         "--repeats",
         choices=("once", "weights"),
-        default=_DEFAULTS.repeats,
+        default=argparse.SUPPRESS,
         help="a repeated like counts once, or as often in training",
     )
     _number(parser, "--negatives", "of each positive of val and test")
     _number(parser, "--image-size", "photos are scaled to, in pixels")
     parser.add_argument(
-        "--no-images", dest="images", action="store_false", help="go without photos"
+        "--no-images",
+        dest="images",
+        action="store_false",
+        default=argparse.SUPPRESS,
+        help="go without photos",
     )
     _number(parser, "--max-quarantine", "share of a table's rows that may be at fault")
     _number(parser, "--seed", "of all that is drawn")
@@ -150,8 +218,8 @@ def _number(parser: Arguments, flag: str, about: str) -> None:
     parser.add_argument(
         flag,
         type=kind,
-        default=default,
-        help=f"{about} (default: %(default)s)",
+        default=argparse.SUPPRESS,
+        help=f"{about} (default: {default})",
     )
 
 

@@ -96,8 +96,10 @@ def test_items_are_found_by_the_shops_ids_and_numbers_by_their_sign(tmp_path):
 
 def test_a_table_of_other_items_is_an_error(tmp_path):
     write(tmp_path / "items.parquet")
-    with pytest.raises(InputError, match="2 items of the category 'top', .* have 1"):
-        shop_names(tmp_path, num_items=(1, 1))
+    with pytest.raises(InputError, match="2 items of the category 'top', .* have 3"):
+        shop_names(tmp_path, num_items=(3, 1))
+    # Items that came after the codes are none of them.
+    assert shop_names(tmp_path, num_items=(1, 1)).id(0, 0) == "sku-9"
     write(tmp_path / "users.parquet", "(0, 'anna')", '"index", id')
     with pytest.raises(InputError, match="users.parquet has 1 users, .* have 2"):
         shop_names(tmp_path)

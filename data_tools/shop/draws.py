@@ -173,15 +173,23 @@ def hard_negatives(
     count: int,
     taken: Taken,
     rng: np.random.Generator,
-) -> Int32[np.ndarray, "n k s"] | None:
-    """Positives of other users, `count` to each positive; None if there are too few."""
+    *,
+    only: Int[np.ndarray, " m"] | None = None,
+) -> Int32[np.ndarray, "m k s"] | None:
+    """Positives of other users, `count` to each positive; None if there are too few.
+
+    Args:
+      only: the positives to draw for; by default for all. A row may come twice.
+    """
     masks = template_masks(items)
-    drawn = np.empty((len(items), count, items.shape[1]), np.int32)
-    for mask in np.unique(masks):
+    wanted = np.arange(len(items)) if only is None else only
+    drawn = np.empty((len(wanted), count, items.shape[1]), np.int32)
+    for mask in np.unique(masks[wanted]):
         same = np.flatnonzero(masks == mask)
-        for start in range(0, len(same), _AT_ONCE // count + 1):
-            part = same[start : start + _AT_ONCE // count + 1]
-            owners = np.repeat(users[part], count)
+        places = np.flatnonzero(masks[wanted] == mask)
+        for start in range(0, len(places), _AT_ONCE // count + 1):
+            part = places[start : start + _AT_ONCE // count + 1]
+            owners = np.repeat(users[wanted[part]], count)
             rows = np.empty((len(owners), items.shape[1]), np.int32)
             todo = np.arange(len(rows))
             for _ in range(MAX_REDRAWS):

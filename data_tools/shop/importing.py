@@ -10,11 +10,19 @@ import numpy as np
 from fhn_jax.data_tools.carry_vectors import carry_vectors
 from fhn_jax.data_tools.embed_text import embed_text
 from fhn_jax.data_tools.shop import draws, engine, items, photos, tables
+from fhn_jax.data_tools.shop.before import (
+    Before,
+    are_new,
+    carry_over,
+    check_meaning,
+    known_users,
+    leave_out_moved,
+)
+from fhn_jax.data_tools.shop.options import Options
 from fhn_jax.data_tools.shop.settings import TABLES, Settings
 from fhn_jax.data_tools.shop.sources import unread_tables
 from fhn_jax.data_tools.shop.splits import (
     LEFT_OUT,
-    METHODS,
     SPARED,
     SPLITS,
     Judgements,
@@ -35,61 +43,6 @@ _REASONS_SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """How to import.
-
-    Attributes:
-      split: "random", of each user's likes; "time", the latest of all likes test;
-        "leave-last-out", each user's last like tests. Where a table has a column split,
-        that counts.
-      val_share, test_share: of the likes.
-      new_items: no item of the test split is trained on.
-      min_likes: users with fewer are left out.
-      repeats: "once", or "weights": a like that is repeated is so many train positives.
-      negatives: of each positive of val and test; train positives have some where users
-        disliked something.
-      max_quarantine: the share of a table's rows that may be at fault.
-      image_size: height and width that photos are stored with, in pixels.
-      images: whether to take the photos.
-      seed: of all that is drawn.
-    """
-
-    split: str = "random"
-    val_share: float = 0.1
-    test_share: float = 0.1
-    new_items: bool = False
-    min_likes: int = 3
-    repeats: str = "once"
-    negatives: int = 10
-    max_quarantine: float = 0.1
-    image_size: int = 291
-    images: bool = True
-    seed: int = 0
-
-    def __post_init__(self):
-        """Raises ValueError for what cannot be."""
-        if self.split not in METHODS:
-            raise InputError(f"split={self.split!r}; expected one of {METHODS}")
-        if self.repeats not in ("once", "weights"):
-            raise InputError(f"repeats={self.repeats!r}; expected once or weights")
-        val, test = self.val_share, self.test_share
-        if not (0 < test < 1 and 0 <= val and val + test < 1):
-            raise InputError(
-                f"val_share={val} and test_share={test}; expected shares that leave "
-                "some likes to train on, and some to test"
-            )
-        for name, least in (("negatives", 1), ("min_likes", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise InputError(
-                    f"{name}={getattr(self, name)}; expected at least {least}"
-                )
-        if not 16 <= self.image_size <= 4096:
-            raise InputError(f"image_size={self.image_size}; expected 16 to 4096")
-        if not 0 <= self.max_quarantine <= 1:
-            raise InputError(f"max_quarantine={self.max_quarantine}; expected 0 to 1")
-
-
-@dataclasses.dataclass(frozen=True)
 class Summary:
     """What an import did, or would do.
 
@@ -100,6 +53,7 @@ class Summary:
       templates: the sets of slots that outfits are of → likes.
       splits: split → positives.
       users, items: how many there are.
+      changes: of an update: what → how many, such as "new items".
       text: all this for people.
     """
 
@@ -110,6 +64,7 @@ class Summary:
     splits: Mapping[str, int]
     users: int
     items: int
+    changes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     text: str = ""
 
 
@@ -124,6 +79,8 @@ class Import:
         options: Options,
         folder: Path | None,
         left_out: Any = None,
+        before: Before | None = None,
+        force: bool = False,
     ):
         """Prepares one.
 
@@ -133,11 +90,17 @@ class Import:
           settings, options: how.
           folder: of the shop, with photos and vectors, if there is one.
           left_out: a table of what was left out before.
+          before: the data that are updated, if any.
+          force: whether known items may become other pieces.
         """
         self._connection, self._found = connection, found
         self._settings, self._options = settings, options
         self._folder, self._left_out = folder, left_out
-        self._rng = np.random.default_rng(options.seed)
+        self._before, self._force = before, force
+        self._first_user = 0 if before is None else len(before.users)
+        # Every update draws anew, and the same one alike.
+        there = [] if before is None else [before.catalogue.num_items, self._first_user]
+        self._rng = np.random.default_rng([options.seed, *there])
 
     def plan(self) -> Summary:
         """All but the files."""
@@ -154,9 +117,13 @@ class Import:
           progress: called with the number of photos done, and of all.
         """
         found = self._load()
-        if found:
-            size, source = self._options.image_size, self._loaded.sources["items"]
-            photos.store_photos(self._connection, source, found, images, size, progress)
+        known = self._before and self._before.images
+        if found or known:
+            source = self._loaded.sources["items"]
+            size = self._options.image_size
+            photos.store_photos(
+                *(self._connection, source, found, images, size, progress), known
+            )
         self._judge()
         self._check_quarantine()
         connection, slots = self._connection, self._loaded.categories.slots
@@ -176,18 +143,27 @@ class Import:
             ),
             self._splits,
             self._given(),
+            self._before and self._before.catalogue,
             weights=self._options.repeats == "weights",
             negatives=self._options.negatives,
             rng=self._rng,
         )
         for note in notes:
             connection.execute("INSERT INTO notes VALUES (?)", [note])
-        tables.write_users(connection, self._numbers, root / "users.parquet")
+        users = root / "users.parquet"
+        tables.write_users(connection, self._numbers, users, self._first_user)
         source, path = self._loaded.sources["items"], root / "items.parquet"
-        items.write_items(connection, source, self._settings, slots, self._used, path)
+        kinds = self._before and self._before.kinds
+        items.write_items(
+            *(connection, source, self._settings, slots, self._used, path), kinds
+        )
         if source.has("title") and self._has_titles():
             embed_text(root)
         self._carry_vectors(root)
+        if self._before is not None:
+            notes = carry_over(self._before, root)
+            for note in notes:
+                connection.execute("INSERT INTO notes VALUES (?)", [note])
         connection.execute(
             "COPY (SELECT * EXCLUDE (fault) FROM left_out) TO "
             f"{engine.text(root / 'quarantine.jsonl')} (FORMAT json)"
@@ -199,21 +175,33 @@ class Import:
     def _load(self) -> dict[str, Path]:
         """Reads the tables; returns the photos that are there."""
         tables.begin(self._connection, self._left_out)
+        connection, before = self._connection, self._before
         if self._folder and (names := unread_tables(self._folder, self._found)):
             note = (
                 f"not read: {', '.join(names)}; tables are called {', '.join(TABLES)}"
             )
-            self._connection.execute("INSERT INTO notes VALUES (?)", [note])
-        self._loaded = tables.load(self._connection, self._found, self._settings)
-        if not self._options.images:
-            return {}
+            connection.execute("INSERT INTO notes VALUES (?)", [note])
+        self._loaded = tables.load(connection, self._found, self._settings, before)
         source = self._loaded.sources["items"]
-        return photos.find_photos(self._connection, source, self._folder)
+        if before is None:
+            if not self._options.images:
+                return {}
+            return photos.find_photos(connection, source, self._folder)
+        leave_out_moved(connection, source, before, self._loaded.categories)
+        if before.images is None:
+            return {}
+        # A photo that is there need not be found again.
+        found = photos.find_photos(connection, source, self._folder, before.names)
+        size = self._options.image_size
+        force = self._force
+        found = check_meaning(connection, source, before, found, size, force=force)
+        return {name: path for name, path in found.items() if name not in before.names}
 
     def _judge(self) -> None:
         """Finds out who likes what, and in which split; notes what is left out."""
         connection, options = self._connection, self._options
-        items.number_items(connection)
+        before = self._before
+        items.number_items(connection, before=before is not None)
         given = any(
             source.has("split")
             for kind, source in self._loaded.sources.items()
@@ -225,24 +213,30 @@ class Import:
             self._settings,
             split="given" if given else options.split,
             min_likes=options.min_likes,
+            before=before,
         )
         all_ = tables.fetch_judgements(connection, self._loaded.categories.slots)
-        if not len(all_.users):
+        if before is None:
+            known = np.full(int(all_.users.max(initial=-1)) + 1, -1, np.int32)
+        else:
+            known = known_users(connection)
+            all_ = all_.take(are_new(before, all_, known))
+        if not len(all_.users) and before is None:
             raise InputError(f"no like is left; {self._reasons()}")
-        if given:
-            splits, reason = all_.splits, ""
+        if given or not all_.liked.any():
+            splits, reason = np.maximum(all_.splits, 0), ""
         else:
             shares = options.val_share, options.test_share
             splits, reason = split_likes(
                 all_, options.split, shares, options.new_items, self._rng
             )
         tables.leave_out_rows(connection, all_.take(splits == LEFT_OUT), reason)
-        stays, self._numbers = tables.trainable(all_, splits)
+        stays, self._numbers = tables.trainable(all_, splits, known, self._first_user)
         lost = all_.take(~stays & (splits != LEFT_OUT))
         tables.leave_out_rows(connection, lost, "the user has no like to train on")
         self._all, self._splits = all_.take(stays), splits[stays]
         for name in ("train", "test"):
-            if not self._positives(name):
+            if before is None and not self._positives(name):
                 why = self._reasons()
                 if given:
                     why = "the column split names none; " + why
@@ -253,10 +247,14 @@ class Import:
                 raise InputError(f"no like is left for the {name} split; {why}")
         present = (self._all.items[self._all.liked] >= 0).any(axis=0)
         self._used = np.flatnonzero(present).tolist()
+        if before is not None:
+            self._used = [*range(len(before.catalogue.slots))]
         self._leave_out_unused()
 
     def _positives(self, split: str) -> int:
-        return int(((self._splits == SPLITS[split]) & self._all.liked).sum())
+        there = self._before and self._before.catalogue.splits.get(split)
+        new = int(((self._splits == SPLITS[split]) & self._all.liked).sum())
+        return new + (len(there.positives) if there else 0)
 
     def _items(self, some: Judgements) -> np.ndarray:
         """Item numbers of the slots that the layout has."""
@@ -280,7 +278,7 @@ class Import:
         """Notes the items of slots that no outfit has."""
         source, slots = self._loaded.sources["items"], self._loaded.categories.slots
         for number, slot in enumerate(slots):
-            if number not in self._used:
+            if number not in self._used and self._before is None:
                 reason = f"no outfit that anybody likes has an item of its slot, {slot}"
                 self._connection.execute(
                     f"INSERT INTO left_out SELECT {engine.text(source.label)}, row, id, "
@@ -297,12 +295,13 @@ class Import:
             "ORDER BY slot, number"
         ).fetchnumpy()
         ids = dict(zip(found["id"].tolist(), found["name"].tolist(), strict=True))
+        there = None if self._before is None else self._before.root
         for path in sorted(folder.iterdir()):
             if path.suffix not in (".npz", ".parquet"):
                 note = f"not read: vectors/{path.name}; expected .npz or .parquet"
                 self._connection.execute("INSERT INTO notes VALUES (?)", [note])
             else:
-                _, others = carry_vectors(path, root, ids)
+                _, others = carry_vectors(path, root, ids, before=there)
                 if others:
                     note = (
                         f"{path.name}: {others:,} vectors are of no item that is left"
@@ -351,7 +350,16 @@ class Import:
 
     def _summary(self) -> Summary:
         slots = self._loaded.categories.slots
-        masks = template_masks(self._all.items[self._all.liked])
+        before = self._before
+        rows = self._all.items[self._all.liked]
+        if before is not None:
+            gap = [(0, 0), (0, rows.shape[1] - len(before.catalogue.slots))]
+            known = [
+                np.pad(split.positives.items, gap, constant_values=-1)
+                for split in before.catalogue.splits.values()
+            ]
+            rows = np.concatenate([*known, rows])
+        masks = template_masks(rows)
         templates = {
             tuple(s for k, s in enumerate(slots) if mask >> k & 1): count
             for mask, count in sorted(collections.Counter(masks.tolist()).items())
@@ -371,10 +379,32 @@ class Import:
             slots=tuple(slots[k] for k in self._used),
             templates=templates,
             splits={split: self._positives(split) for split in SPLITS},
-            users=int(self._numbers.max()) + 1,
+            users=max(int(self._numbers.max(initial=-1)) + 1, self._first_user),
             items=number,
+            changes=self._changes(set(masks.tolist())),
         )
         return dataclasses.replace(summary, text=self._text(summary))
+
+    def _changes(self, masks: set[int]) -> dict[str, int]:
+        """What an update changes; nothing of an import."""
+        if self._before is None:
+            return {}
+        new, removed, renamed = self._connection.execute(
+            f"""
+            SELECT count(*) FILTER (b.id IS NULL), count(*) FILTER (n.row IS NULL),
+              count(*) FILTER (n.name <> b.name)
+            FROM numbered n LEFT JOIN before_items b ON n.id = b.id
+              WHERE n.slot IN {self._in()}
+            """
+        ).fetchone()
+        return {
+            "new items": new,
+            "items that are removed": removed,
+            "items that became other pieces": renamed,
+            "new users": int((self._numbers >= self._first_user).sum()),
+            "new likes": int(self._all.liked.sum()),
+            "new templates": len(masks - {*self._before.masks}),
+        }
 
     def _text(self, summary: Summary) -> str:
         lines = []
@@ -399,6 +429,8 @@ class Import:
                 lines.append(f"  {rest:>12,} left out for other reasons")
         for (note,) in self._connection.execute("SELECT * FROM notes").fetchall():
             lines.append(f"note: {note}")
+        for what, count in summary.changes.items():
+            lines.append(f"{count:>14,} {what}")
         lines.append(
             f"{summary.items:,} items of {', '.join(summary.slots)}; "
             f"{summary.users:,} users"

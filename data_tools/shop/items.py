@@ -145,13 +145,28 @@ def _unknown(category: str, settings: Settings, categories: Categories) -> str:
     return f"category {category!r} has no slot{nearest(category, known)}"
 
 
-def number_items(connection: Any) -> None:
-    """Makes `numbered`: the number of each item within its slot, in the order of the file."""
+def number_items(connection: Any, *, before: bool = False) -> None:
+    """Makes `numbered`: the number of each item within its slot, in the order of the file.
+
+    Args:
+      before: whether there are `before_items`: they keep their numbers and come first,
+        with no row where the file does not have them.
+    """
+    if not before:
+        connection.execute(
+            "CREATE TABLE before_items (id VARCHAR, name VARCHAR, slot INTEGER, "
+            '"index" INTEGER)'
+        )
     connection.execute(
         """
-        CREATE TABLE numbered AS SELECT id, name, slot, CAST(row_number()
-            OVER (PARTITION BY slot ORDER BY row) - 1 AS INTEGER) AS number, row
-          FROM good_items
+        CREATE TABLE numbered AS
+          SELECT b.id, coalesce(g.name, b.name) AS name, b.slot, b."index" AS number, g.row
+            FROM before_items b LEFT JOIN good_items g ON b.id = g.id
+          UNION ALL SELECT id, name, slot, CAST(coalesce(n, 0) + row_number()
+              OVER (PARTITION BY slot ORDER BY row) - 1 AS INTEGER), row
+            FROM good_items LEFT JOIN
+              (SELECT slot, count(*) AS n FROM before_items GROUP BY slot) USING (slot)
+            WHERE id NOT IN (SELECT id FROM before_items)
         """
     )
 
@@ -163,13 +178,19 @@ def write_items(
     slots: Sequence[str],
     used: Sequence[int],
     path: Path,
+    before: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Writes items.parquet; returns the type of each attribute.
 
     Args:
       slots: names, by number.
       used: the numbers of those that the layout has.
+      before: the attributes of `before_items`, in an update: they keep their types.
+        Items that the file does not have are marked as removed, and stay what they were.
+    Raises:
+      InputError: a value is not of the attribute's type in an update.
     """
+    updates, before = before is not None, before or {}
     own = ("id", "category", "title", "image")
     attributes = [column for column in source.columns if column not in own]
     for column in settings.attributes:
@@ -180,15 +201,27 @@ def write_items(
             )
     kinds, selected = {}, []
     for column in attributes:
-        kinds[column], value = _attribute(connection, column, settings, source.label)
+        kinds[column], value = _attribute(
+            connection, column, settings, source, before.get(column)
+        )
+        if column in before:
+            value = f"CASE WHEN i.row IS NULL THEN b.{name(column)} ELSE {value} END"
         selected.append(f"{value} AS {name(column)}")
-    title = "i.title" if source.has("title") else "CAST(NULL AS VARCHAR)"
+    selected += [f"b.{name(column)}" for column in before if column not in kinds]
+    title = "CAST(NULL AS VARCHAR)"
+    if source.has("title"):
+        title = "i.title"
+    if updates:
+        own = title if source.has("title") else "b.title"
+        title = f"CASE WHEN i.row IS NULL THEN b.title ELSE {own} END"
     slot_names = "[" + ", ".join(map(text, slots)) + "]"
     connection.execute(
         f"""
         COPY (SELECT {slot_names}[n.slot + 1] AS category, n.number AS "index", n.id,
-            {title} AS title{"".join(", " + each for each in selected)}
-          FROM numbered n JOIN good_items i ON n.id = i.id
+            {title} AS title, n.row IS NULL AS removed
+            {"".join(", " + each for each in selected)}
+          FROM numbered n LEFT JOIN good_items i ON n.row = i.row
+            LEFT JOIN before_items b ON n.id = b.id
           WHERE n.slot IN ({", ".join(map(str, used))}) ORDER BY n.slot, n.number)
         TO {text(path)} (FORMAT parquet)
         """
@@ -197,9 +230,13 @@ def write_items(
 
 
 def _attribute(
-    connection: Any, column: str, settings: Settings, label: str
+    connection: Any, column: str, settings: Settings, source: Source, before: str | None
 ) -> tuple[str, str]:
-    """The type of an attribute's column, and how its text becomes that."""
+    """The type of an attribute's column, and how its text becomes that.
+
+    Args:
+      before: the type that it has already, in an update.
+    """
     raw = f"i.{name(column)}"
     plain = f"regexp_replace({raw}, '\\s', '', 'g')"
     comma = f"replace(replace({plain}, '.', ''), ',', '.')"
@@ -220,7 +257,12 @@ def _attribute(
         f"CASE WHEN lower({raw}) IN ({', '.join(map(text, (*_TRUE, '1')))}) THEN true "
         f"WHEN lower({raw}) IN ({', '.join(map(text, (*_FALSE, '0')))}) THEN false END"
     )
-    kind = settings.attributes.get(column)
+    kind = settings.attributes.get(column, before)
+    if before is not None and kind != before:
+        raise InputError(
+            f"catalogue.toml: attributes.{column} is {kind!r}, and {before!r} in the data "
+            "that are updated; an attribute keeps its type: name the column otherwise"
+        )
     if kind is None:
         kind = "text"
         if total and max(commas, points) == total and not zeros:
@@ -231,7 +273,19 @@ def _attribute(
     (lost,) = connection.execute(
         f"SELECT count({raw}) - count({value}) FROM good_items i"
     ).fetchone()
+    if lost and before is not None:
+        row, found = connection.execute(
+            f"SELECT i.row, {raw} FROM good_items i WHERE {raw} IS NOT NULL AND "
+            f"{value} IS NULL ORDER BY i.row LIMIT 1"
+        ).fetchone()
+        raise InputError(
+            f"{source.label}, row {row:,}: {column} is {found[:80]!r}, expected a {kind}, "
+            f"as in the data that are updated ({lost:,} such rows); mend it, or leave "
+            "the cell empty"
+        )
     if lost:
-        note = f"{label}: {lost:,} values of {column} are no {kind} and left empty"
+        note = (
+            f"{source.label}: {lost:,} values of {column} are no {kind} and left empty"
+        )
         connection.execute(f"INSERT INTO notes VALUES ({text(note)})")
     return kind, value

@@ -180,13 +180,20 @@ def leave_out_times(connection: Any, labels: Sequence[str]) -> None:
     )
 
 
-def leave_out_rare(connection: Any, labels: Sequence[str], least: int) -> None:
-    """Leaves out the users with fewer likes than wanted."""
+def leave_out_rare(
+    connection: Any, labels: Sequence[str], least: int, *, before: bool = False
+) -> None:
+    """Leaves out the users with fewer likes than wanted.
+
+    Args:
+      before: whether there are `before_users`, who need none.
+    """
+    known = 'WHERE "user" NOT IN (SELECT id FROM before_users)' if before else ""
     names = "[" + ", ".join(map(text, labels)) + "]"
     connection.execute(
         f"""
         CREATE TEMP TABLE rare AS SELECT "user", count(*) FILTER (value = 1) AS n
-          FROM judgements GROUP BY "user" HAVING n < {least};
+          FROM judgements {known} GROUP BY "user" HAVING n < {least};
         INSERT INTO left_out SELECT {names}[j.file + 1], j.row, j."user",
             'the user has fewer than {least} likes', false
           FROM judgements j JOIN rare r ON j."user" = r."user" ORDER BY j.file, j.row;

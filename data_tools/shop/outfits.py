@@ -53,7 +53,8 @@ def mark_known(connection: Any) -> None:
         """
         CREATE TABLE known AS SELECT i.id, any_value(n.slot) AS slot,
             any_value(n.number) AS number
-          FROM items i LEFT JOIN numbered n ON i.id = n.id
+          FROM (SELECT id FROM items UNION SELECT id FROM numbered) i
+            LEFT JOIN numbered n ON i.id = n.id
           WHERE i.id IS NOT NULL GROUP BY i.id
         """
     )
@@ -214,13 +215,18 @@ def assemble_orders(
 
 
 def find_templates(
-    connection: Any, settings: Settings, slots: tuple[str, ...], strict: Sequence[str]
+    connection: Any,
+    settings: Settings,
+    slots: tuple[str, ...],
+    strict: Sequence[str],
+    before: Sequence[int] = (),
 ) -> Templates:
     """The templates: those of catalogue.toml, or those that outfits have.
 
     Args:
       slots: by number.
       strict: tables whose `KIND_sets` are outfits as they are.
+      before: those that the data have already, as bits of slot numbers.
     """
     if settings.templates:
         named = settings.templates
@@ -237,7 +243,7 @@ def find_templates(
         named = [
             tuple(s for k, s in enumerate(slots) if m >> k & 1) for m in sorted(usual)
         ]
-        if not named:
+        if not named and not before:
             named = [t for t in TEMPLATES if set(t) <= set(slots)]
     masks = []
     for template in named:
@@ -252,6 +258,7 @@ def find_templates(
         lacking = ", ".join(slot for slot in template if slot not in slots)
         note = f"no item is of the slot {lacking}, so none makes {' + '.join(template)}"
         connection.execute("INSERT INTO notes VALUES (?)", [note])
+    masks += [mask for mask in before if mask not in masks]
     masks.sort(key=lambda mask: -mask.bit_count())
     return Templates(slots, tuple(masks))
 

@@ -1,7 +1,7 @@
 """Photos of a shop's items: found, checked, and stored for training."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ _ROWS_AT_ONCE = 10_000
 
 
 def find_photos(
-    connection: Any, source: Source, folder: Path | None
+    connection: Any,
+    source: Source,
+    folder: Path | None,
+    known: Collection[str] = (),
 ) -> dict[str, Path]:
     """The photo of each item of `good_items` by its name; {} where none has any.
 
@@ -26,20 +29,26 @@ def find_photos(
     Args:
       folder: that paths in the column image start from; without such a column, the photos
         are in `images` below it, and called like the items' ids.
+      known: names of items that may go without, in an update.
     """
-    if folder is None or not (source.has("image") or (folder / _FOLDER).is_dir()):
+    has_photos = folder is not None and (
+        source.has("image") or (folder / _FOLDER).is_dir()
+    )
+    if not has_photos and not known:
         return {}
-    if source.has("image"):
+    if folder is None or not has_photos:
+        locate = _nowhere
+    elif source.has("image"):
         locate = _by_path(folder)
     else:
         locate = _by_id(folder / _FOLDER)
     photos, faults = {}, []
     for row, name, item, image in _rows(connection, source):
         found = locate(item, image)
-        if isinstance(found, str):
-            faults.append((row, found))
-        else:
+        if isinstance(found, Path):
             photos[name] = found
+        elif name not in known:
+            faults.append((row, found))
     _leave_out(connection, source, faults)
     return photos
 
@@ -51,9 +60,14 @@ def store_photos(
     target: Path,
     size: int,
     progress: Progress | None,
+    known: Path | None = None,
 ) -> None:
-    """Stores photos in an LMDB; items whose photo is of no use are left out."""
-    faults = store_images(photos, target, size, progress=progress)
+    """Stores photos in an LMDB; items whose photo is of no use are left out.
+
+    Args:
+      known: the LMDB of an earlier import, whose photos are in it as well.
+    """
+    faults = store_images(photos, target, size, known=known, progress=progress)
     numbers = {}
     if faults:
         for row, name, _, _ in _rows(connection, source):
@@ -67,6 +81,10 @@ def store_photos(
             for name, why in faults.items()
         ],
     )
+
+
+def _nowhere(item: str, image: str | None) -> Path | str:
+    return "its photo is missing"
 
 
 def _by_path(folder: Path) -> Callable[[str, str | None], Path | str]:

@@ -65,7 +65,7 @@ _NEEDED = {
     "questions": ("user", "split"),
 }
 # An attribute of such a name gets another.
-_RESERVED = {"row", "index", "slot", "name", "category", "id", "title", "image"}
+_RESERVED = {"row", "index", "slot", "name", "removed"} | {*_OF["items"]}
 
 
 @dataclasses.dataclass(frozen=True)

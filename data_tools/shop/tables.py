@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from fhn_jax.data_tools.shop import items, likes, outfits
+from fhn_jax.data_tools.shop.before import Before
 from fhn_jax.data_tools.shop.draws import Given
 from fhn_jax.data_tools.shop.engine import text
 from fhn_jax.data_tools.shop.settings import Settings
@@ -52,10 +53,21 @@ def begin(connection: Any, left_out: Any = None) -> None:
         connection.unregister("left_out_before")
 
 
-def load(connection: Any, found: Mapping[str, Any], settings: Settings) -> Loaded:
-    """Reads all tables, and sorts the items into slots."""
+def load(
+    connection: Any,
+    found: Mapping[str, Any],
+    settings: Settings,
+    before: Before | None = None,
+) -> Loaded:
+    """Reads all tables, and sorts the items into slots.
+
+    Args:
+      before: the data that are updated: their slots keep their numbers.
+    """
     source = load_table(connection, "items", found["items"], settings)
     categories = items.find_categories(connection, settings, source)
+    if before is not None:
+        categories = before.slots(categories)
     items.sort_items(connection, settings, source, categories)
     sources = {"items": source}
     for kind, given in found.items():
@@ -73,18 +85,22 @@ def make_judgements(
     *,
     split: str,
     min_likes: int,
+    before: Before | None = None,
 ) -> outfits.Templates:
     """Makes the table `judgements`, of items that are numbered.
 
     Args:
       split: "given" to go by the tables' column split.
+      before: the data that are updated: their templates stay, and known users need no
+        number of likes.
     Raises:
       ValueError: nothing says who likes what, or nothing is left.
     """
     slots, sources = loaded.categories.slots, loaded.sources
-    if split == "time" and not any(s.has("time") for s in sources.values()):
+    rating = [source for kind, source in sources.items() if kind != "items"]
+    if split == "time" and rating and not any(s.has("time") for s in rating):
         raise InputError(
-            f"split=time: {', '.join(s.label for s in sources.values())} have no column "
+            f"split=time: {', '.join(s.label for s in rating)} have no column "
             "time; add it to the table of likes or orders, or split otherwise"
         )
     outfits.mark_known(connection)
@@ -104,7 +120,8 @@ def make_judgements(
             strict.append("likes")
     if "orders" in sources:
         outfits.gather(connection, sources["orders"], slots, "order_id")
-    templates = outfits.find_templates(connection, settings, slots, strict)
+    masks = () if before is None else before.masks
+    templates = outfits.find_templates(connection, settings, slots, strict, masks)
     for kind in strict:
         outfits.judge_templates(connection, kind, templates)
     if "orders" in sources:
@@ -127,7 +144,8 @@ def make_judgements(
     if rated is not None:
         likes.add_likes(connection, rated, len(labels), slots, named)
         labels.append(rated.label)
-    if not any(s.has("user") for kind, s in sources.items() if kind in _RATING):
+    rates = any(s.has("user") for kind, s in sources.items() if kind in _RATING)
+    if not rates and before is None:
         raise InputError(
             "nothing says who likes what: expected a table of likes (user, and item_id "
             f"or outfit_id), or outfits or orders with a column user{_notes(connection)}"
@@ -144,7 +162,8 @@ def make_judgements(
         )
     likes.merge_repeats(connection, slots)
     if split != "given" and min_likes > 1:
-        likes.leave_out_rare(connection, labels, min_likes)
+        known = before is not None
+        likes.leave_out_rare(connection, labels, min_likes, before=known)
     connection.execute("CREATE TABLE labels (file UTINYINT, label VARCHAR)")
     for number, label in enumerate(labels):
         connection.execute("INSERT INTO labels VALUES (?, ?)", [number, label])
@@ -354,28 +373,38 @@ def leave_out_rows(
     connection.unregister("rows_left_out")
 
 
-def trainable(all_: Judgements, splits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def trainable(
+    all_: Judgements, splits: np.ndarray, known: np.ndarray, first: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Which judgements stay in their split, and new numbers of their users.
 
     Users without a train positive are left out.
 
+    Args:
+      known: the number that each user has already, -1 for new ones.
+      first: the number of the first new one.
     Returns:
       whether each stays; and the new number of each user, -1 for those left out.
     """
-    trained = np.zeros(int(all_.users.max()) + 1, bool)
+    trained = np.zeros(len(known), bool)
     trained[all_.users[(splits == TRAIN) & all_.liked]] = True
-    numbers = np.where(trained, np.cumsum(trained) - 1, -1).astype(np.int32)
-    return trained[all_.users] & (splits != LEFT_OUT), numbers
+    new = trained & (known < 0)
+    numbers = np.where(new, first + np.cumsum(new) - 1, known).astype(np.int32)
+    return (numbers >= 0)[all_.users] & (splits != LEFT_OUT), numbers
 
 
-def write_users(connection: Any, numbers: np.ndarray, path: Any) -> None:
-    """Writes users.parquet; see `trainable`."""
+def write_users(
+    connection: Any, numbers: np.ndarray, path: Any, first: int = 0
+) -> None:
+    """Writes users.parquet; see `trainable`. Those before `first` are `before_users`."""
+    known = 'SELECT number AS "index", id FROM before_users UNION ALL' if first else ""
     users = {"old": np.arange(len(numbers), dtype=np.int32), "new": numbers}
     connection.register("new_numbers", users)
     connection.execute(
         f"""
-        COPY (SELECT n.new AS "index", u.id FROM user_numbers u JOIN new_numbers n
-            ON u.number = n.old WHERE n.new >= 0 ORDER BY n.new)
+        COPY (SELECT * FROM ({known} SELECT n.new AS "index", u.id FROM user_numbers u
+            JOIN new_numbers n ON u.number = n.old WHERE n.new >= {first})
+          ORDER BY "index")
         TO {text(path)} (FORMAT parquet)
         """
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from fhn_jax.data.item_table import (
     ITEMS_FILE,
@@ -67,7 +68,8 @@ class ItemNames:
         sizes = [b - a for a, b in zip(self._starts, self._starts[1:], strict=False)]
         known = dict(zip(self.table.categories, sizes, strict=True))
         for name, count in zip(self.categories, self.counts, strict=True):
-            if known.get(name, 0) != count:
+            # The table may have been updated since: new items come last.
+            if known.get(name, 0) < count:
                 raise InputError(
                     f"{ITEMS_FILE} has {known.get(name, 0):,} items of the category "
                     f"{name!r}, and the codes have {count:,}; {_REMEDY}"
@@ -104,6 +106,35 @@ class ItemNames:
             return {}
         row = self.table.row(self._row(category, item))
         return {k: v for k, v in row.items() if k not in OWN_COLUMNS}
+
+    @functools.cached_property
+    def available(self) -> dict[str, Int[np.ndarray, " _"]]:
+        """The items that the shop still has, of the categories where it lacks some."""
+        if self.table is None:
+            return {}
+        found = {}
+        for category, count in enumerate(self.counts):
+            first = self._row(category, 0) if count else 0
+            removed = self.table.removed[first : first + count]
+            if removed.any():
+                found[self.categories[category]] = np.flatnonzero(~removed)
+        return found
+
+    def are_available(
+        self, slots: Sequence[int], outfits: Int[np.ndarray, "n s"]
+    ) -> Bool[np.ndarray, " n"]:
+        """Whether the shop still has all items of each outfit.
+
+        Args:
+          slots: the category of each slot.
+          outfits: an item for each slot, -1 for none.
+        """
+        good = np.ones(len(outfits), bool)
+        for category, items in zip(slots, outfits.T, strict=True):
+            there = self.available.get(self.categories[category])
+            if there is not None:
+                good &= (items < 0) | np.isin(items, there)
+        return good
 
     def label(self, category: int, item: int) -> str:
         """An item in a line of text: id and title, else its image name or number."""

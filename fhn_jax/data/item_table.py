@@ -2,8 +2,9 @@
 
 `ROOT/items.parquet` has a row for each item, in the order of global ids: `category`
 (string), `index` (int32, the id within the category), `id` (string, the shop's own),
-`title` (string or null), and the shop's attribute columns. `ROOT/users.parquet` has
-`index` (int32) and `id` (string). `data_tools.import_catalogue` writes both.
+`title` (string or null), `removed` (boolean, may be absent: the shop has it no more), and
+the shop's attribute columns. `ROOT/users.parquet` has `index` (int32) and `id` (string).
+`data_tools.import_catalogue` writes both.
 """
 
 import contextlib
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 
+from fhn_jax import files
 from fhn_jax.errors import InputError, MissingKeyError, MissingPackageError, nearest
 
 ITEMS_FILE, USERS_FILE = "items.parquet", "users.parquet"
-OWN_COLUMNS = ("category", "index", "id", "title")
+_REQUIRED = ("category", "index", "id", "title")
+OWN_COLUMNS = (*_REQUIRED, "removed")
 _REMEDY = "import the catalogue again with `fhn-jax import-catalogue`"
 
 
@@ -84,6 +87,8 @@ class ItemTable:
       offsets: where each category starts in global ids, and last their number.
       attributes: by name, a value for each item: numbers as float64 with NaN where there
         is none, all others as objects with None where there is none.
+      removed: whether the shop has it no more; it keeps its number, and is never
+        recommended.
     """
 
     ids: Ids
@@ -91,6 +96,7 @@ class ItemTable:
     categories: tuple[str, ...]
     offsets: tuple[int, ...]
     attributes: Mapping[str, np.ndarray]
+    removed: Bool[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,7 +133,7 @@ def read_items(root: str | os.PathLike) -> ItemTable | None:
     path = Path(root) / ITEMS_FILE
     if not path.is_file():
         return None
-    columns = _read(path, OWN_COLUMNS)
+    columns = _read(path, _REQUIRED)
     categories, starts = np.unique(columns["category"].astype(str), return_index=True)
     order = np.argsort(starts)
     offsets = (*starts[order].tolist(), len(columns["id"]))
@@ -144,6 +150,7 @@ def read_items(root: str | os.PathLike) -> ItemTable | None:
         categories=tuple(categories[order].tolist()),
         offsets=offsets,
         attributes={k: v for k, v in columns.items() if k not in OWN_COLUMNS},
+        removed=columns.get("removed", np.zeros(len(titles), bool)).astype(bool),
     )
 
 
@@ -161,6 +168,40 @@ def read_users(root: str | os.PathLike) -> Ids | None:
     if not np.array_equal(columns["index"], np.arange(len(columns["id"]))):
         raise InputError(f"{path}: `index` does not count the users from 0; {_REMEDY}")
     return _ids(path, columns["id"], "user")
+
+
+def rewrite_table(path: Path, put: str, where: str, *, erase: bool = False) -> int:
+    """Changes rows of one of both files, whole or not at all; returns how many.
+
+    Args:
+      put, where: of SQL.
+      erase: whether all else about an item goes, and it is marked as removed.
+    """
+    with _reading(path) as database:
+        database.execute(f"CREATE TABLE t AS FROM read_parquet('{_quoted(path)}')")
+        columns = [c for c, *_ in database.execute("DESCRIBE t").fetchall()]
+        if erase:
+            if "removed" not in columns:
+                database.execute(
+                    "ALTER TABLE t ADD COLUMN removed BOOLEAN DEFAULT false"
+                )
+            kept = ("category", "index", "id", "removed")
+            gone = [
+                f'"{c.replace(chr(34), chr(34) * 2)}" = NULL'
+                for c in columns
+                if c not in kept
+            ]
+            put = ", ".join([put, "removed = true", *gone])
+        (count,) = database.execute(f"UPDATE t SET {put} WHERE {where}").fetchone()
+        with files.atomic_path(path) as temporary:
+            database.execute(
+                f"COPY (SELECT * FROM t) TO '{_quoted(temporary)}' (FORMAT parquet)"
+            )
+    return count
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
 
 
 def _ids(path: Path, column: np.ndarray, kind: str) -> Ids:

@@ -42,7 +42,7 @@ from fhn_jax.data.tables import (
     quoted,
     write_table,
 )
-from fhn_jax.errors import InputError, MissingFileError
+from fhn_jax.errors import InputError, MissingFileError, UserError
 
 _LAYOUT = (
     "expected the Polyvore-U layout: ROOT/tuples_VARIANT/ with image_list_CATEGORY, "
@@ -71,7 +71,22 @@ def read_catalogue(root: str | os.PathLike, variant: str) -> Catalogue:
         file and line, what was expected and the remedy.
     """
     root = Path(root)
-    folder = variant_folder(root, variant)
+    while True:
+        folder = variant_folder(root, variant)
+        identity = folder.stat()
+        try:
+            catalogue = _read(root, variant, folder)
+        except UserError as error:
+            catalogue = error
+        # An update swaps the root for another.
+        if folder.is_dir() and os.path.samestat(folder.stat(), identity):
+            if isinstance(catalogue, UserError):
+                raise catalogue
+            return catalogue
+
+
+def _read(root: Path, variant: str, folder: Path) -> Catalogue:
+    """The catalogue, of files that nobody changes meanwhile; see `read_catalogue`."""
     train = folder / "tuples_train_posi"
     if not train.is_file():
         raise MissingFileError(f"{train} is missing; {_LAYOUT}; {DOWNLOAD}")

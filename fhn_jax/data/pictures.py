@@ -212,6 +212,11 @@ def for_training(data: bytes, name: str, size: int) -> bytes:
     return simplejpeg.encode_jpeg(pixels, quality=_QUALITY, colorsubsampling="444")
 
 
+def blank() -> bytes:
+    """An image in which there is nothing to see."""
+    return simplejpeg.encode_jpeg(np.full((16, 16, 3), _WHITE, np.uint8))
+
+
 def image_fault(data: bytes, name: str, changes: Changes | None = None) -> str | None:
     """Why an encoded image is of no use, or None: it decodes. See `decode`."""
     try:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import shutil
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,32 @@ def note_file(folder: Path) -> None:
     path = folder / "data.mdb"
     about = {"bytes": path.stat().st_size, "data_sha256": files.sha256_file(path)}
     files.write_sealed(folder / _ABOUT, about)
+
+
+def replace_record(folder: Path, old: str, new: str, value: bytes) -> None:
+    """Replaces a value and its name, and leaves nothing of it in the file.
+
+    Whoever has the LMDB open goes on with what there was.
+    """
+    with files.temporary_folder(folder / "data.mdb") as private:
+        for path in (private / "all", private / "small"):
+            path.mkdir()
+        shutil.copyfile(folder / "data.mdb", private / "all" / "data.mdb")
+        size = 2 * (folder / "data.mdb").stat().st_size + 2**20
+        with lmdb.open(str(private / "all"), map_size=size, lock=False) as environment:
+            with environment.begin(write=True) as transaction:
+                for key in (old.encode(), checksum_key(old.encode())):
+                    transaction.delete(key)
+                key = new.encode()
+                transaction.put(key, value)
+                if transaction.get(CHECKSUMS_KEY) is not None:
+                    transaction.put(checksum_key(key), checksum(value))
+            # Freed pages would keep what was in them.
+            environment.copy(str(private / "small"), compact=True)
+        note_file(private / "small")
+        for name in (_ABOUT, "data.mdb"):
+            os.replace(private / "small" / name, folder / name)
+        files.sync_folder(folder)
 
 
 class LmdbRecords:
@@ -126,6 +153,12 @@ class LmdbRecords:
         """Those of `names` that are not there, in their order."""
         with self._reading() as transaction, transaction.cursor() as cursor:
             return [name for name in names if not cursor.set_key(name.encode())]
+
+    def names(self) -> list[str]:
+        """The names of all records, in the order of their keys."""
+        with self._reading() as transaction, transaction.cursor() as cursor:
+            keys = cursor.iternext(values=False)
+            return [key.decode() for key in keys if not key.startswith(b"\0")]
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, or None if it is not there."""

@@ -9,12 +9,14 @@ from fhn_jax.files.arrays import ArrayChange, ArrayFolder, ArrayFormat
 from fhn_jax.files.journal import append_record, read_records
 from fhn_jax.files.locks import lock, sweep, temporary_folder
 from fhn_jax.files.reading import (
+    checksum_of,
     map_array,
     read_json,
     read_sealed,
     read_text,
     sha256_file,
 )
+from fhn_jax.files.versions import Versions
 from fhn_jax.files.writing import (
     atomic_path,
     new_folder,
@@ -23,6 +25,7 @@ from fhn_jax.files.writing import (
     reserve,
     sync_folder,
     unnamed_array,
+    write_bytes,
     write_json,
     write_sealed,
     write_text,
@@ -32,8 +35,10 @@ __all__ = [
     "ArrayChange",
     "ArrayFolder",
     "ArrayFormat",
+    "Versions",
     "append_record",
     "atomic_path",
+    "checksum_of",
     "lock",
     "map_array",
     "new_folder",
@@ -49,6 +54,7 @@ __all__ = [
     "sync_folder",
     "temporary_folder",
     "unnamed_array",
+    "write_bytes",
     "write_json",
     "write_sealed",
     "write_text",

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all."""
 
 import contextlib
+import ctypes
 import errno
 import json
 import math
@@ -83,6 +84,8 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
 def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Yields an empty folder beside `path`, which takes its place on success.
 
+    Linux swaps the two in one step. Elsewhere there is no folder for a moment.
+
     Args:
       path: the folder to make or replace; the folder that it lies in is created.
     Raises:
@@ -93,6 +96,9 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
         new = private / "new"
         new.mkdir()
         yield new
+        if path.exists() and _exchange(new, path):
+            sync_folder(path.parent)
+            return
         old = private / "old"
         if path.exists():
             path.rename(old)
@@ -103,6 +109,12 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
                 old.rename(path)
             raise
         sync_folder(path.parent)
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes bytes, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -184,6 +196,16 @@ def sync_folder(folder: str | os.PathLike) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swaps what lies at two paths, in one step; whether the system can."""
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return rename(here, os.fsencode(a), here, os.fsencode(b), swap) == 0
 
 
 @contextlib.contextmanager

@@ -1,0 +1,295 @@
+"""What a data root holds before an update, and what an update may not change.
+
+Known items and users keep their numbers. So an id must go on meaning the same piece: its
+category stays, and its title and photo do not both change.
+"""
+
+import dataclasses
+import functools
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fhn_jax.data_tools.shop.engine import name, text
+from fhn_jax.data_tools.shop.items import Categories
+from fhn_jax.data_tools.shop.sources import Source
+from fhn_jax.data_tools.shop.splits import Judgements
+from jaxtyping import Bool, Int32
+
+from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.images import open_images
+from fhn_jax.data.item_table import (
+    ITEMS_FILE,
+    OWN_COLUMNS,
+    USERS_FILE,
+    Ids,
+    ItemTable,
+    read_items,
+    read_users,
+)
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.negatives import outfit_keys
+from fhn_jax.data.pictures import UnsuitableImage, for_training
+from fhn_jax.data.vectors import PLACES
+from fhn_jax.errors import InputError, MissingFileError
+from fhn_jax.files import read_json
+
+_SHOWN = 5
+# Types of columns as an import writes them.
+_KINDS = {"DOUBLE": "number", "BOOLEAN": "boolean", "VARCHAR": "text"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Before:
+    """A data root that is to be updated.
+
+    Attributes:
+      root: its folder.
+      catalogue: items by number, and who likes what.
+      table, users: the shop's ids.
+      options: of its import.
+      kinds: attribute → its type, as in catalogue.toml.
+    """
+
+    root: Path
+    catalogue: Catalogue
+    table: ItemTable
+    users: Ids
+    options: Mapping[str, Any]
+    kinds: Mapping[str, str]
+
+    @property
+    def masks(self) -> tuple[int, ...]:
+        """Templates of the data, as bits of slot numbers."""
+        return tuple(sum(1 << k for k in each) for each in self.catalogue.templates)
+
+    @functools.cached_property
+    def names(self) -> frozenset[str]:
+        """Image names of all items."""
+        return frozenset(self.catalogue.item_names())
+
+    @property
+    def images(self) -> Path | None:
+        """The LMDB of the photos, if there are any."""
+        path = self.root / "images" / "lmdb"
+        return path if path.is_dir() else None
+
+    def slots(self, categories: Categories) -> Categories:
+        """The same categories, in slots that have the numbers they had."""
+        known = self.catalogue.slot_names
+        new = [slot for slot in categories.slots if slot not in known]
+        return dataclasses.replace(categories, slots=(*known, *new))
+
+
+def read_before(connection: Any, root: Path, variant: str) -> Before:
+    """Reads a data root, and makes `before_items` and `before_users` of it.
+
+    Raises:
+      MissingFileError: there is none, or not one that an import made.
+      ValueError: it is damaged.
+    """
+    catalogue = read_catalogue(root, variant)
+    table, users = read_items(root), read_users(root)
+    about = root / "import.json"
+    if table is None or users is None or not about.is_file():
+        raise MissingFileError(
+            f"{root} has no {ITEMS_FILE}, {USERS_FILE} or import.json; only what "
+            "import-catalogue made can be updated"
+        )
+    options = read_json(about, dict, "import the catalogue again").get("options", {})
+    if options.get("new_items"):
+        raise InputError(
+            f"{root} was imported with --new-items: an update cannot keep the items of "
+            "its test unseen; import the catalogue anew"
+        )
+    listed = [
+        (category, number, k, image)
+        for k, (category, names) in enumerate(
+            zip(catalogue.categories, catalogue.names, strict=True)
+        )
+        for number, image in enumerate(names)
+    ]
+    columns: list[Any] = [np.array(each) for each in zip(*listed, strict=True)]
+    names = dict(zip(("category", "number", "slot", "name"), columns, strict=True))
+    connection.register("names_before", names)
+    source = f"read_parquet({text(root / ITEMS_FILE)})"
+    described = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+    there = {column: kind for column, kind, *_ in described}
+    kept = ", ".join(f"p.{name(column)}" for column in there if column != "removed")
+    connection.execute(
+        f"""
+        CREATE TABLE before_items AS SELECT {kept}, n.name,
+            CAST(n.slot AS INTEGER) AS slot
+          FROM {source} p JOIN names_before n ON p.category = n.category
+            AND p."index" = n.number;
+        CREATE TABLE before_users AS SELECT "index" AS number, id
+          FROM read_parquet({text(root / USERS_FILE)})
+        """
+    )
+    connection.unregister("names_before")
+    kinds = {
+        column: _KINDS.get(kind, "text")
+        for column, kind in there.items()
+        if column not in OWN_COLUMNS
+    }
+    return Before(root, catalogue, table, users, options, kinds)
+
+
+def leave_out_moved(
+    connection: Any, source: Source, before: Before, categories: Categories
+) -> None:
+    """Leaves out the items of new slots, and known ones whose slot is another now."""
+    slots = "[" + ", ".join(map(text, categories.slots)) + "]"
+    known = len(before.catalogue.slots)
+    moved = f"""
+        SELECT g.row, g.id, CASE WHEN b.id IS NULL THEN 'its slot is new: ' ||
+            {slots}[g.slot + 1] || '; import anew, and train, to add it'
+          ELSE 'it was of another slot: ' || b.category || '; give it another id' END
+          AS reason, b.id IS NOT NULL AS fault
+        FROM good_items g LEFT JOIN before_items b ON g.id = b.id
+        WHERE g.slot >= {known} OR g.slot <> b.slot
+        """
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE moved AS {moved};
+        INSERT INTO left_out SELECT {text(source.label)}, row, id, reason, fault
+          FROM moved ORDER BY row;
+        DELETE FROM good_items WHERE row IN (SELECT row FROM moved);
+        UPDATE good_items SET name = b.name FROM before_items b WHERE good_items.id = b.id
+        """
+    )
+
+
+def check_meaning(
+    connection: Any,
+    source: Source,
+    before: Before,
+    photos: Mapping[str, Path],
+    size: int,
+    *,
+    force: bool,
+) -> dict[str, Path]:
+    """Compares known items whose title is another with their photos.
+
+    Args:
+      photos: the photo of each item by name.
+      size: that photos are stored with.
+      force: whether items may change altogether. They get another name then, by which
+        their new photo is stored, and by which their code is made anew.
+    Returns:
+      the photos, by the names that items have now.
+    Raises:
+      InputError: title and photo of an item are another piece's.
+    """
+    if before.images is None or not source.has("title"):
+        return dict(photos)
+    rows = connection.execute(
+        "SELECT g.row, g.id, g.name, b.title, g.title FROM good_items g JOIN "
+        "before_items b ON g.id = b.id WHERE g.title IS DISTINCT FROM b.title "
+        "ORDER BY g.row"
+    ).fetchall()
+    store = open_images(before.root)
+    changed = []
+    for row, own, image, old, new in rows:
+        if image in photos:
+            try:
+                data = for_training(photos[image].read_bytes(), image, size)
+            except (OSError, UnsuitableImage):
+                continue  # What cannot be used stays what it was.
+            if store.missing([image]) or data != store.read([image])[0]:
+                changed.append((row, own, image, old, new))
+    if changed and not force:
+        shown = "\n".join(
+            f"  row {row:,}: {own!r} was {old!r} and is {new!r} now"
+            for row, own, _, old, new in changed[:_SHOWN]
+        )
+        raise InputError(
+            f"{source.label}: title and photo of {len(changed):,} known items are "
+            f"others:\n{shown}\nan id must go on meaning the same piece, since likes "
+            "and codes stay; give new pieces new ids, or take the change with --force"
+        )
+    found = dict(photos)
+    for _, own, image, _, _ in changed:
+        renamed = _next_name(image, before.names)
+        found[renamed] = found.pop(image)
+        connection.execute(
+            "UPDATE good_items SET name = ? WHERE id = ?", [renamed, own]
+        )
+    return found
+
+
+def _next_name(image: str, taken: Collection[str]) -> str:
+    """A name for what an item is now; "a~2" after "a"."""
+    stem, _, count = image.rpartition("~")
+    number = int(count) + 1 if stem and count.isdigit() else 2
+    stem = stem if number > 2 else image
+    while f"{stem}~{number}" in taken:
+        number += 1
+    return f"{stem}~{number}"
+
+
+def known_users(connection: Any) -> Int32[np.ndarray, " u"]:
+    """The number that each of `user_numbers` has already, -1 for new users."""
+    found = connection.execute(
+        "SELECT coalesce(b.number, -1)::INTEGER AS number FROM user_numbers u "
+        "LEFT JOIN before_users b ON u.id = b.id ORDER BY u.number"
+    ).fetchnumpy()["number"]
+    return np.ma.getdata(found).astype(np.int32)
+
+
+def are_new(
+    before: Before, all_: Judgements, known: Int32[np.ndarray, " u"]
+) -> Bool[np.ndarray, " n"]:
+    """Which judgements the data have not: all but what is a positive of some split.
+
+    Args:
+      known: number of each user, -1 for new ones.
+    """
+    width = len(before.catalogue.slots)
+    theirs = [
+        np.concatenate([s.positives.users[:, None], s.positives.items], axis=1)
+        for s in before.catalogue.splits.values()
+    ]
+    ours = np.concatenate([known[all_.users][:, None], all_.items[:, :width]], axis=1)
+    sizes = [
+        int(max(rows.max(initial=0) for rows in (column, other))) + 1
+        for column, other in zip(ours.T, np.concatenate(theirs).T, strict=True)
+    ]
+    there = outfit_keys(np.concatenate(theirs), sizes)
+    return (ours[:, 0] < 0) | ~np.isin(outfit_keys(ours, sizes), there)
+
+
+def carry_over(before: Before, root: Path) -> list[str]:
+    """Puts what an update does not make anew into the new data root, as it is.
+
+    Returns:
+      what must be said about it.
+    """
+    notes = []
+    for path in sorted(before.root.rglob("*")):
+        own = path.relative_to(before.root)
+        if path.is_dir() or own.parts[0] == "images" or (root / own).exists():
+            continue
+        if own.parts[0].startswith("tuples_"):
+            continue
+        (root / own).parent.mkdir(parents=True, exist_ok=True)
+        _link(path, root / own)
+        if own.parts[0] in PLACES and own.suffix == ".npz":
+            notes.append(
+                f"{own} has no vectors of the new items; make them as they were made"
+            )
+    for path in sorted(before.root.glob("tuples_*")):
+        if path.name != f"tuples_{before.catalogue.variant}":
+            notes.append(f"{path.name} was of the catalogue before, and is gone")
+    return notes
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file at another place; files of a data root are never changed."""
+    try:
+        os.link(source, target)
+    except OSError:  # Not on every file system.
+        shutil.copyfile(source, target)

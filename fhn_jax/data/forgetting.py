@@ -1,0 +1,172 @@
+"""Deletes a user, or an item, from a data root for good; all others keep their numbers.
+
+What is deleted leaves a tombstone: its number stays, under a name that says nothing. The
+layout wants a train outfit of each user, so one of another user's stands for a deleted
+one. Outfits of a deleted item keep its number, behind which there is nothing any more.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fhn_jax import files
+from fhn_jax.data.catalogue import NEGATIVES, Catalogue
+from fhn_jax.data.images import LmdbImages, open_images
+from fhn_jax.data.item_table import ITEMS_FILE, USERS_FILE, rewrite_table
+from fhn_jax.data.layout import read_catalogue, write_outfits, write_questions
+from fhn_jax.data.pictures import blank
+from fhn_jax.data.records import replace_record
+from fhn_jax.data.tables import write_names
+from fhn_jax.data.vector_files import FOLDER, load_vectors, write_vectors
+from fhn_jax.errors import InputError
+
+# Where something was → how much of it.
+Receipt = dict[str, int]
+
+
+def tombstone(kind: str, number: int) -> str:
+    """What stands for a deleted item or user: no shop calls anything so."""
+    return f"forgotten-{kind}-{number}"
+
+
+def forget_likes(root: Path, variant: str, user: int) -> Receipt:
+    """Deletes all outfits of a user from the tuples of a variant.
+
+    Raises:
+      InputError: a split has no other user's outfit.
+    """
+    catalogue = read_catalogue(root, variant)
+    folder = root / f"tuples_{variant}"
+    receipt: Receipt = {}
+    names = catalogue.slot_names
+    with _changed_folder(folder) as new:
+        for name, split in catalogue.splits.items():
+            own = split.positives.users == user
+            receipt[f"{folder.name}/tuples_{name}_posi"] = int(own.sum())
+            if own.all():
+                raise InputError(
+                    f"{folder}: only this user has outfits in the {name} split; delete "
+                    "the data, or import others first"
+                )
+            # The place of each outfit that stays; that of another for the stand-in.
+            rows = np.flatnonzero(~own)
+            users = split.positives.users[rows]
+            if name == "train" and own.any():
+                rows, users = np.append(rows, rows[0]), np.append(users, np.int32(user))
+            items = split.positives.items[rows]
+            write_outfits(new / f"tuples_{name}_posi", names, users, items[:, None])
+            for kind, outfits in split.negatives.items():
+                shape = len(own), split.ratio(kind), len(names)
+                theirs = outfits.items.reshape(shape)[rows]
+                path = new / f"tuples_{name}_{NEGATIVES[kind]}"
+                write_outfits(path, names, users, theirs)
+        for name, asked in catalogue.fitb.items():
+            own = asked.users == user
+            receipt[f"{folder.name}/fill_in_blank_{name}"] = int(own.sum())
+            path = new / f"fill_in_blank_{name}"
+            if own.all():
+                path.unlink()
+            else:
+                write_questions(path, names, asked.users[~own], asked.items[~own])
+    return receipt
+
+
+def forget_user_id(root: Path, own: str, user: int) -> Receipt:
+    """Deletes the shop's id of a user."""
+    receipt = {}
+    path = root / USERS_FILE
+    if path.is_file():
+        put = f"id = '{tombstone('user', user)}'"
+        receipt[path.name] = rewrite_table(path, put, f'"index" = {user}')
+    return receipt | _forget_quarantined(root, own)
+
+
+def forget_item(
+    root: Path, catalogue: Catalogue, category: int, item: int, own: str
+) -> Receipt:
+    """Deletes an item's photo, vectors, id, title and attributes.
+
+    Args:
+      catalogue: of a variant of the data.
+      category, item: numbers.
+      own: the shop's id of it.
+    """
+    slot, old = catalogue.categories[category], catalogue.names[category][item]
+    new = tombstone(slot, item)
+    receipt: Receipt = {}
+    if (root / "images").is_dir():
+        images = open_images(root)
+        if not images.missing([old]):
+            receipt["images"] = 1
+            if isinstance(images, LmdbImages):
+                replace_record(images.path, old, new, blank())
+            else:
+                files.write_bytes(images.path / new, blank())
+                (images.path / old).unlink()
+        for path in (root / "images").glob("decoded_*"):
+            path.unlink()
+    for path in sorted((root / FOLDER).glob("*.npz")):
+        names, vectors = load_vectors(path)
+        if old in names:
+            row = names.index(old)
+            names[row], vectors = new, np.array(vectors, np.float32)
+            vectors[row] = 0
+            about = json.loads(path.with_suffix(".json").read_text())
+            of = {"model": about["model"], "source": about["source"]}
+            write_vectors(root, path.stem, names, [vectors], **of)
+            receipt[f"{FOLDER}/{path.name}"] = 1
+    for folder in sorted(root.glob("tuples_*")):
+        path = folder / f"image_list_{slot}"
+        listed = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        if old in listed:
+            listed[listed.index(old)] = new
+            write_names(path, listed)
+            receipt[f"{folder.name}/{path.name}"] = 1
+    receipt |= _forget_quarantined(root, own)
+    path = root / ITEMS_FILE
+    if path.is_file():
+        where = f"category = '{slot}' AND \"index\" = {item}"
+        receipt[path.name] = rewrite_table(path, f"id = '{new}'", where, erase=True)
+    return receipt
+
+
+def _forget_quarantined(root: Path, own: str) -> Receipt:
+    """Deletes what an import left out of a user or an item."""
+    path = root / "quarantine.jsonl"
+    if not own or not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    stays = [line for line in lines if own not in _texts_of(line)]
+    if len(stays) < len(lines):
+        files.write_text(path, "".join(f"{line}\n" for line in stays))
+    return {path.name: len(lines) - len(stays)}
+
+
+def _texts_of(line: str) -> list[str]:
+    """What a row of the quarantine is about: its ids."""
+    row = json.loads(line)
+    reason = str(row.get("reason", ""))
+    return [str(row.get("what")), reason.partition(": ")[2]]
+
+
+@contextlib.contextmanager
+def _changed_folder(path: Path) -> Iterator[Path]:
+    """A copy of a folder, of the same files, which takes its place on success."""
+    with files.replaced_folder(path) as new:
+        for each in path.iterdir():
+            if each.is_file():
+                # Files are replaced, never changed.
+                _link(each, new / each.name)
+        yield new
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
