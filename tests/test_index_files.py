@@ -10,7 +10,7 @@ from random_codes import random_codes
 
 from fhn_jax import files
 from fhn_jax.errors import BusyError
-from fhn_jax.retrieval import outfit_index
+from fhn_jax.retrieval import index_files, outfit_index
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from tests.test_search import assert_finds, contents, some_outfits
@@ -331,7 +331,7 @@ def test_an_index_that_is_changed_while_it_is_opened_is_opened_again(
 ):
     """Between the manifest and the files that it names comes a `compact`."""
     index.append(outfits[:5])
-    read, calls = outfit_index._read_layout, itertools.count()
+    read, calls = index_files.read_layout, itertools.count()
 
     def late(folder, tables):
         if next(calls) == 0:
@@ -339,7 +339,7 @@ def test_an_index_that_is_changed_while_it_is_opened_is_opened_again(
         return read(folder, tables)
 
     whole = np.concatenate([outfits, outfits[:5]])
-    monkeypatch.setattr(outfit_index, "_read_layout", late)
+    monkeypatch.setattr(index_files, "read_layout", late)
     opened = OutfitIndex.open(tmp_path / "index", codes)
     assert len(opened._segments) == 1
     assert_finds(opened, codes, whole)
@@ -349,7 +349,7 @@ def test_appends_at_once_have_one_loser_and_no_mixed_rows(
     index, tmp_path, codes, outfits
 ):
     other = OutfitIndex.open(tmp_path / "index", codes)
-    add = outfit_index._add_segments
+    add = index_files.add_segments
 
     def slow(change, segment):
         with pytest.raises(BusyError, match="index is in use"):
@@ -357,7 +357,7 @@ def test_appends_at_once_have_one_loser_and_no_mixed_rows(
         add(change, segment)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outfit_index, "_add_segments", slow)
+        patch.setattr(index_files, "add_segments", slow)
         index.append(outfits[:5])
     assert_finds(index, codes, np.concatenate([outfits, outfits[:5]]))
 

@@ -8,7 +8,7 @@ byte 0 is the first entry of the code), 1 stands for +1 (or for 1 in the "01" al
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ _METADATA = (
     "dataset",
     "dataset_checksum",
     "config_hash",
+    "lineage",
 )
 
 
@@ -72,6 +73,8 @@ class Codes:
       zero_item_term, zero_user_term: ablations, see `ScoreForm`.
       names: item names per category, unique in it; None if not kept.
       dataset, dataset_checksum, config_hash: what the codes were made of.
+      lineage: of codes that grew out of others, whose items and users they have by the
+        same numbers: the `identity` of these; "" of the first.
     Raises:
       ValueError: a field is not as said here; names the field, what it is and what was
         expected.
@@ -112,6 +115,7 @@ class Codes:
     dataset: str = ""
     dataset_checksum: str = ""
     config_hash: str = ""
+    lineage: str = ""
 
     def __post_init__(self):
         if self.slots == ():
@@ -269,9 +273,65 @@ class Codes:
             dataset="embeddings",
         )
 
+    def first_items(self, counts: Sequence[int]) -> "Codes":
+        """The same with the first items of each category alone.
+
+        Args:
+          counts: how many of each; at most those that there are.
+        """
+
+        def cut(tables: Mapping[str, tuple[np.ndarray, ...]]):
+            return {
+                modality: tuple(t[:n] for t, n in zip(of, counts, strict=True))
+                for modality, of in tables.items()
+            }
+
+        names = self.names and tuple(
+            of[:count] for of, count in zip(self.names, counts, strict=True)
+        )
+        return replace(
+            self,
+            items=cut(self.items),
+            item_scales=self.item_scales and cut(self.item_scales),
+            names=names,
+        )
+
     def sha256(self) -> str:
         """Hexadecimal SHA-256 of the artifact, which `save` writes into it."""
         return tensor_file.digest(*self._contents())
+
+    def without_user(self, user: int) -> "Codes":
+        """The same with nothing of a user, whose number stays."""
+        users, latents = self.users.copy(), self.user_latents.copy()
+        users[user], latents[user] = 0, 0
+        return replace(self, users=users, user_latents=latents, lineage=self.identity)
+
+    def without_item(self, category: int, item: int, name: str) -> "Codes":
+        """The same with nothing of an item, whose number stays.
+
+        Args:
+          name: that it has then.
+        """
+        names = self.names
+        if names is not None:
+            own = (*names[category][:item], name, *names[category][item + 1 :])
+            names = (*names[:category], own, *names[category + 1 :])
+        scales = self.item_scales
+        return replace(
+            self,
+            items=erased(self.items, category, item),
+            item_scales=scales and erased(scales, category, item),
+            names=names,
+            lineage=self.identity,
+        )
+
+    @property
+    def identity(self) -> str:
+        """What stays when items and users are added, or codes made anew for them.
+
+        Whatever refers to items by number, such as what visitors judged, goes with it.
+        """
+        return self.lineage or self.sha256()
 
     def to_bytes(self) -> bytes:
         """The artifact as a safetensors file; equal codes give equal bytes."""
@@ -287,6 +347,8 @@ class Codes:
         metadata |= {key: json.dumps(getattr(self, key)) for key in _METADATA}
         if len(self.templates) == 1:
             del metadata["templates"]
+        if not self.lineage:
+            del metadata["lineage"]
         tensors = {
             "users/codes": self.users,
             "users/latents": self.user_latents,
@@ -319,8 +381,9 @@ class Codes:
         tensors, metadata = tensor_file.read(path, FORMAT)
         try:
             tensor_file.expect_keys(metadata, _METADATA)
-            # Files of one template do not name it.
+            # Files of one template do not name it, and the first codes no lineage.
             metadata.setdefault("templates", "[]")
+            metadata.setdefault("lineage", '""')
             scalars = {key: tensor_file.parse(metadata, key) for key in _METADATA}
             checks.check_scalars(scalars)
             modalities, categories = scalars["modalities"], scalars["categories"]
@@ -389,6 +452,18 @@ class Codes:
         if self.item_scales is not None:
             vectors *= self.item_scales[modality][category][ids, None]
         return vectors
+
+
+def erased(
+    tables: Mapping[str, tuple[np.ndarray, ...]], category: int, item: int
+) -> dict[str, tuple[np.ndarray, ...]]:
+    """Arrays by category, with zeros where an item is."""
+    found = {}
+    for modality, of in tables.items():
+        table = of[category].copy()
+        table[item] = 0
+        found[modality] = (*of[:category], table, *of[category + 1 :])
+    return found
 
 
 def load(path: str | os.PathLike) -> Codes:

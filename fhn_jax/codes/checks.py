@@ -71,7 +71,7 @@ def check_scalars(values: Mapping[str, Any]) -> None:
     expect("hash_types", types in (0, 1, 2, 3), types, "0, 1, 2 or 3")
     for key in ("zero_item_term", "zero_user_term"):
         expect(key, isinstance(values[key], bool), values[key], "true or false")
-    for key in ("dataset", "dataset_checksum", "config_hash"):
+    for key in ("dataset", "dataset_checksum", "config_hash", "lineage"):
         expect(key, _is_text(values[key]), values[key], "a printable string")
 
 

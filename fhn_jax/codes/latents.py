@@ -152,6 +152,15 @@ class Latents:
             codes.num_items,
         )
 
+    def without_item(self, category: int, item: int, codes: Codes) -> "Latents":
+        """The same with nothing of an item; see `Codes.without_item`.
+
+        Args:
+          codes: that the latents belong to then.
+        """
+        items = artifact.erased(self.items, category, item)
+        return Latents(items, codes.sha256())
+
     def item_vectors(
         self, modality: str, category: int, ids: Int[np.ndarray, " n"]
     ) -> Float32[np.ndarray, "n d"]:

@@ -14,6 +14,7 @@ clicks, `update` after some more clicks.
 
 from fhn_jax.new_users.bpr import BprFit, fit_users
 from fhn_jax.new_users.clicks import no_clicks
+from fhn_jax.new_users.joining import join_users
 from fhn_jax.new_users.learner import Learner, NewUsers, RandomCode
 from fhn_jax.new_users.similarity import Similarity
 
@@ -24,5 +25,6 @@ __all__ = [
     "RandomCode",
     "Similarity",
     "fit_users",
+    "join_users",
     "no_clicks",
 ]

@@ -1,13 +1,10 @@
 """The recommender: search, composition, learning and explanations for a visitor."""
 
-import contextlib
 import dataclasses
 import functools
 import itertools
 import os
-import shutil
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,13 +12,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from fhn_jax.codes import Codes, load
-from fhn_jax.data.catalogue import Outfits, stored_outfits
+from fhn_jax.data.catalogue import Outfits
 from fhn_jax.data.item_names import ItemNames, read_names
-from fhn_jax.data.layout import read_catalogue
-from fhn_jax.errors import BusyError, InputError
-from fhn_jax.evaluation.evaluators import check_same_data
-from fhn_jax.files import lock
+from fhn_jax.errors import InputError
 from fhn_jax.new_users import BprFit, no_clicks
+from fhn_jax.recommender.data_index import INDEX, index_of_data
 from fhn_jax.recommender.suggestions import (
     Judged,
     Reasons,
@@ -44,8 +39,6 @@ _WIDER = 8
 # After so many judgements half of what explores is the visitor's own taste.
 _HALF = 8
 _LONGEST_TITLE = 200
-# Seconds to wait for another process that builds the index, before it is an error.
-_LONGEST_BUILD = 600
 
 
 class Recommender:
@@ -119,11 +112,12 @@ class Recommender:
             of another run.
         """
         codes = load(workdir)
+        names = read_names(root, variant, codes)
         if index is not None:
             outfits = OutfitIndex.open(index, codes)
         else:
-            outfits = _index_of_data(Path(workdir) / "outfits", codes, root, variant)
-        names = read_names(root, variant, codes)
+            folder = Path(workdir) / INDEX
+            outfits = index_of_data(folder, codes, root, variant, names)
         return cls(codes, outfits, names, Path(workdir) / "composing")
 
     def __repr__(self) -> str:
@@ -220,7 +214,7 @@ class Recommender:
         found = self.index.search_batch(
             np.stack(users).astype(np.float64),
             k * (page + _WIDER),
-            filters=judged.others(self.codes.templates),
+            filters=[*judged.others(self.codes.templates), Only(self.names.available)],
         )
         found = [different(hits) for hits in found]
         shown: set[tuple[int, ...]] = set()
@@ -247,7 +241,7 @@ class Recommender:
             latents,
             k,
             fixed=fixed,
-            filters=Only(candidates or {}),
+            filters=[Only(candidates or {}), Only(self.names.available)],
             at_most=at_most,
             templates=templates,
         )
@@ -345,7 +339,10 @@ class Recommender:
         packed = self._tables.packed[category]
         differ = np.bitwise_count(packed ^ packed[item]).sum(axis=1, dtype=np.int64)
         differ[item] = np.iinfo(np.int64).max
-        order = np.lexsort((np.arange(len(differ)), differ))[: min(k, len(differ) - 1)]
+        there = self.names.available.get(self.codes.categories[category])
+        some = np.arange(len(differ)) if there is None else there
+        some = some[some != item]
+        order = some[np.lexsort((some, differ[some]))[:k]]
         total = 8 * packed.shape[1]
         return [(int(i), 1 - int(differ[i]) / total) for i in order]
 
@@ -404,37 +401,6 @@ class Recommender:
             dataclasses.replace(other, score=score, explores=True)
             for other, score in zip(others, scores, strict=True)
         ]
-
-
-def _index_of_data(
-    folder: Path, codes: Codes, root: str | os.PathLike, variant: str
-) -> OutfitIndex:
-    """The index of a data set's outfits, built if there is none that can be used."""
-    # None yet, or a damaged one, or one of the codes before the last training.
-    useless = (FileNotFoundError, ValueError)
-    with contextlib.suppress(*useless):
-        return _verified(folder, codes)
-    catalogue = read_catalogue(root, variant)
-    check_same_data(codes, catalogue)
-    last = time.monotonic() + _LONGEST_BUILD
-    while True:
-        try:
-            # Not the lock of the folder, which `build` takes.
-            with lock(folder.with_name(f"{folder.name}.kept"), "building the index"):
-                with contextlib.suppress(*useless):
-                    return _verified(folder, codes)  # Another was faster.
-                shutil.rmtree(folder, ignore_errors=True)
-                return OutfitIndex.build(folder, codes, stored_outfits(catalogue))
-        except BusyError:
-            if time.monotonic() > last:
-                raise
-        time.sleep(0.2)
-
-
-def _verified(folder: Path, codes: Codes) -> OutfitIndex:
-    index = OutfitIndex.open(folder, codes)
-    index.verify()
-    return index
 
 
 def _slot_names(codes: Codes) -> tuple[str, ...]:

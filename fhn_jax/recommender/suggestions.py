@@ -7,6 +7,7 @@ from collections.abc import Sequence, Set
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from fhn_jax.codes import Codes
 from fhn_jax.retrieval.filters import ExcludeOutfits, rows_of
 from fhn_jax.retrieval.outfit_search import Hits
 
@@ -34,6 +35,12 @@ class Judged:
 
     def __len__(self) -> int:
         return len(self.liked)
+
+    def of(self, codes: Codes) -> "Judged":
+        """Those of which the codes have all items."""
+        counts = np.array(codes.num_items)[list(codes.slots)]
+        known = (self.items < counts).all(axis=1)
+        return self if known.all() else Judged(self.items[known], self.liked[known])
 
     def others(
         self, templates: tuple[tuple[int, ...], ...]

@@ -76,6 +76,58 @@ class Layout:
             num_coarse=sum(map(len, coarse)),
         )
 
+    def extended(
+        self, packed: tuple[np.ndarray, ...], num_clusters: int, seed: int
+    ) -> tuple["Layout", Int32[np.ndarray, " r"]]:
+        """The same with more items, in ranges of their own.
+
+        Args:
+          packed: codes of all items per category, those of this layout first.
+          num_clusters: of the new items of each category.
+          seed: of the clusters.
+        Returns:
+          the layout, and the number that each range of this one has in it. In a range
+          everything stays where it was from its start.
+        """
+        counts = np.diff(self.category_starts)
+        more = Layout.make(
+            tuple(c[n:] for c, n in zip(packed, counts, strict=True)),
+            num_clusters,
+            seed,
+        )
+        starts = self.category_starts + more.category_starts
+        order, ours, theirs = [], self.category_starts, more.category_starts
+        for category, count in enumerate(counts.tolist()):
+            order.append(self.order[ours[category] : ours[category + 1]])
+            new = more.order[theirs[category] : theirs[category + 1]]
+            order.append(new + np.int32(count))
+
+        def moved(layout: Layout, shifts: np.ndarray) -> np.ndarray:
+            firsts = layout.range_starts[:-1]
+            of = np.searchsorted(layout.category_starts, firsts, "right") - 1
+            return firsts + shifts[of]
+
+        old = moved(self, theirs)
+        new = moved(more, starts[:-1] + counts - theirs[:-1])
+        # The coarse ranges come first, then the fine ones, each in order.
+        kinds = np.concatenate(
+            [
+                np.arange(len(old)) >= self.num_coarse,
+                np.arange(len(new)) >= more.num_coarse,
+            ]
+        )
+        firsts = np.concatenate([old, new])
+        sorted_ = np.lexsort((firsts, kinds))
+        numbers = np.empty(len(firsts), np.int32)
+        numbers[sorted_] = np.arange(len(firsts))
+        layout = Layout(
+            order=np.concatenate(order),
+            category_starts=starts,
+            range_starts=np.append(firsts[sorted_], starts[-1]),
+            num_coarse=self.num_coarse + more.num_coarse,
+        )
+        return layout, numbers[: len(old)]
+
     def by_position(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Arrays by item id, one for each category, as one array by position."""
         starts = self.category_starts
@@ -142,7 +194,7 @@ def arrange(
             labels[:, slot] = np.searchsorted(part, some[:, slot], "right") - 1
             labels[:, slot] += split if fine else 0
         _, first, inverse, counts = np.unique(
-            _keys(labels, len(starts)),
+            row_keys(labels, len(starts)),
             return_index=True,
             return_inverse=True,
             return_counts=True,
@@ -195,7 +247,7 @@ def positions_of(
     return blocks.range_starts[blocks.ranges[block]] + blocks.items[rows]
 
 
-def _keys(labels: Int32[np.ndarray, "n s"], count: int) -> Int64[np.ndarray, " n"]:
+def row_keys(labels: Int32[np.ndarray, "n s"], count: int) -> Int64[np.ndarray, " n"]:
     """One number for each different row of labels below `count`."""
     keys = np.zeros(len(labels), np.int64)
     largest = 1

@@ -148,6 +148,26 @@ class ItemTables:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    def is_part_of(self, other: "ItemTables") -> bool:
+        """Whether all that is stored of these items holds in tables of more items."""
+        ours, theirs = (
+            (each.shift, each.unit, each.largest_scale, each.templates)
+            for each in (self, other)
+        )
+        tables = [(self.packed, other.packed)]
+        if self.scales is not None and other.scales is not None:
+            tables.append((self.scales, other.scales))
+        return (
+            ours == theirs
+            and np.array_equal(self.item_weights, other.item_weights)
+            and (self.scales is None) == (other.scales is None)
+            and all(
+                len(old) <= len(new) and np.array_equal(old, new[: len(old)])
+                for some, more in tables
+                for old, new in zip(some, more, strict=True)
+            )
+        )
+
     def user_vectors(
         self, users: int | Shaped[np.ndarray, "..."], score: str = "asymmetric"
     ) -> Int32[np.ndarray, "u d"]:

@@ -3,7 +3,8 @@
 An index is a `fhn_jax.files.ArrayFolder`:
 
   manifest.json     which codes, which files, their sizes and checksums
-  layout/           the order of the items (see `fhn_jax.retrieval.blocks`)
+  layout/           the order of the items (see `fhn_jax.retrieval.blocks`); layout-N/
+                    after the index has taken up more items
   segment-N/        outfits in blocks; each `append` adds a segment for every template
   removed-N.npy     sorted ids of the outfits that were removed
   attributes/       of the items, if there are any: see `fhn_jax.retrieval.attributes`
@@ -11,6 +12,7 @@ An index is a `fhn_jax.files.ArrayFolder`:
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,41 +23,18 @@ from fhn_jax import files
 from fhn_jax.codes import Codes
 from fhn_jax.errors import InputError, MissingFileError, UserError
 from fhn_jax.files import ArrayChange, ArrayFolder
-from fhn_jax.retrieval import blocks, kernels, searcher
+from fhn_jax.retrieval import index_files, searcher
 from fhn_jax.retrieval.arguments import check_outfits, outfit_ids
 from fhn_jax.retrieval.attributes import Attributes, Values
+from fhn_jax.retrieval.index_files import FORMAT
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_search import Hits
 from fhn_jax.retrieval.searcher import Searcher
 
-FORMAT = files.ArrayFormat(
-    name="fhn_jax.outfits",
-    version=2,
-    noun="an index of outfits",
-    remedy="build it again with OutfitIndex.build",
-    metadata={
-        "codes": str,
-        "coarse_ranges": int,
-        "segments": list,
-        "removed": str | None,
-        "outfits": int,
-        "live": int,
-        "changes": int,
-    },
-)
-
 _ATTRIBUTES = "attributes"
 _MAX_OUTFITS = 2**32
-_DTYPES = {
-    "items": np.uint16,
-    "compatibilities": np.int32,
-    "outfits": np.uint32,
-    "starts": np.int64,
-    "tops": np.int32,
-    "ranges": np.int32,
-}
-# Checked when an index is opened; the others are mapped, and checked by the first search.
-_SMALL = ("starts", "tops", "ranges")
+# Of the new items of a category.
+_NEW_CLUSTERS = 64
 
 
 class OutfitIndex(Searcher):
@@ -92,7 +71,7 @@ class OutfitIndex(Searcher):
 
     def _load(self, tables: ItemTables) -> None:
         folder, metadata = self._folder, self._folder.metadata
-        layout = _read_layout(folder, tables)
+        layout = index_files.read_layout(folder, tables)
         removed = np.empty(0, np.int64)
         if metadata["removed"]:
             removed = folder.map(metadata["removed"], np.int64)
@@ -100,7 +79,7 @@ class OutfitIndex(Searcher):
             tables,
             layout,
             [
-                _read_segment(folder, name, tables, layout)
+                index_files.read_segment(folder, name, tables, layout)
                 for name in metadata["segments"]
             ],
             removed,
@@ -117,6 +96,7 @@ class OutfitIndex(Searcher):
         *,
         seed: int = 0,
         attributes: Values | None = None,
+        about: str = "",
     ) -> "OutfitIndex":
         """Builds the index of some outfits in a new folder.
 
@@ -133,6 +113,7 @@ class OutfitIndex(Searcher):
           seed: of the clusters and the sample.
           attributes: what filters by attributes go by: name -> a value for each item,
             one category after the other; `index.attributes` changes them.
+          about: what the outfits are of, see `about`.
         Raises:
           FileExistsError: the folder is there.
           BusyError: another process builds it.
@@ -147,19 +128,21 @@ class OutfitIndex(Searcher):
             layout, trials = searcher.choose_layout(tables, items, seed)
             new.metadata = {
                 "codes": tables.item_fingerprint,
+                "items": list(codes.num_items),
                 "slots": len(codes.slots),
-                "coarse_ranges": layout.num_coarse,
                 "trials": trials,
                 "outfits": len(items),
                 "live": len(items),
                 "changes": 1,
+                "about": about,
                 "segments": [],
                 "removed": None,
             }
-            new.add("layout/order.npy", layout.order)
-            new.add("layout/ranges.npy", layout.range_starts)
+            index_files.add_layout(new, layout, "layout")
             ids = np.arange(len(items))
-            _add_segments(new, searcher.arrange_each(tables, layout, items, ids))
+            index_files.add_segments(
+                new, searcher.arrange_each(tables, layout, items, ids)
+            )
             if attributes is not None:
                 Attributes.create(new.path / _ATTRIBUTES, codes, attributes)
         return cls.open(folder, codes)
@@ -205,6 +188,19 @@ class OutfitIndex(Searcher):
             )
         return cls(opened, tables, verify)
 
+    @classmethod
+    def open_grown(cls, folder: str | os.PathLike, codes: Codes) -> "OutfitIndex":
+        """Opens an index of codes, or of the first of their items, and takes up the rest.
+
+        Raises:
+          FileNotFoundError, ValueError: as `open` and `grow`.
+        """
+        counts = ArrayFolder.open(folder, FORMAT).metadata.get("items")
+        known = codes if counts is None else codes.first_items(counts)
+        index = cls.open(folder, known)
+        index.grow(codes)
+        return index
+
     def __len__(self) -> int:
         """How many outfits can be found."""
         return self._folder.metadata["live"]
@@ -228,7 +224,7 @@ class OutfitIndex(Searcher):
     def bytes_each(self) -> tuple[float, float]:
         """Bytes that an outfit takes in files, and an item in files and memory."""
         sizes = self._folder.sizes.items()
-        layout = sum(size for name, size in sizes if name.startswith("layout/"))
+        layout = sum(size for name, size in sizes if name.startswith("layout"))
         items = layout + self._packed.nbytes
         if self._scales is not None:
             items += self._scales.nbytes
@@ -241,6 +237,16 @@ class OutfitIndex(Searcher):
     def trials(self) -> Mapping[str, float]:
         """Seconds a search took in trials at build time, by clusters per category."""
         return self._folder.metadata["trials"]
+
+    @property
+    def about(self) -> str:
+        """What the outfits are of, as whoever made or updated the index has it."""
+        return self._folder.metadata.get("about", "")
+
+    @about.setter
+    def about(self, text: str) -> None:
+        with self._change() as change:
+            change.metadata["about"] = text
 
     def verify(self) -> None:
         """Reads the whole index and compares checksums.
@@ -284,7 +290,7 @@ class OutfitIndex(Searcher):
         of_items = (self._tables, self._layout, items)
         segments = searcher.arrange_each(*of_items, np.array(ids))
         with self._change() as change:
-            _add_segments(change, segments)
+            index_files.add_segments(change, segments)
             change.metadata["outfits"] = ids.stop
             change.metadata["live"] += len(ids)
         return ids
@@ -309,6 +315,56 @@ class OutfitIndex(Searcher):
                 metadata["removed"] = change.add(name, np.union1d(self._removed, ids))
                 metadata["live"] -= len(ids)
 
+    def stored(self) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, "n s"]]:
+        """Ids and items of the outfits that can be found."""
+        self._verify_outfits()
+        stored = [np.asarray(segment.outfits) for segment in self._segments]
+        ids = np.concatenate([*stored, np.empty(0, np.uint32)]).astype(np.int64)
+        places = np.flatnonzero(~np.isin(ids, self._removed))
+        return ids[places], self._items(places)
+
+    def grow(self, codes: Codes, *, seed: int = 0) -> None:
+        """Takes up items that came after those of the index, which stay as they are.
+
+        Outfits of them can be appended then. The new items are clustered by themselves,
+        which makes searches a little slower than an index that is built anew. The
+        attributes of the items go: `Attributes.create` makes those of all.
+
+        Args:
+          codes: with the items of the index first, and the same scoring.
+        Raises:
+          InputError: an item of the index has another code, or scores have another unit,
+            as where there is a new template: build the index again; or the index has
+            been changed by another process since it was opened.
+        """
+        tables = ItemTables.from_codes(codes)
+        if tables.item_fingerprint == self._tables.item_fingerprint:
+            return
+        if not self._tables.is_part_of(tables):
+            raise InputError(
+                f"{self._folder.path}: the codes have other items, not those of the index "
+                f"and more, or score otherwise; {FORMAT.remedy}"
+            )
+        layout, numbers = self._layout.extended(tables.packed, _NEW_CLUSTERS, seed)
+        # First, since they must not be of fewer items.
+        shutil.rmtree(self._folder.path / _ATTRIBUTES, ignore_errors=True)
+        self.attributes = None
+        with self._folder.change() as change:
+            metadata = change.metadata
+            metadata["changes"] += 1
+            change.drop(metadata.get("layout", "layout"))
+            index_files.add_layout(change, layout, f"layout-{metadata['changes']}")
+            metadata["codes"] = tables.item_fingerprint
+            metadata["items"] = list(codes.num_items)
+            ranges = {}
+            for name, segment in zip(metadata["segments"], self._segments, strict=True):
+                change.drop(index_files.ranges_of(metadata, name))
+                ranges[name] = change.add(
+                    f"{name}/ranges-{metadata['changes']}.npy", numbers[segment.ranges]
+                )
+            metadata["ranges"] = ranges
+        self._load(tables)
+
     def compact(self) -> None:
         """Makes the segments of a template one, without the removed outfits.
 
@@ -324,14 +380,14 @@ class OutfitIndex(Searcher):
         with self._change() as change:
             for name in change.metadata["segments"]:
                 change.drop(name)
-            change.metadata["segments"] = []
+            change.metadata["segments"], change.metadata["ranges"] = [], {}
             segments = searcher.arrange_each(
                 self._tables,
                 self._layout,
                 self._items(places),
                 outfits[places].astype(np.int64),
             )
-            _add_segments(change, segments)
+            index_files.add_segments(change, segments)
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[ArrayChange]:
@@ -342,76 +398,9 @@ class OutfitIndex(Searcher):
         self._load(self._tables)
 
 
-def _add_segments(change: ArrayChange, segments: Sequence[kernels.Blocks]) -> None:
-    """Writes the arrays of segments, named by the number of the change."""
-    for number, segment in enumerate(segments):
-        name = f"segment-{change.metadata['changes']}"
-        if number:
-            name += f"-{number}"
-        for key in _DTYPES:
-            change.add(f"{name}/{key}.npy", getattr(segment, key))
-        change.metadata["segments"] = [*change.metadata["segments"], name]
-
-
 def _check_number(count: int) -> None:
     if count > _MAX_OUTFITS:
         raise InputError(
             f"{count:,} outfits, expected {_MAX_OUTFITS:,} at most in one index; "
             "start another index"
         )
-
-
-def _read_layout(folder: ArrayFolder, tables: ItemTables) -> blocks.Layout:
-    order = folder.map("layout/order.npy", np.int32, verify=True)
-    ranges = folder.map("layout/ranges.npy", np.int64, verify=True)
-    layout = blocks.Layout(
-        order=order,
-        category_starts=np.concatenate([[0], np.cumsum(tables.codes.num_items)]),
-        range_starts=ranges,
-        num_coarse=folder.metadata["coarse_ranges"],
-    )
-    starts = layout.category_starts
-    sizes = np.repeat(np.diff(starts), np.diff(starts))
-    _expect(
-        folder.path / "layout",
-        order.shape == sizes.shape
-        and ((order >= 0) & (order < sizes)).all()
-        and 0 <= layout.num_coarse < max(ranges.size, 1)
-        and ((ranges[:-1] >= 0) & (ranges[:-1] < max(len(order), 1))).all()
-        and ranges[-1] == len(order),
-    )
-    return layout
-
-
-def _read_segment(
-    folder: ArrayFolder, name: str, tables: ItemTables, layout: blocks.Layout
-) -> kernels.Blocks:
-    arrays = {
-        key: folder.map(f"{name}/{key}.npy", dtype, verify=key in _SMALL)
-        for key, dtype in _DTYPES.items()
-    }
-    ranges = arrays["ranges"]
-    _expect(folder.path / name, ranges.ndim == 2)
-    segment = kernels.Blocks(
-        **arrays, groups=blocks.groups_of(ranges), range_starts=layout.range_starts
-    )
-    count, starts = len(segment.outfits), segment.starts
-    # Compiled loops do not check indices.
-    _expect(
-        folder.path / name,
-        segment.items.shape == (count, ranges.shape[1])
-        and segment.compatibilities.shape == segment.outfits.shape == (count,)
-        and len(ranges) == len(starts) - 1
-        and segment.tops.shape == (len(starts) - 1,)
-        and starts[0] == 0
-        and starts[-1] == count
-        and (np.diff(starts) > 0).all()
-        and ((ranges >= 0) & (ranges < len(layout.range_starts) - 1)).all()
-        and searcher.template_of(tables, layout, segment) >= 0,
-    )
-    return segment
-
-
-def _expect(path: Path, holds: bool | np.bool_) -> None:
-    if not holds:
-        raise InputError(f"{path}: its arrays do not fit each other; {FORMAT.remedy}")

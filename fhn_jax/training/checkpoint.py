@@ -139,7 +139,16 @@ class Checkpoints:
         Raises:
           FloatingPointError: an array is not finite; earlier checkpoints are kept.
         """
-        arrays, step = flatten(state), int(state.step)
+        self._write(int(state.step), flatten(state), host, score)
+
+    def _write(
+        self,
+        step: int,
+        arrays: dict[str, jax.Array],
+        host: Mapping[str, Any],
+        score: float | None,
+    ) -> None:
+        """Saves arrays by name; see `save`."""
         examined = _examine(arrays)
         for name, (finite, _) in examined.items():
             if not finite:
@@ -277,6 +286,34 @@ class Checkpoints:
         leaves = [sharding.copy(arrays[name]) for name in expected]
         restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
         return restored, self.host(step)
+
+    def forget_user(self, user: int | None, data: str) -> int:
+        """Zeroes the rows of a user in all checkpoints; returns how many checkpoints.
+
+        Args:
+          user: None notes the data alone.
+          data: the checksum of the data as they are now, noted from now on.
+        """
+        self._wait()
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        steps = [each.step for each in self._checkpointer.checkpoints]
+        for step in steps:
+            noted = self._noted(step)
+            with self._reading(step):
+                stored = dict(self._checkpointer.metadata(step).metadata)
+            shapes = {
+                name: jax.ShapeDtypeStruct(about.shape, about.dtype, sharding=here)
+                for name, about in stored.items()
+            }
+            arrays = {
+                # The optimiser has a table of the same kind for each of its moments.
+                name: array.at[user].set(0)
+                if user is not None and "user/embedding" in name
+                else array
+                for name, array in self._load(step, shapes).items()
+            }
+            self._write(step, arrays, noted["host"] | {"data": data}, noted["score"])
+        return len(steps)
 
     def verify(self) -> list[int]:
         """Reads all checkpoints and compares their checksums; returns their steps.

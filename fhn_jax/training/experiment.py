@@ -1,6 +1,7 @@
 """A run from Python: its data, and what trains, restores and exports its network."""
 
 import contextlib
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -118,10 +119,16 @@ class Experiment:
         """The network at its start, before pretrained weights."""
         return build.make_model(self.config, self.catalogue, **self.inputs.dims)
 
-    def _shapes(self) -> FashionHashNet:
-        """The network without values, where a checkpoint has them: drawing is slow."""
-        _ = self.inputs  # Not to be read within what jax traces.
-        return nnx.eval_shape(self.new_model)
+    def _shapes(self, users: int | None = None) -> FashionHashNet:
+        """The network without values, where a checkpoint has them: drawing is slow.
+
+        Args:
+          users: that it has; by default those of the data.
+        """
+        dims = self.inputs.dims  # Not to be read within what jax traces.
+        users = self.catalogue.num_users if users is None else users
+        known = dataclasses.replace(self.catalogue, num_users=users)
+        return nnx.eval_shape(lambda: build.make_model(self.config, known, **dims))
 
     def train(self, start: Callable[[], FashionHashNet] | None = None) -> Trained:
         """Trains a network, or goes on where a killed run of this workdir left off.
@@ -189,12 +196,19 @@ class Experiment:
                         validation,
                         writer,
                         checkpoints,
-                        self.catalogue.train_checksum,
+                        {
+                            "data": self.catalogue.train_checksum,
+                            "users": self.catalogue.num_users,
+                            "steps_per_epoch": self.batches.steps,
+                        },
                     ).run(state)
 
-    def best(self) -> Trained:
+    def best(self, *, grown: bool = False) -> Trained:
         """The best network of the run.
 
+        Args:
+          grown: whether the data may be others than it was trained on. The network has
+            the users that it was trained on.
         Raises:
           FileNotFoundError: the workdir holds no checkpoint.
           BusyError: another process trains there.
@@ -202,10 +216,9 @@ class Experiment:
         """
         check_trained(self.workdir)
         with self._locked("reading the checkpoints", shared=True):
-            return self._best()
+            return self._best(grown)
 
-    def _best(self) -> Trained:
-        trainer = build.make_trainer(self.config, self._shapes(), self.batches)
+    def _best(self, grown: bool) -> Trained:
         with Checkpoints(self.workdir / "checkpoints") as checkpoints:
             best = checkpoints.best
             if best is None:
@@ -213,10 +226,15 @@ class Experiment:
                     f"{checkpoints.folder} holds no whole checkpoint; train again, with "
                     "another --workdir"
                 )
-            self._check_data(checkpoints.host(best))
+            host = checkpoints.host(best)
+            if not grown:
+                self._check_data(host)
+            shapes = self._shapes(host.get("users") if grown else None)
+            trainer = build.make_trainer(self.config, shapes, self.batches)
             state, _ = checkpoints.restore(trainer.shapes(), best)
         step = int(state.step)
-        epoch = max(step - 1, 0) // self.batches.steps
+        steps = host.get("steps_per_epoch", self.batches.steps)
+        epoch = max(step - 1, 0) // steps
         return Trained(trainer.model(state), self._beta(epoch), step)
 
     def encode(self, trained: Trained) -> tuple[Codes, Latents]:
@@ -268,5 +286,6 @@ class Experiment:
             raise InputError(
                 f"{self.workdir / 'checkpoints'} was trained on other data (checksum "
                 f"{checksum[:12]}) than tuples_{ours.variant} in {ours.root} "
-                f"({ours.train_checksum[:12]}); give that data, or another --workdir"
+                f"({ours.train_checksum[:12]}); give that data, or another --workdir, "
+                "or encode what is new in these with `extract-features --update`"
             )

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,7 +37,7 @@ class Loop:
       validation: None without a validation split.
       writer: of metrics.
       checkpoints: of states.
-      checksum: of the data that are trained on, noted in each checkpoint.
+      about: the data that are trained on, noted in each checkpoint; JSON.
     """
 
     def __init__(
@@ -48,12 +49,12 @@ class Loop:
         validation: Validation | None,
         writer: Writer,
         checkpoints: Checkpoints,
-        checksum: str,
+        about: Mapping[str, Any],
     ):
         self.settings, self.epochs, self.schedule = settings, epochs, schedule
         self.beta, self.validation = beta, validation
         self.writer, self.checkpoints = writer, checkpoints
-        self.checksum = checksum
+        self.about = about
         self.steps_per_epoch = epochs.batches.steps
         self.total_steps = settings.epochs * self.steps_per_epoch
         self.started = time.monotonic()
@@ -140,7 +141,7 @@ class Loop:
 
     def _save(self, state, score=None) -> None:
         pop_metrics(state)  # A state that is not finite must not be saved.
-        host = {"schedule": self.schedule.memory(), "data": self.checksum}
+        host = {"schedule": self.schedule.memory(), **self.about}
         self.checkpoints.save(state, host, score)
 
 

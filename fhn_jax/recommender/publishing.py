@@ -1,0 +1,98 @@
+"""Published versions: all that a server needs of a run and its data, in one folder.
+
+A version is both the workdir and the data root of a `Recommender`, and stays what it is
+whatever becomes of the run and of the data.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from fhn_jax.codes import load
+from fhn_jax.codes.artifact import FILE as CODES
+from fhn_jax.data.item_names import read_names
+from fhn_jax.data.item_table import ITEMS_FILE, USERS_FILE
+from fhn_jax.files import Versions
+from fhn_jax.recommender.data_index import INDEX, index_of_data
+from fhn_jax.retrieval.composer import Composer
+from fhn_jax.retrieval.items import ItemTables
+
+# In the workdir of a run.
+FOLDER = "published"
+COMPOSING = "composing"
+# Of the data root: what items and users are called.
+_NAMES = (ITEMS_FILE, USERS_FILE, "titles.json", "DEMO")
+
+
+def published(workdir: str | os.PathLike) -> Versions:
+    """The published versions of a run."""
+    return Versions(Path(workdir) / FOLDER)
+
+
+def publish(
+    site: str | os.PathLike,
+    workdir: str | os.PathLike,
+    root: str | os.PathLike,
+    variant: str,
+    files: Sequence[str] = (),
+) -> Path:
+    """Publishes what a run and its data are now.
+
+    The index of the version before is taken up, see `index_of_data`. Images are not copied:
+    they are links to the files that are there now.
+
+    Args:
+      site: the workdir whose versions these are.
+      workdir: of the run.
+      root, variant: of the data.
+      files: of the workdir that belong to the codes, if they are there.
+    Returns:
+      the folder of the new version.
+    Raises:
+      FileNotFoundError, ValueError: no codes, or damaged ones, or those of other data; the
+        current version stays.
+      BusyError: another process publishes.
+    """
+    workdir, root = Path(workdir), Path(root)
+    versions = published(site)
+    before = versions.current
+    with versions.publish() as new:
+        for name in (CODES, *files):
+            if (workdir / name).is_file():
+                shutil.copyfile(workdir / name, new / name)
+        for name in (*_NAMES, f"tuples_{variant}/users"):
+            if (root / name).is_file():
+                (new / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(root / name, new / name)
+        _link_images(root / "images", new / "images")
+        codes = load(new)
+        names = read_names(new, variant, codes)
+        for name in (INDEX, COMPOSING):
+            if before is not None and (before / name).is_dir():
+                shutil.copytree(before / name, new / name, copy_function=_link)
+        index_of_data(new / INDEX, codes, root, variant, names)
+        if all(codes.num_items):
+            Composer.kept(new / COMPOSING, ItemTables.from_codes(codes))
+    found = versions.current
+    assert found is not None
+    return found
+
+
+def _link_images(source: Path, target: Path) -> None:
+    """The images of a data root: its LMDB, or a link to a folder of files."""
+    if (source / "lmdb").is_dir():
+        shutil.copytree(source / "lmdb", target / "lmdb", copy_function=_link)
+    elif source.is_dir():
+        target.symlink_to(source.resolve(), target_is_directory=True)
+
+
+def _link(source: str, target: str) -> None:
+    """The same file at another place, where it is of a kind that is never changed."""
+    if Path(source).suffix in (".npy", ".mdb"):
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # Not on every file system.
+            pass
+    shutil.copyfile(source, target)
