@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 import fhn_jax
-from fhn_jax.cli import data, evaluating, new_users, recommending, serving, training
+from fhn_jax.cli import (
+    data,
+    evaluating,
+    new_users,
+    recommending,
+    serving,
+    training,
+    upkeep,
+)
 from fhn_jax.cli.command import find_command
 from fhn_jax.program import run_program
 
@@ -14,6 +22,7 @@ _GROUPS = {
     "Recommend": recommending,
     "New users": new_users,
     "Serve": serving,
+    "Keep up to date": upkeep,
     "Data and tools": data,
 }
 COMMANDS = {

@@ -51,7 +51,7 @@ def search(
       ray_address: of the head of a Ray cluster that shares the index; if empty, this
         process searches.
     """
-    from fhn_jax.retrieval.filters import MustContain
+    from fhn_jax.retrieval.filters import MustContain, Only
 
     _check_one_source(index, outfits)
     if ray_address and not index:
@@ -79,7 +79,8 @@ def search(
             from fhn_jax.retrieval.searcher import Searcher
 
             searcher = Searcher.in_memory(codes, _outfits(run, codes, names, outfits))
-        hits = searcher.search(number, k, filters=MustContain(items), templates=shapes)
+        filters = [MustContain(items), Only(names.available)]
+        hits = searcher.search(number, k, filters=filters, templates=shapes)
     about = _about(names, number, k=k, fixed=fixed, templates=templates)
     answers.write_outfits(
         run.workdir,
@@ -106,6 +107,7 @@ def compose(
       templates: of the outfits, see `answers.parse_templates`.
     """
     from fhn_jax.retrieval.composer import Composer
+    from fhn_jax.retrieval.filters import Only
 
     run = choice.open()
     codes = run.codes()
@@ -113,7 +115,9 @@ def compose(
     number = names.find_user(user, "--user")
     items = answers.parse_items(fixed, names, "--fixed")
     shapes = answers.parse_templates(templates, codes)
-    found = Composer(codes).compose(number, k, fixed=items, templates=shapes)
+    found = Composer(codes).compose(
+        number, k, fixed=items, filters=Only(names.available), templates=shapes
+    )
     about = _about(names, number, k=k, fixed=fixed, templates=templates)
     answers.write_outfits(
         run.workdir,
@@ -194,12 +198,16 @@ def _about(
 
 
 def _outfits(run: Run, codes: Codes, names: ItemNames, path: str):
-    """The outfits of a CSV file; the positives of the data set if there is none."""
+    """The outfits of a CSV file; by default the positives of the data set.
+
+    Of the latter, those of which the shop still has all items.
+    """
     if path:
         return answers.read_outfits(Path(path), codes, names)
     catalogue = run.catalogue()
     check_same_data(codes, catalogue)
-    return stored_outfits(catalogue)
+    stored = stored_outfits(catalogue)
+    return stored[names.are_available(codes.slots, stored)]
 
 
 COMMANDS = (

@@ -5,12 +5,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fhn_jax import files
 from fhn_jax.cli.command import SPLIT, Command, Flag
 from fhn_jax.cli.evaluating import evaluate, report
 from fhn_jax.cli.progress import progress, say_written
 from fhn_jax.cli.run import Run, RunChoice
+from fhn_jax.codes import Latents
+from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.errors import InputError
+from fhn_jax.evaluation.evaluators import load_codes
 from fhn_jax.training.workdir import check_trained, is_trained
 
 # Which process of a multi-host run this is.
@@ -92,8 +96,12 @@ def train(choice: RunChoice, **process: Any) -> None:
         train_network(choice.open())
 
 
-def extract_features(choice: RunChoice, **process: Any) -> None:
-    """Encodes every item once: codes.safetensors and latents.safetensors."""
+def extract_features(choice: RunChoice, *, update: bool, **process: Any) -> None:
+    """Encodes every item once: codes.safetensors and latents.safetensors.
+
+    Args:
+      update: only what the data have more than the codes of the run; these stay.
+    """
     with _multi_host(**process):
         run = choice.open()
         if _of_base(run) is not run:
@@ -102,8 +110,40 @@ def extract_features(choice: RunChoice, **process: Any) -> None:
                 f"{run.config.cold_start.base}; extract the features of that run"
             )
         check_trained(run.workdir)
+        if update:
+            update_codes(run)
+            return
         experiment = open_experiment(run)
         export(experiment, experiment.best())
+
+
+def update_codes(run: Run) -> None:
+    """Writes codes of what an update added to the data, beside those that there are.
+
+    Raises:
+      InputError, MissingFileError: see `growth.grow`; there are no codes yet.
+    """
+    from fhn_jax.new_users import join_users
+    from fhn_jax.training.growth import grow, new_items
+
+    with files.lock(run.workdir / CODES, "encoding what is new"):
+        known, latents = load_codes(run.workdir)
+        catalogue = run.catalogue()
+        count = sum(map(len, new_items(known, catalogue)))
+        of_run = (run.config, run.workdir, known, latents)
+        codes, latents = grow(*of_run, catalogue, progress)
+        codes = join_users(codes, catalogue)
+        with files.lock(run.workdir, "exporting"):
+            if latents is None:
+                codes.save(run.workdir / CODES)
+            else:
+                Latents(latents.items, codes.sha256()).save_with(run.workdir, codes)
+    print(
+        f"{count:,} new items are encoded, and {codes.num_users - known.num_users:,} new "
+        f"users fitted; {len(codes) - count:,} items and {known.num_users:,} users are "
+        "as they were"
+    )
+    say_written(run.workdir / CODES)
 
 
 def export_encoder(choice: RunChoice) -> None:
@@ -202,7 +242,10 @@ COMMANDS = (
         "extract-features",
         "Encode every item once: codes.safetensors and latents.safetensors",
         extract_features,
-        _PROCESS_FLAGS,
+        (
+            Flag("update", False, "Encode only what an update of the data added"),
+            *_PROCESS_FLAGS,
+        ),
     ),
     Command(
         "export-encoder",

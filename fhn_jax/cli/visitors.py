@@ -31,12 +31,12 @@ def restore_visitors(choice: RunChoice, *, file: str, database_url: str) -> None
     from fhn_jax.web import backup
 
     url = database_url or _in_workdir(choice)
-    count = backup.restore(_given(file), url, choice.open().codes().sha256())
+    count = backup.restore(_given(file), url, choice.open().codes().identity)
     print(f"{file}: {count:,} visitors restored")
 
 
 def _in_workdir(choice: RunChoice) -> str:
-    from fhn_jax.web.app import database_of
+    from fhn_jax.web.following import database_of
 
     return database_of(choice.open().workdir)
 

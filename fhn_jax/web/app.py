@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -14,7 +15,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import threadpoolctl
@@ -23,56 +23,19 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from fhn_jax.data.images import open_images
 from fhn_jax.errors import InputError, UnavailableError
-from fhn_jax.recommender import Recommender
-from fhn_jax.web import limits, page, photos, routes
+from fhn_jax.web import following, limits, page, routes
 from fhn_jax.web.cards import API, Refused
 from fhn_jax.web.connections import BoundedProtocol, Limits
+from fhn_jax.web.following import Settings
 from fhn_jax.web.guard import Guard
 from fhn_jax.web.metrics import Metrics
-from fhn_jax.web.service import Service
-from fhn_jax.web.state import Gone, State
+from fhn_jax.web.state import Gone
 
 _SETTINGS = "FHN_JAX_SERVE"
 # Seconds that requests in work have to finish when the server is stopped, and then the
 # threads.
 _GRACE_S = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What to serve, and to whom.
-
-    Attributes:
-      workdir: of the run; its codes.safetensors is served.
-      root, variant: of the data: images, titles, and the outfits if there is no index.
-      index: folder of an `OutfitIndex`; "" for one of the data's outfits, which is made
-        in the workdir.
-      database_url: see `State`; "" for visitors.sqlite in the workdir.
-      allowed_hosts: names that the server answers to.
-      keep_days: visitors who have not come for so many days are forgotten; 0: never.
-      rate: requests a second of one address; 0 for any number.
-      connections: of one address, and its requests in work.
-      trusted_proxies: addresses and networks whose forwarding headers are believed.
-      root_path: where a proxy puts the server, such as "/outfits".
-      access_log: whether each request is a line of JSON on stdout.
-      known_users: whether anybody may open a known user.
-    """
-
-    workdir: str
-    root: str
-    variant: str
-    index: str = ""
-    database_url: str = ""
-    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
-    keep_days: int = 400
-    rate: float = 20.0
-    connections: int = 256
-    trusted_proxies: tuple[str, ...] = ()
-    root_path: str = ""
-    access_log: bool = False
-    known_users: bool = True
 
 
 def create_app(
@@ -87,16 +50,21 @@ def create_app(
       FileNotFoundError, ValueError: no codes, index or data, damaged ones, or those of
         another run; or as `State`.
     """
-    service = make_service(settings)
     metrics = Metrics()
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
+        service = app.state.service
         threading.Thread(target=service.prepare, daemon=True).start()
         service.state.keep_house()
+        del service  # The thread below may replace it.
+        ended = threading.Event()
+        follow = functools.partial(following.follow, app, settings, ended)
+        threading.Thread(target=follow, daemon=True).start()
         yield
         at_exit()
-        service.close()
+        ended.set()
+        app.state.service.close()
 
     app = FastAPI(
         title="fhn_jax",
@@ -109,7 +77,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
-    app.state.service, app.state.metrics = service, metrics
+    app.state.service, app.state.metrics = following.make_service(settings), metrics
     app.state.uploads = limits.InFlight(1)  # by visitor
     app.include_router(routes.router)
     app.include_router(page.router)
@@ -135,33 +103,6 @@ def create_app(
         metrics=metrics,
     )
     return app
-
-
-def make_service(settings: Settings) -> Service:
-    """The service of a run, without a server; raises as `create_app`."""
-    workdir, root = Path(settings.workdir), Path(settings.root)
-    recommender = Recommender.open(
-        workdir, root, settings.variant, index=settings.index or None
-    )
-    codes = recommender.codes
-    url = settings.database_url or database_of(workdir)
-    encoder = None
-    if (workdir / photos.FILE).is_file():
-        encoder = photos.PhotoEncoder(workdir / photos.FILE, codes)
-    return Service(
-        recommender,
-        State(url, codes.sha256(), keep_days=settings.keep_days),
-        open_images(root) if (root / "images").is_dir() else None,
-        encoder,
-        outfits=len(recommender.index),
-        known_users=settings.known_users,
-        root_path=settings.root_path,
-    )
-
-
-def database_of(workdir: Path) -> str:
-    """The URL of the visitors' database of a run, where no other is given."""
-    return f"sqlite:///{(workdir / 'visitors.sqlite').absolute()}"
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None:
@@ -209,7 +150,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
             _say(host, listening.getsockname()[1])
             server.run(sockets=[listening])
             return
-    make_service(settings).close()  # Checks all files and makes the index.
+    following.make_service(settings).close()  # Checks all files and makes the index.
     with tempfile.TemporaryDirectory(prefix="fhn_jax.metrics.") as folder:
         os.environ[_SETTINGS] = json.dumps(dataclasses.asdict(settings))
         # Where the processes count together; read when they import the package.

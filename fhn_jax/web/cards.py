@@ -1,6 +1,6 @@
 """From names in requests to numbers of the codes, and back to cards in responses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 import numpy as np
@@ -145,6 +145,16 @@ class Cards:
             self.item(category, items[name]) if name in items else -1
             for category, name in zip(self.codes.slots, names, strict=True)
         ]
+
+    def knows(self, items: Sequence[int]) -> bool:
+        """Whether an outfit's items are all there: a later version may have had more.
+
+        Args:
+          items: of each slot, -1 for none.
+        """
+        counts = self.codes.num_items
+        places = zip(self.codes.slots, items, strict=True)
+        return all(item < counts[category] for category, item in places)
 
     def item_card(
         self, category: int, item: int, *, full: bool = False

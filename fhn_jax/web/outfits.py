@@ -173,6 +173,8 @@ class Outfits:
             )
         found: dict[str, list[int]] = {}
         for category, item in self._state.wardrobe(visitor.id):
+            if item >= self._cards.codes.num_items[category]:
+                continue
             found.setdefault(self._cards.codes.categories[category], []).append(item)
         if not found and not photos:
             raise Refused(

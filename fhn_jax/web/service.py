@@ -1,6 +1,7 @@
 """What the API and the page offer, by topic."""
 
 import logging
+import weakref
 
 from fhn_jax.data.images import ImageStore
 from fhn_jax.errors import UnavailableError
@@ -29,7 +30,9 @@ class Service:
       outfits: how many are stored.
       known_users: whether anybody may open a known user.
       root_path: what a proxy puts before all paths.
+      version: the number of a published one; 0 of what is served as it is in the run.
     Attributes:
+      identity: of the codes.
       visitors, outfits, items, wardrobe: what visitors can do, by topic.
     """
 
@@ -43,7 +46,9 @@ class Service:
         outfits: int,
         known_users: bool = True,
         root_path: str = "",
+        version: int = 0,
     ):
+        self.version, self.identity = version, recommender.codes.identity
         self.recommender, self.state, self._num_outfits = recommender, state, outfits
         cards = Cards(recommender, root_path)
         tastes = Tastes(recommender, state)
@@ -51,6 +56,9 @@ class Service:
         self.outfits = Outfits(cards, state, tastes)
         self.items = Items(cards, images)
         self.wardrobe = Wardrobe(cards, state, encoder)
+        if encoder is not None:
+            # Of one of several versions: when nobody is served by it any more.
+            weakref.finalize(self, encoder.close)
         # What is not ready yet.
         self._missing: str | None = "search and composition are being tried"
 

@@ -89,6 +89,8 @@ class Tastes:
         return taste
 
     def _learn(self, user: int | None, judged: Judged) -> Taste:
+        # A later version of the codes may have had more items.
+        judged = judged.of(self._recommender.codes)
         return Taste(judged, self._recommender.learn(user, judged))
 
     def _hold(

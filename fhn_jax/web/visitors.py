@@ -88,7 +88,8 @@ class Visitors:
     def history(self, visitor: Visitor, limit: int) -> schemas.History:
         """The newest judgements."""
         latents = self._tastes.of(visitor).latents
-        judged = self._state.judgements(visitor.id)[:limit]
+        all_ = self._state.judgements(visitor.id)
+        judged = [one for one in all_ if self._cards.knows(one.items)][:limit]
         cards = [self._cards.judgement_card(one, latents) for one in judged]
         return schemas.History(feedback=cards)
 

@@ -43,8 +43,11 @@ class Wardrobe:
     def show(self, visitor: Visitor) -> schemas.Wardrobe:
         """All photos, then all items."""
         photos = self._state.photos(visitor.id)
+        counts = self._cards.codes.num_items
         items = [
-            self._cards.item_card(*key) for key in self._state.wardrobe(visitor.id)
+            self._cards.item_card(category, item)
+            for category, item in self._state.wardrobe(visitor.id)
+            if item < counts[category]
         ]
         return schemas.Wardrobe(
             items=[*map(self._cards.photo_card, photos), *items],

@@ -1,0 +1,197 @@
+"""The command that takes a shop's tables of today to its running servers.
+
+It keeps what it does in the workdir of a run: `refresh.json` says which run is the last
+that was published, and how far the one under way is; `refreshes/N` are the runs.
+"""
+
+import dataclasses
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fhn_jax import files
+from fhn_jax.cli.command import Command, Flag
+from fhn_jax.cli.publishing import publish_run
+from fhn_jax.cli.run import Run, RunChoice
+from fhn_jax.cli.training import open_experiment, update_codes
+from fhn_jax.codes import Codes, Latents
+from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.errors import InputError
+from fhn_jax.evaluation.evaluators import evaluate
+
+STATE, RUNS = "refresh.json", "refreshes"
+# Exit status where the network that was trained is not published, but all else is.
+FELL = 2
+_SCORE = "asymmetric"
+
+
+@dataclasses.dataclass
+class _State:
+    """What refresh.json holds.
+
+    Attributes:
+      last: the folder of the run that was published last, from the workdir; "" for the
+        workdir itself.
+      number: of the last refresh that trained.
+      under_way: whether it is not done yet.
+      data: the checksum of the data it is trained on.
+    """
+
+    last: str = ""
+    number: int = 0
+    under_way: bool = False
+    data: str = ""
+
+    @classmethod
+    def read(cls, workdir: Path) -> "_State":
+        path = workdir / STATE
+        if not path.is_file():
+            return cls()
+        return cls(**files.read_sealed(path, "remove it to start from the run itself"))
+
+    def write(self, workdir: Path) -> None:
+        files.write_sealed(workdir / STATE, dataclasses.asdict(self))
+
+
+def refresh(choice: RunChoice, *, shop: str, epochs: int, fall: str) -> None:
+    """Updates the data, trains a few epochs from the last run, and publishes.
+
+    Each step that is done is not done again when an interrupted refresh is called anew.
+
+    Args:
+      shop: folder of the shop's tables of today; the data stay as they are if empty.
+      epochs: 0 trains nothing: new items and users get codes of the last network.
+      fall: the most by which the AUC on the validation split may fall.
+    Raises:
+      BusyError: another refresh of this run is under way.
+      InputError: see `import_catalogue`; no validation split to compare on.
+      SystemExit: with status 2: the trained network fell by more, and the data are
+        published with the one before.
+    """
+    most = _fall(fall)
+    run = choice.open()
+    began = time.monotonic()
+    with files.lock(run.workdir / RUNS, "refreshing"):
+        if shop:
+            _update_data(run, Path(shop))
+        state = _State.read(run.workdir)
+        last = _run_at(run, state.last)
+        update_codes(last)
+        better = True
+        if epochs:
+            better = _train(run, last, state, epochs, most)
+        served = _run_at(run, state.last)
+        version = publish_run(served, run.workdir)
+        state.under_way = False
+        state.write(run.workdir)
+        _remove_old(run.workdir, state)
+    print(f"{version} is current, after {time.monotonic() - began:.1f} s")
+    if not better:
+        sys.exit(FELL)
+
+
+def _fall(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise InputError(f"--fall={text}: expected a share such as 0.01")
+    return value
+
+
+def _update_data(run: Run, shop: Path) -> None:
+    # In a checkout it lies beside the package, where pyright does not look.
+    from fhn_jax.data_tools.import_catalogue import (  # pyright: ignore[reportMissingImports]
+        import_catalogue,
+    )
+
+    print(import_catalogue(shop, run.root, update=True).text)
+
+
+def _run_at(run: Run, folder: str) -> Run:
+    """A run below the workdir, on the data of the workdir's."""
+    if not folder:
+        return run
+    found = RunChoice(workdir=run.workdir / folder).open()
+    found.config.data.root = str(run.root)
+    return Run(found.workdir, found.config)
+
+
+def _train(run: Run, last: Run, state: _State, epochs: int, most: float) -> bool:
+    """Trains from the last run; whether the result takes its place."""
+    catalogue = run.catalogue()
+    if "val" not in catalogue.splits:
+        raise InputError(
+            f"{catalogue.root} has no validation split to compare networks on; give "
+            "--epochs=0, or import with --val-share"
+        )
+    if not state.under_way or state.data != catalogue.train_checksum:
+        state.number += 1
+        state.under_way, state.data = True, catalogue.train_checksum
+        shutil.rmtree(_folder(run, state), ignore_errors=True)
+        state.write(run.workdir)
+    config = last.config.copy_and_resolve_references()
+    config.train.epochs = epochs
+    new = Run(_folder(run, state), config)
+    codes = last.codes()
+
+    experiment = open_experiment(new)
+    trained = experiment.train(lambda: warm_start_of(experiment, last, codes))
+    made, latents = experiment.encode(trained)
+    made = dataclasses.replace(made, lineage=codes.identity)
+    with files.lock(new.workdir, "exporting"):
+        Latents(latents.items, made.sha256()).save_with(new.workdir, made)
+    before, now = _score(codes, catalogue), _score(made, catalogue)
+    better = now >= before - most
+    print(
+        f"validation AUC ({_SCORE}): {before:.4f} before, {now:.4f} after {epochs} "
+        f"epochs; a fall of at most {most:g} is published: "
+        + ("it is" if better else "it is not, the network before goes on")
+    )
+    if better:
+        state.last = str(new.workdir.relative_to(run.workdir))
+        state.write(run.workdir)
+    return better
+
+
+def warm_start_of(experiment: Any, last: Run, codes: Codes) -> Any:
+    """The network to start from."""
+    from fhn_jax.training.warm_start import warm_start
+
+    return warm_start(experiment, last.config, last.workdir, codes)
+
+
+def _folder(run: Run, state: _State) -> Path:
+    return run.workdir / RUNS / str(state.number)
+
+
+def _score(codes: Codes, catalogue: Catalogue) -> float:
+    results = evaluate(codes, catalogue, "val", action="evaluate-rank")
+    return float(results["scores"][_SCORE]["auc"])
+
+
+def _remove_old(workdir: Path, state: _State) -> None:
+    """Removes the runs of refreshes but for the last one that was published."""
+    for path in (workdir / RUNS).glob("[0-9]*"):
+        if f"{RUNS}/{path.name}" != state.last:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+COMMANDS = (
+    Command(
+        "refresh",
+        "Take a shop's tables of today to its servers: update, train on, publish",
+        refresh,
+        (
+            Flag(
+                "shop", "", "Folder of the shop's tables; the data as they are if empty"
+            ),
+            Flag("epochs", 3, "To train from the last run; 0: codes of its network"),
+            Flag("fall", "0.01", "The most by which the validation AUC may fall"),
+        ),
+        extra="train,web,shop",
+    ),
+)

@@ -1,0 +1,130 @@
+"""What is served: a run, or the current one of its published versions."""
+
+import dataclasses
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+from fhn_jax.data.images import open_images
+from fhn_jax.errors import InputError
+from fhn_jax.recommender import Recommender
+from fhn_jax.recommender.publishing import published
+from fhn_jax.web import photos
+from fhn_jax.web.service import Service
+from fhn_jax.web.state import State
+
+# Between looks for another version.
+_LOOK_S = 1.0
+
+_log = logging.getLogger("fhn_jax.web")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to serve, and to whom.
+
+    Attributes:
+      workdir: of the run; its codes.safetensors is served.
+      root, variant: of the data: images, titles, and the outfits if there is no index.
+      index: folder of an `OutfitIndex`; "" for one of the data's outfits, which is made
+        in the workdir.
+      database_url: see `State`; "" for visitors.sqlite in the workdir.
+      allowed_hosts: names that the server answers to.
+      keep_days: visitors who have not come for so many days are forgotten; 0: never.
+      rate: requests a second of one address; 0 for any number.
+      connections: of one address, and its requests in work.
+      trusted_proxies: addresses and networks whose forwarding headers are believed.
+      root_path: where a proxy puts the server, such as "/outfits".
+      access_log: whether each request is a line of JSON on stdout.
+      known_users: whether anybody may open a known user.
+    """
+
+    workdir: str
+    root: str
+    variant: str
+    index: str = ""
+    database_url: str = ""
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
+    keep_days: int = 400
+    rate: float = 20.0
+    connections: int = 256
+    trusted_proxies: tuple[str, ...] = ()
+    root_path: str = ""
+    access_log: bool = False
+    known_users: bool = True
+
+
+def make_service(settings: Settings, state: State | None = None) -> Service:
+    """The service of a run, without a server; raises as `create_app`.
+
+    Args:
+      state: of a service that this one replaces.
+    """
+    run, variant = Path(settings.workdir), settings.variant
+    workdir, root = run, Path(settings.root)
+    version = published(run).current
+    if version is not None:
+        if settings.index:
+            raise InputError(
+                f"--index={settings.index}: {run} has published versions, each with an "
+                "index of its own; leave it out"
+            )
+        workdir = root = version
+    recommender = Recommender.open(workdir, root, variant, index=settings.index or None)
+    codes = recommender.codes
+    encoder = None
+    if (workdir / photos.FILE).is_file():
+        encoder = photos.PhotoEncoder(workdir / photos.FILE, codes)
+    if state is None:
+        url = settings.database_url or database_of(run)
+        state = State(url, codes.identity, keep_days=settings.keep_days)
+    return Service(
+        recommender,
+        state,
+        open_images(root) if (root / "images").is_dir() else None,
+        encoder,
+        outfits=len(recommender.index),
+        known_users=settings.known_users,
+        root_path=settings.root_path,
+        version=0 if version is None else int(version.name),
+    )
+
+
+def database_of(workdir: Path) -> str:
+    """The URL of the visitors' database of a run, where no other is given."""
+    return f"sqlite:///{(workdir / 'visitors.sqlite').absolute()}"
+
+
+def follow(app: Any, settings: Settings, ended: threading.Event) -> None:
+    """Takes up each version that becomes current, until the server ends.
+
+    Requests in work are answered by the service that they began with, which goes when the
+    last of them is done. A version that does not load is left alone, and the one before
+    goes on.
+    """
+    versions = published(settings.workdir)
+    refused = None
+    while not ended.wait(_LOOK_S):
+        current = versions.current
+        if current is None or current == refused:
+            continue
+        if int(current.name) == app.state.service.version:
+            refused = None
+            continue
+        try:
+            old: Service = app.state.service
+            new = make_service(settings, old.state)
+            if new.identity != old.identity:
+                raise InputError(
+                    "its items are not those that visitors judged, and more"
+                )
+            new.prepare()
+            new.check()
+        except Exception:
+            refused = current
+            _log.exception("%s cannot be served; the version before goes on", current)
+        else:
+            app.state.service = new
+            _log.info("%s is served now", current)
+        old = new = None  # type: ignore[assignment]
