@@ -2,6 +2,7 @@
 
 import errno
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -290,3 +291,12 @@ def test_two_changes_at_once_have_one_loser(tmp_path):
                 pytest.fail("not locked")
         assert not other.is_outdated()
     assert other.is_outdated() and not one.is_outdated()
+
+
+def test_a_file_that_cannot_be_mapped_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(3))
+    refused = mock.Mock(side_effect=OSError(errno.ENOMEM, "no memory"))
+    monkeypatch.setattr(mmap, "mmap", refused)
+    with pytest.raises(OSError, match="no memory.*a.npy"):
+        files.map_array(path, "r", "make it again")
