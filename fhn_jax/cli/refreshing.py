@@ -133,6 +133,8 @@ def _train(run: Run, last: Run, state: _State, epochs: int, most: float) -> bool
         state.under_way, state.data = True, catalogue.train_checksum
         shutil.rmtree(_folder(run, state), ignore_errors=True)
         state.write(run.workdir)
+    if last.workdir == _folder(run, state):
+        return True  # It was interrupted before it was published.
     config = last.config.copy_and_resolve_references()
     config.train.epochs = epochs
     new = Run(_folder(run, state), config)
