@@ -1,6 +1,7 @@
 """Attributes of items: kinds and sizes of columns, and changes while others read."""
 
 import datetime
+import pickle
 import threading
 
 import numpy as np
@@ -11,6 +12,7 @@ from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.retrieval import attributes as module
 from fhn_jax.retrieval.attributes import Attributes
 from fhn_jax.retrieval.columns import Column
+from fhn_jax.retrieval.filters import Only, bound, resolve_each
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.where import Where
 
@@ -190,6 +192,20 @@ def test_attributes_travel_with_an_index_and_survive_its_changes(tmp_path):
     index.compact()
     assert len(index.search(0, 99, filters=Where("stock"))) == 7
     assert len(index.part(0, 1).search(0, 99, filters=Where("stock"))) == 7
+
+
+def test_they_can_be_sent_to_other_processes(folder):
+    attributes = Attributes.open(folder, CODES)
+    attributes.change({"price": {"top": {0: 12}}})
+    sent = pickle.loads(pickle.dumps(attributes))
+    assert column(sent, "price") == column(attributes, "price")
+    assert column(sent, "brand") == column(attributes, "brand")
+    attributes.change({"price": {"top": {0: 13}}})
+    assert column(sent, "price")[0] == 13
+    both = [Where("price=12"), Only({"top": [0]})]
+    for filters in (both, [both, both], both[0]):
+        got = bound(filters, attributes)
+        assert len(resolve_each(got, CODES, 2)) == 2
 
 
 def test_conditions_without_attributes_say_what_they_need(tmp_path):

@@ -21,6 +21,7 @@ from fhn_jax.integrations.ray import ClusterIndex
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.searcher import Searcher
+from fhn_jax.retrieval.where import Where
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
@@ -72,7 +73,9 @@ def local(tmp_path_factory):
     rng = np.random.default_rng(0)
     outfits = np.stack([rng.integers(0, n, 3000) for n in CODES.num_items], axis=1)
     folder = tmp_path_factory.mktemp("index") / "outfits"
-    index = OutfitIndex.build(folder, CODES, outfits[:2000])
+    prices = rng.integers(0, 100, sum(CODES.num_items))
+    about = {"price": prices, "brand": rng.choice(["acme", "bolt"], len(prices))}
+    index = OutfitIndex.build(folder, CODES, outfits[:2000], attributes=about)
     index.append(outfits[2000:])
     index.remove(rng.choice(3000, 200, replace=False))
     return folder, index
@@ -90,6 +93,7 @@ def assert_same(found, expected):
         assert one.outfits.tolist() == other.outfits.tolist()
         assert one.scores.tolist() == other.scores.tolist()
         assert one.items.tolist() == other.items.tolist()
+        assert one.emptied_by == other.emptied_by
 
 
 ARGUMENTS = [
@@ -105,6 +109,8 @@ ARGUMENTS = [
         "k": 50,
     },
     {"filters": ExcludeOutfits([[3, 2, 1], [0, 19, 9]]), "k": 4000},
+    {"filters": Where("price<=70", "shoe:brand!=bolt"), "k": 50},
+    {"filters": Where("price<=90"), "at_most": {"item": 3, "brand": 9}, "k": 30},
 ]
 
 

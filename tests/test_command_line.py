@@ -59,7 +59,7 @@ def test_help_of_a_command_shows_its_flags_alone_with_defaults(command, capsys):
     for name in every:
         assert (f"--{name} " in out) == (name in own), name
     for flag in command.flags:
-        if not isinstance(flag.default, bool) and flag.default != "":
+        if not isinstance(flag.default, bool) and flag.default not in ("", ()):
             assert f"{flag.help} (default: {flag.default})" in out
     assert "--config" in out and "--workdir" in out
 

@@ -81,8 +81,9 @@ def test_search_of_outfits_in_a_file_with_fixed_items(workdir, codes, tmp_path, 
     capsys.readouterr()
     # Nothing found is an answer, without the pictures of another one.
     assert search(workdir, outfits=str(table), fixed="shoe:0")["outfits"] == []
-    table, written = capsys.readouterr().out.splitlines()
+    table, emptied, written = capsys.readouterr().out.splitlines()
     assert table.startswith("rank ")
+    assert emptied == "no outfit is left by: with shoe 0"
     assert written == f"wrote {workdir / 'search.json'}"
     assert not (workdir / "search.png").exists()
 

@@ -4,13 +4,20 @@ import itertools
 
 import numpy as np
 import pytest
-from random_codes import outfits_of, shop_codes
+from random_codes import outfits_of, random_codes, shop_codes
+from scale import SCALE
 
 from fhn_jax.codes import Scorer
 from fhn_jax.errors import InputError
 from fhn_jax.retrieval.attributes import Attributes
 from fhn_jax.retrieval.composer import Composer
-from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Without
+from fhn_jax.retrieval.filters import (
+    ExcludeOutfits,
+    MustContain,
+    Only,
+    Seen,
+    Without,
+)
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.searcher import Searcher
 from fhn_jax.retrieval.where import Where
@@ -279,3 +286,42 @@ def test_conditions_that_make_no_sense_say_why(shop, text, message):
     searcher = Searcher.in_memory(codes, outfits, Attributes.in_memory(codes, values))
     with pytest.raises(InputError, match=message):
         searcher.search(0, filters=Where(text))
+
+
+def test_nothing_seen_nothing_sold_out_and_nothing_twice_for_any_user():
+    """The bar: with TEST_SCALE=17, 100,000 answers of 1,020 users."""
+    rng = np.random.default_rng(4)
+    users, k = 60 * SCALE, 100
+    codes = random_codes(4, counts=(150, 120, 100), num_users=users)
+    outfits = np.unique(rng.integers(0, 100, (60_000, 3)), axis=0)
+    attributes = Attributes.in_memory(codes, made_attributes(rng, codes))
+    values = attributes.values()
+    searcher = Searcher.in_memory(codes, outfits, attributes)
+    who = rng.integers(users, size=50 * users)
+    owned = rng.integers(len(outfits), size=len(who))
+    seen = Seen.of(who, outfits[owned], users)
+    limits = rng.integers(50, 105, users)
+    brands = rng.choice(BRANDS[:3], users)
+    filters = [
+        [
+            *seen.without(user),
+            Where("in_stock", f"price<={limits[user]}", f"shoe:brand!={brands[user]}"),
+        ]
+        for user in range(users)
+    ]
+    count = 0
+    for at_most in ({}, {"item": 12}):
+        some = rng.choice(users, users // 2, False)
+        of_some = [filters[user] for user in some]
+        found = searcher.search_batch(some, k, filters=of_some, at_most=at_most)
+        for user, hits in zip(some, found, strict=True):
+            items = hits.items + np.array([0, 150, 270])
+            assert len(np.unique(hits.items, axis=0)) == len(hits)
+            assert not np.isin(hits.outfits, owned[who == user]).any()
+            assert np.array(values["in_stock"])[items].all()
+            assert (np.array(values["price"], float)[items] <= limits[user]).all()
+            assert not (np.array(values["brand"])[items[:, 2]] == brands[user]).any()
+            if at_most and len(hits):
+                assert np.bincount(items.ravel()).max() <= 12
+            count += len(hits)
+    assert count > 0.9 * k * users

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 import re
 
 import numpy as np
@@ -19,7 +20,9 @@ from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import UserError
 from fhn_jax.reporting.page import Pictures
+from fhn_jax.retrieval.attributes import Attributes
 from fhn_jax.retrieval.outfit_index import OutfitIndex
+from fhn_jax.retrieval.where import Where
 from fhn_jax.web.app import Settings, create_app
 
 pytest.importorskip("duckdb")
@@ -138,20 +141,29 @@ def test_files_of_recommendations_have_the_shops_names(workdir, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     pytest.importorskip("ray", reason="ray is not installed")
     from fhn_jax.cli.recommending import _own_names
+    from fhn_jax.cli.rules import Given
     from fhn_jax.integrations import ray as cluster
 
     run = RunChoice(workdir=workdir).open()
     codes, outfits = run.codes(), stored_outfits(run.catalogue())
+    names = run.names(codes)
     OutfitIndex.build(tmp_path / "index", codes, outfits)
-    shared = codes, _own_names(cluster, run.names(codes))
+    seen = Given().seen(run, codes)
+    attributes = Attributes.in_memory(codes, names.columns())
+    rules = pickle.loads(
+        pickle.dumps(([Where("price<=30.5")], {"item": 2}, seen, attributes))
+    )
+    shared = codes, _own_names(cluster, names), rules
     version = cluster._version(tmp_path / "index")
     path = tmp_path / "part.parquet"
     # The task itself: a cluster takes seconds to start, see test_cluster.py.
     cluster._recommend(tmp_path / "index", version, shared, 2, 4, 3, "asymmetric", path)
     rows = parquet.read_table(path).to_pylist()
     assert [row["user_id"] for row in rows[::3]] == ["102", "103", "104", "105"]
-    names = run.names(codes)
+    liked = run.catalogue().splits["train"].positives
     for row in rows:
+        own = liked.items[liked.users == row["user"]].tolist()
+        assert row["items"] not in own and max(row["items"]) <= 30
         items = list(enumerate(row["items"]))
         ids = [names.id(slot, i) if i >= 0 else None for slot, i in items]
         titles = [names.title(slot, i) if i >= 0 else None for slot, i in items]

@@ -9,8 +9,10 @@ from random_codes import outfits_of, random_codes, shop_codes
 from fhn_jax.codes import Codes, Scorer
 from fhn_jax.integrations.qdrant import OutfitCollection
 from fhn_jax.integrations.vectors import item_vectors, outfit_vectors, query_vectors
+from fhn_jax.retrieval.attributes import Attributes
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
 from fhn_jax.retrieval.searcher import Searcher
+from fhn_jax.retrieval.where import Where
 
 # Float32 sums of up to some hundred numbers, of scores up to about 20.
 TOLERANCE = {"rtol": 1e-6, "atol": 2e-5}
@@ -133,9 +135,13 @@ def codes(request):
 @pytest.mark.parametrize("score", ["binary", "asymmetric"])
 def test_the_best_are_those_of_the_index(client, codes, score):
     outfits = some_outfits(codes, 100)
-    found = OutfitCollection.create(client, "outfits", codes, outfits, batch=7)
+    prices = np.arange(sum(codes.num_items))
+    about = Attributes.in_memory(codes, {"price": prices})
+    found = OutfitCollection.create(
+        client, "outfits", codes, outfits, batch=7, attributes=about
+    )
     assert len(found) == 100
-    searcher = Searcher.in_memory(codes, outfits)
+    searcher = Searcher.in_memory(codes, outfits, about)
     top, bottom, shoe = codes.categories
     seen = [[ExcludeOutfits(range(user, 100, 3))] for user in range(6)]
     for filters in (
@@ -147,6 +153,7 @@ def test_the_best_are_those_of_the_index(client, codes, score):
         Only({shoe: []}),
         Wardrobe({top: [0, 1, 2], bottom: [0, 1], shoe: [2, 0]}),
         ExcludeOutfits(outfits[:50]),
+        Where("price>1", f"{shoe}:price<={prices[-2]}"),
         [[Only({top: [0, 1, 2]}), MustContain({top: 1}), *each] for each in seen],
     ):
         users = np.arange(6)

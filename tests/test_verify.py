@@ -38,7 +38,9 @@ def whole(tmp_path_factory):
     with Checkpoints(run / "checkpoints") as checkpoints:
         checkpoints.save(state_of(3), {"data": "a", "schedule": {}}, 0.5)
     outfits = some_outfits(np.random.default_rng(0), codes, 300)
-    OutfitIndex.build(folder / "index", codes, outfits)
+    about = {"price": range(24), "brand": ["acme"] * 24}
+    index = OutfitIndex.build(folder / "index", codes, outfits, attributes=about)
+    index.attributes.change({"price": {"top": {0: 7}}})
     tables = ItemTables.from_codes(codes)
     PairBounds.build(tables).save(folder / "bounds", tables)
     return folder
@@ -47,7 +49,7 @@ def whole(tmp_path_factory):
 def test_a_folder_is_verified_whole(whole, capsys):
     main([str(whole)])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 9 and all("as they were" in x or "as it" in x for x in lines)
+    assert len(lines) == 10 and all("as they were" in x or "as it" in x for x in lines)
     assert f"{whole}/run/checkpoints: checkpoints 3 are as they were written" in lines
     assert f"{whole}/data/images/lmdb: an LMDB, 45 values are as they " in "".join(
         lines
@@ -60,6 +62,8 @@ PARTS = [
     "run/config.json",
     "run/results.json",
     "index/segment-1/items.npy",
+    "index/attributes/0-1-texts.npy",
+    "index/attributes/changes-0",
     "bounds/pairs.npy",
     "data/images/decoded_16.npy",
 ]
@@ -76,6 +80,13 @@ def test_what_is_damaged_is_named(whole, part):
             main([str(whole)])
     finally:
         path.write_bytes(data)
+
+
+def test_an_index_is_verified_with_its_attributes(whole, capsys):
+    main([str(whole / "index")])
+    of_index, of_attributes = capsys.readouterr().out.splitlines()
+    assert f"{whole}/index: an index of outfits, " in of_index
+    assert "attributes of items, and 1 changes, are as they were" in of_attributes
 
 
 def test_what_has_no_checksum_is_an_error(tmp_path):

@@ -23,13 +23,13 @@ _LONGEST = 48
 
 
 def read_csv(
-    path: Path, what: str, headers: Sequence[Sequence[str]]
+    path: Path, what: str, headers: Sequence[Sequence[str]] | None
 ) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Reads a CSV file; blank lines are left out.
 
     Args:
       what: the file should hold, for errors.
-      headers: those that it may have.
+      headers: those that it may have; None for any.
     Returns:
       its header; and of each row where it is, for errors, and its cells.
     Raises:
@@ -42,7 +42,7 @@ def read_csv(
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         header = next(reader, [])
-        if header not in headers:
+        if headers is not None and header not in headers:
             expected = " or ".join(repr(",".join(each)) for each in headers)
             raise InputError(
                 f"{path}, line 1: header is {','.join(header)[:160]!r}, expected "
@@ -170,6 +170,7 @@ def write_outfits(
     items: Int[np.ndarray, "k s"],
     scores: Num[np.ndarray, " k"],
     numbers: Int[np.ndarray, " k"] | None = None,
+    emptied_by: str | None = None,
 ) -> dict[str, Any]:
     """Prints outfits as a table; writes NAME.json and, with images, NAME.png.
 
@@ -183,8 +184,9 @@ def write_outfits(
       items: of each outfit, the best first.
       scores: of the outfits.
       numbers: of stored outfits.
+      emptied_by: the filter that leaves none, if there are none.
     Returns:
-      what NAME.json holds: `about`, and "outfits": for each, from the best, {"id" of
+      what NAME.json holds: `about`, `emptied_by` if there is that, and "outfits": for each, from the best, {"id" of
       a stored outfit, "score", "items", "names"}, and of a shop's items "ids" and
       "titles"; in a slot that an outfit has not, items have -1, the others null.
     """
@@ -207,6 +209,8 @@ def write_outfits(
     if numbers is not None:
         rows = [{"id": n} | row for n, row in zip(numbers.tolist(), rows, strict=True)]
     result = dict(about) | {"outfits": rows}
+    if emptied_by:
+        result["emptied_by"] = emptied_by
     written, sheet = [folder / f"{name}.json"], folder / f"{name}.png"
     files.write_json(written[0], result)
     if images is not None and rows and codes.names is not None:
@@ -216,6 +220,8 @@ def write_outfits(
         sheet.unlink(missing_ok=True)  # pictures of an earlier answer
     labels = [of_items(names.label, row["items"]) for row in rows]
     print(format_table([codes.categories[c] for c in slots], rows, labels))
+    if emptied_by:
+        print(f"no outfit is left by: {emptied_by}")
     say_written(*written)
     return result
 

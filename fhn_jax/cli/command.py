@@ -21,13 +21,14 @@ class Flag:
 
     Attributes:
       name: without dashes.
-      default: which has the type of the flag's values; a bool can be negated, `--no…`.
+      default: which has the type of the flag's values; a bool can be negated, `--no…`,
+        and one that is a tuple can be given several times.
       help: one line.
       choices: all values that are allowed; any by default.
     """
 
     name: str
-    default: bool | int | str
+    default: bool | int | str | tuple[str, ...]
     help: str
     choices: tuple[str, ...] | None = None
 
@@ -36,7 +37,9 @@ class Flag:
         """The environment variable that gives its value, for some commands."""
         return f"FHN_JAX_{self.name.replace('-', '_').upper()}"
 
-    def value(self, environment: Mapping[str, str]) -> bool | int | str:
+    def value(
+        self, environment: Mapping[str, str]
+    ) -> bool | int | str | tuple[str, ...]:
         """The value that its variable has, or the default.
 
         Raises:
@@ -46,6 +49,8 @@ class Flag:
         if not text:
             return self.default
         kind = type(self.default)
+        if isinstance(self.default, tuple):
+            return (text,)
         try:
             return _BOOLS[text.lower()] if kind is bool else kind(text)
         except (KeyError, ValueError):
@@ -57,6 +62,11 @@ class Flag:
     ) -> None:
         """Declares the flag."""
         default = self.value(environment)
+        if isinstance(default, tuple):
+            arguments.add_argument(
+                f"--{self.name}", action="append", default=[*default], help=self.help
+            )
+            return
         shown = default
         if isinstance(shown, bool):
             shown = "yes" if shown else "no"

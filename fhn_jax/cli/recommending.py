@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fhn_jax import files
-from fhn_jax.cli import answers
+from fhn_jax.cli import answers, rules
 from fhn_jax.cli.command import Command, Flag
 from fhn_jax.cli.progress import progress, say_written
 from fhn_jax.cli.run import Run, RunChoice
@@ -38,6 +38,7 @@ def search(
     fixed: str,
     templates: str,
     ray_address: str,
+    **given: Any,
 ) -> None:
     """The best stored outfits for a user: a table, search.json and search.png.
 
@@ -50,9 +51,11 @@ def search(
       templates: of the outfits, see `answers.parse_templates`.
       ray_address: of the head of a Ray cluster that shares the index; if empty, this
         process searches.
+      given: see `rules.Given`.
     """
-    from fhn_jax.retrieval.filters import MustContain, Only
+    from fhn_jax.retrieval.filters import MustContain
 
+    asked = rules.Given(**given)
     _check_one_source(index, outfits)
     if ray_address and not index:
         raise InputError(
@@ -65,6 +68,7 @@ def search(
     number = names.find_user(user, "--user")
     items = answers.parse_items(fixed, names, "--fixed")
     shapes = answers.parse_templates(templates, codes)
+    filters = [*([MustContain(items)] if items else ()), *asked.filters(names)]
     with contextlib.ExitStack() as stack:
         if ray_address:
             from fhn_jax.integrations import ray as cluster
@@ -79,9 +83,16 @@ def search(
             from fhn_jax.retrieval.searcher import Searcher
 
             searcher = Searcher.in_memory(codes, _outfits(run, codes, names, outfits))
-        filters = [MustContain(items), Only(names.available)]
-        hits = searcher.search(number, k, filters=filters, templates=shapes)
-    about = _about(names, number, k=k, fixed=fixed, templates=templates)
+        if searcher.attributes is None:
+            searcher.attributes = rules.attributes_of(run, codes, names)
+        hits = searcher.search(
+            number,
+            k,
+            filters=[*_without(asked, run, codes, number), *filters],
+            templates=shapes,
+            at_most=asked.caps(),
+        )
+    about = _about(names, number, asked, k=k, fixed=fixed, templates=templates)
     answers.write_outfits(
         run.workdir,
         "search",
@@ -92,11 +103,12 @@ def search(
         items=hits.items,
         scores=hits.scores,
         numbers=hits.outfits,
+        emptied_by=hits.emptied_by,
     )
 
 
 def compose(
-    choice: RunChoice, *, user: str, k: int, fixed: str, templates: str
+    choice: RunChoice, *, user: str, k: int, fixed: str, templates: str, **given: Any
 ) -> None:
     """The best outfits of any items for a user: a table, compose.json and compose.png.
 
@@ -105,20 +117,28 @@ def compose(
       k: how many.
       fixed: items that each outfit has, see `answers.parse_items`.
       templates: of the outfits, see `answers.parse_templates`.
+      given: see `rules.Given`.
     """
     from fhn_jax.retrieval.composer import Composer
-    from fhn_jax.retrieval.filters import Only
 
+    asked = rules.Given(**given)
     run = choice.open()
     codes = run.codes()
     names = run.names(codes)
     number = names.find_user(user, "--user")
     items = answers.parse_items(fixed, names, "--fixed")
     shapes = answers.parse_templates(templates, codes)
-    found = Composer(codes).compose(
-        number, k, fixed=items, filters=Only(names.available), templates=shapes
+    filters = asked.filters(names)
+    composer = Composer(codes, attributes=rules.attributes_of(run, codes, names))
+    found = composer.compose(
+        number,
+        k,
+        fixed=items,
+        filters=[*_without(asked, run, codes, number), *filters],
+        templates=shapes,
+        at_most=asked.caps(),
     )
-    about = _about(names, number, k=k, fixed=fixed, templates=templates)
+    about = _about(names, number, asked, k=k, fixed=fixed, templates=templates)
     answers.write_outfits(
         run.workdir,
         "compose",
@@ -128,11 +148,19 @@ def compose(
         run.images(),
         items=found.items,
         scores=found.scores,
+        emptied_by=found.emptied_by,
     )
 
 
 def recommend_all(
-    choice: RunChoice, *, k: int, outfits: str, index: str, out: str, ray_address: str
+    choice: RunChoice,
+    *,
+    k: int,
+    outfits: str,
+    index: str,
+    out: str,
+    ray_address: str,
+    **given: Any,
 ) -> None:
     """The best stored outfits for every user, as Parquet files, by tasks of Ray.
 
@@ -142,6 +170,7 @@ def recommend_all(
       index: folder of an `OutfitIndex` to search instead.
       out: a new folder; "recommendations" in the workdir if empty.
       ray_address: of the head of a Ray cluster; this machine alone if empty.
+      given: see `rules.Given`.
     """
     from fhn_jax.integrations import ray as cluster
     from fhn_jax.retrieval.outfit_index import OutfitIndex
@@ -152,16 +181,24 @@ def recommend_all(
     files.refuse_existing(path)
     codes = run.codes()
     names = run.names(codes)
+    asked = rules.Given(**given)
+    filters, seen = asked.filters(names), asked.seen(run, codes)
     with cluster.connect(ray_address), contextlib.ExitStack() as stack:
         folder = Path(index)
         if not index:
             # Beside the result, where all nodes can read it.
             outfits_beside = files.temporary_folder(path.with_name("outfits"))
             folder = stack.enter_context(outfits_beside) / "index"
-            OutfitIndex.build(folder, codes, _outfits(run, codes, names, outfits))
-        bar = progress("recommending")
+            stored = _outfits(run, codes, names, outfits)
+            OutfitIndex.build(folder, codes, stored)
         count = cluster.recommend_all(
-            folder, codes, path, k, progress=bar, own=_own_names(cluster, names)
+            *(folder, codes, path, k),
+            progress=progress("recommending"),
+            own=_own_names(cluster, names),
+            filters=filters,
+            at_most=asked.caps(),
+            seen=seen,
+            attributes=rules.attributes_of(run, codes, names),
         )
     files_of = "file" if count == 1 else "files"
     print(f"{codes.num_users:,} users in {count:,} {files_of}")
@@ -187,12 +224,26 @@ def _check_one_source(index: str, outfits: str) -> None:
         )
 
 
+def _without(asked: rules.Given, run: Run, codes: Codes, user: int) -> list[Any]:
+    """What leaves out what a user likes; nothing of users who are not known."""
+    if not 0 <= user < codes.num_users:
+        return []
+    seen = asked.seen(run, codes)
+    return [] if seen is None else seen.without(user)
+
+
 def _about(
-    names: ItemNames, user: int, *, k: int, fixed: str, templates: str
+    names: ItemNames,
+    user: int,
+    asked: rules.Given,
+    *,
+    k: int,
+    fixed: str,
+    templates: str,
 ) -> dict[str, Any]:
     """What was asked, for the answer's file."""
     about = {"user": user} | ({"user_id": names.users[user]} if names.users else {})
-    about |= {"k": k, "fixed": fixed}
+    about |= {"k": k, "fixed": fixed} | asked.about()
     about |= {"templates": templates} if templates else {}
     return about | {"score": "asymmetric"}
 
@@ -215,14 +266,14 @@ COMMANDS = (
         "search",
         "The best known outfits for a user: a table, search.json and search.png",
         search,
-        (USER, K, FIXED, TEMPLATES, OUTFITS, INDEX, RAY_ADDRESS),
+        (USER, K, FIXED, TEMPLATES, OUTFITS, INDEX, RAY_ADDRESS, *rules.FLAGS),
         extra="retrieval",
     ),
     Command(
         "compose",
         "The best outfits of any items for a user: a table, compose.json and .png",
         compose,
-        (USER, K, FIXED, TEMPLATES),
+        (USER, K, FIXED, TEMPLATES, *rules.FLAGS),
         extra="retrieval",
     ),
     Command(
@@ -232,6 +283,7 @@ COMMANDS = (
         (
             *(K, OUTFITS, INDEX, RAY_ADDRESS),
             Flag("out", "", "New folder; recommendations in the workdir if empty"),
+            *rules.FLAGS,
         ),
         extra="cluster",
     ),

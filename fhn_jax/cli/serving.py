@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fhn_jax.cli import visitors
+from fhn_jax.cli import attributes, visitors
 from fhn_jax.cli.command import Command, Flag, Program
 from fhn_jax.cli.config import read_config_arguments
 from fhn_jax.cli.recommending import INDEX
@@ -110,5 +110,6 @@ COMMANDS = (
         by_environment=True,
         extra="web",
     ),
+    *attributes.COMMANDS,
     *visitors.COMMANDS,
 )

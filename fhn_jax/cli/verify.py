@@ -18,7 +18,7 @@ from fhn_jax.data.records import LmdbRecords
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.files import ArrayFolder
 from fhn_jax.program import Arguments
-from fhn_jax.retrieval import outfit_index, pair_bounds
+from fhn_jax.retrieval import attributes, outfit_index, pair_bounds
 from fhn_jax.web import photos
 
 
@@ -41,10 +41,8 @@ def _parts(path: Path) -> list[tuple[Path, Callable[[Path], str]]]:
     if not path.exists():
         raise MissingFileError(f"{path}: no such file or folder")
     verify = _how(path)
-    if verify is not None:
-        return [(path, verify)]
-    found = []
-    if path.is_dir():
+    found = [] if verify is None else [(path, verify)]
+    if path.is_dir():  # In an index are attributes, for one.
         for below in sorted(path.rglob("*")):
             verify = _how(below)
             if verify is not None:
@@ -95,11 +93,18 @@ def _format(path: Path) -> str:
 
 def _array_folder(path: Path) -> str:
     manifest = files.read_json(path / "manifest.json", dict, "make it again")
+    if manifest.get("format") == attributes.FORMAT.name:
+        return _attributes(path)
     kinds = {kind.name: kind for kind in (outfit_index.FORMAT, pair_bounds.FORMAT)}
     kind = kinds.get(manifest.get("format", ""), outfit_index.FORMAT)
     folder = ArrayFolder.open(path, kind)
     folder.verify()
     return f"{kind.noun}, {len(folder.sizes)} files are as they were written"
+
+
+def _attributes(path: Path) -> str:
+    count = attributes.verify(path)
+    return f"attributes of items, and {count} changes, are as they were written"
 
 
 def _lmdb(path: Path) -> str:

@@ -136,6 +136,17 @@ class ItemNames:
                 good &= (items < 0) | np.isin(items, there)
         return good
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """The shop's attributes of all items, one category after the other."""
+        if self.table is None:
+            return {}
+        starts = [self._row(c, 0) if n else 0 for c, n in enumerate(self.counts)]
+        pairs = list(zip(starts, self.counts, strict=True))
+        return {
+            name: np.concatenate([values[first : first + n] for first, n in pairs])
+            for name, values in self.table.attributes.items()
+        }
+
     def label(self, category: int, item: int) -> str:
         """An item in a line of text: id and title, else its image name or number."""
         own = self.id(category, item)

@@ -18,7 +18,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ from fhn_jax.errors import (
     UserTimeoutError,
 )
 from fhn_jax.retrieval.arguments import user_codes
+from fhn_jax.retrieval.attributes import Attributes
+from fhn_jax.retrieval.filters import Filters, Seen, bound, listed
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.outfit_search import Hits, OutfitSearch
 from fhn_jax.retrieval.searcher import Searcher
@@ -160,6 +162,7 @@ class ClusterIndex(OutfitSearch):
     ):
         """Use `open`."""
         super().__init__(codes, index.attributes)
+        self._is_with_attributes = index.attributes is not None
         self._size = len(index)
         self._items = items  # a reference that keeps the codes in Ray's store
         self._shards = shards
@@ -220,6 +223,8 @@ class ClusterIndex(OutfitSearch):
 
     def find(self, users, k, score, filters, templates) -> list[Hits]:
         vectors = user_codes(self._codes, users, score)
+        if not self._is_with_attributes:  # Else shards have those of the index.
+            filters = bound(filters, self.attributes)
         answers = self._ask("find", vectors, k, filters, templates)
         return [_merge(parts, k) for parts in zip(*answers, strict=True)]
 
@@ -290,6 +295,10 @@ def recommend_all(
     users_each: int = _USERS_PER_FILE,
     progress: Callable[[int, int], None] | None = None,
     own: OwnNames | None = None,
+    filters: Filters = (),
+    at_most: Mapping[str, int] | None = None,
+    seen: Seen | None = None,
+    attributes: Attributes | None = None,
 ) -> int:
     """Writes the k best outfits of every user, computed on the connected Ray cluster.
 
@@ -308,6 +317,9 @@ def recommend_all(
       users_each: in a file, which one task writes.
       progress: is called with the number of files written, and of all.
       own: ids and titles of a shop.
+      filters, at_most: as for `OutfitIndex.search`, for all users.
+      seen: what is left out for each user.
+      attributes: of the items, where the index has none.
     Returns:
       the number of files.
     Raises:
@@ -322,12 +334,13 @@ def recommend_all(
     index = OutfitIndex.open(folder, codes)
     version = _version(folder)
     # A search for no users: wrong arguments are refused before there are tasks.
-    index.search_batch(codes.user_latents[:0], k, score=score)
+    rules = (filters, at_most, seen, attributes)
+    _recommended(index, np.arange(0), k, score, rules)
     if not codes.num_users or users_each < 1:
         raise InputError(
             f"{codes.num_users} users, {users_each} in a file: expected at least 1"
         )
-    task, shared = ray.remote(_recommend), ray.put((codes, own))
+    task, shared = ray.remote(_recommend), ray.put((codes, own, rules))
     starts = range(0, codes.num_users, users_each)
     with files.new_folder(out) as new:
         paths = [new / f"part-{n:05}.parquet" for n in range(len(starts))]
@@ -369,11 +382,11 @@ def _by_slot(names, slots, items) -> np.ndarray:
 def _recommend(folder, version, shared, start, users_each, k, score, path) -> None:
     """Writes the file of some users: a task."""
     pyarrow, parquet = _parquet()
-    codes, own = shared
+    codes, own, rules = shared
     # The driver has verified it, and this is one of many tasks.
     index = _open(folder, version, codes, verify=False)
     users = np.arange(start, min(start + users_each, codes.num_users))
-    hits = index.search_batch(users, k, score=score)
+    hits = _recommended(index, users, k, score, rules)
     counts = [len(each) for each in hits]
     items = np.concatenate([each.items for each in hits])
     slots = [codes.categories[category] for category in codes.slots]
@@ -400,6 +413,17 @@ def _recommend(folder, version, shared, start, users_each, k, score, path) -> No
     table = pyarrow.table(columns, metadata=about)
     with files.atomic_path(path) as temporary:
         parquet.write_table(table, temporary)
+
+
+def _recommended(index, users, k, score, rules) -> list[Hits]:
+    """The answers for some users."""
+    filters, at_most, seen, attributes = rules
+    if index.attributes is None:
+        index.attributes = attributes
+    each: Any = filters
+    if seen is not None:
+        each = [[*seen.without(user), *listed(filters)] for user in users.tolist()]
+    return index.search_batch(users, k, score=score, filters=each, at_most=at_most)
 
 
 def _open(

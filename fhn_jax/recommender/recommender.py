@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import itertools
+import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +15,32 @@ from jaxtyping import Float32
 from fhn_jax.codes import Codes, load
 from fhn_jax.data.catalogue import Outfits
 from fhn_jax.data.item_names import ItemNames, read_names
-from fhn_jax.errors import InputError
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.errors import InputError, UserError
 from fhn_jax.new_users import BprFit, no_clicks
-from fhn_jax.recommender.data_index import INDEX, index_of_data
+from fhn_jax.recommender.stored import owned_outfits, stored_index
 from fhn_jax.recommender.suggestions import (
+    NO_RULES,
+    Composed,
     Judged,
     Reasons,
+    Rules,
     Suggestion,
     different,
     interleave,
     limit,
+    slot_names,
     spread,
 )
+from fhn_jax.retrieval.attributes import Attributes
+from fhn_jax.retrieval.caps import Caps
 from fhn_jax.retrieval.composer import Composer, ExternalItem, FixedItems
-from fhn_jax.retrieval.filters import Only, rows_of
+from fhn_jax.retrieval.filters import ExcludeOutfits, Filter, Only, Seen, rows_of
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.outfit_search import OutfitSearch
 
+_log = logging.getLogger("fhn_jax.recommender")
 # Only so many of the newest judgements shape the code, so that learning stays fast.
 _MOST_CLICKS = 300
 # So many times the outfits wanted are looked at, for that.
@@ -52,6 +61,7 @@ class Recommender:
       index: the stored outfits.
       names: ids, titles and attributes of the items, ids of the users.
       keep: folder to keep in what composing needs, for the next start.
+      owned: what known users like, read when it is needed; nothing by default.
     Attributes:
       codes, index, names: as given.
       slots: a name for each slot of an outfit.
@@ -82,10 +92,13 @@ class Recommender:
         index: OutfitSearch,
         names: ItemNames | None = None,
         keep: Path | None = None,
+        owned: Callable[[], Seen] | None = None,
     ):
-        self.codes, self.index = codes, index
+        self.codes, self.index, self._read_owned = codes, index, owned
         self.names = names or ItemNames(codes.categories, codes.num_items, codes.names)
-        self.slots = _slot_names(codes)
+        if index.attributes is None and (columns := self.names.columns()):
+            index.attributes = Attributes.in_memory(codes, columns)
+        self.slots = slot_names(codes)
         self._tables, self._keep = ItemTables.from_codes(codes), keep
         self._learner = BprFit(codes)
         self._stranger = self._learner.fit(no_clicks(codes), no_clicks(codes), 1)
@@ -116,9 +129,11 @@ class Recommender:
         if index is not None:
             outfits = OutfitIndex.open(index, codes)
         else:
-            folder = Path(workdir) / INDEX
-            outfits = index_of_data(folder, codes, root, variant, names)
-        return cls(codes, outfits, names, Path(workdir) / "composing")
+            outfits = stored_index(Path(workdir), codes, root, variant, names)
+        return cls(
+            *(codes, outfits, names, Path(workdir) / "composing"),
+            owned=lambda: owned_outfits(codes, read_catalogue(root, variant)),
+        )
 
     def __repr__(self) -> str:
         return f"Recommender({self.index!r}; {self.codes!r})"
@@ -178,6 +193,27 @@ class Recommender:
 
     # --- outfits ----------------------------------------------------------------------
 
+    def seen(self, user: int | None, judged: Judged) -> list[Filter]:
+        """What leaves out what was judged, and what a known user likes.
+
+        Args:
+          user: the known user that the visitor was opened as.
+        """
+        filters = judged.others(self.codes.templates)
+        if user is None or self._read_owned is None:
+            return filters
+        return [*filters, *self._owned.without(user)]
+
+    @functools.cached_property
+    def _owned(self) -> Seen:
+        assert self._read_owned is not None
+        try:
+            return self._read_owned()
+        except UserError as error:  # The data are gone, or others.
+            _log.warning("what known users like is not left out: %s", error)
+            slots = np.empty((0, len(self.codes.slots)), np.int32)
+            return Seen.of(np.empty(0, np.int32), slots, self.codes.num_users)
+
     def recommend(
         self,
         latents: Float32[np.ndarray, " d"],
@@ -187,22 +223,30 @@ class Recommender:
         explore: float = 0.0,
         seed: int = 0,
         page: int = 0,
+        user: int | None = None,
+        rules: Rules = NO_RULES,
     ) -> list[Suggestion]:
         """Stored outfits that were not judged yet, in the order to show them.
 
         Most are the best for the visitor, but that no item is in more than a quarter of
-        them (or two), as far as there are others. The share `explore` is the best for a
+        them (or two), as far as there are others; `rules` may have other caps, which
+        hold without exception. The share `explore` is the best for a
         mixture of the visitor and a known user drawn at random: the less was judged,
         the more of the latter.
 
         Args:
           latents: the visitor's code.
           k: how many; there are fewer if the index has no more.
-          judged: are left out.
+          judged: are left out, unless the rules include them.
           explore: 0 to 1.
           seed: of the draw: equal arguments give equal outfits.
           page: 0 for the best, 1 for the best after those, and so on; what explores is
             drawn anew.
+          user: the known user that the visitor was opened as: what they like is left out
+            as well.
+          rules: what outfits must be besides.
+        Raises:
+          InputError: unknown attributes, items or categories in the rules.
         """
         users = [latents]
         explores = round(explore * k) if self.codes.num_users else 0
@@ -211,10 +255,11 @@ class Recommender:
             other = self.codes.user_latents[rng.integers(self.codes.num_users)]
             own = len(judged) / (len(judged) + _HALF)
             users.append(own * latents + (1 - own) * other)
+        filters = self._filters(user, judged, rules)
+        if rules.at_most:
+            return self._capped(users, k, explores, page, filters, rules.at_most)
         found = self.index.search_batch(
-            np.stack(users).astype(np.float64),
-            k * (page + _WIDER),
-            filters=[*judged.others(self.codes.templates), Only(self.names.available)],
+            np.stack(users).astype(np.float64), k * (page + _WIDER), filters=filters
         )
         found = [different(hits) for hits in found]
         shown: set[tuple[int, ...]] = set()
@@ -226,6 +271,54 @@ class Recommender:
             best = interleave(best, self._rescored(others, latents))
         return best
 
+    def _filters(self, user: int | None, judged: Judged, rules: Rules) -> list[Filter]:
+        seen = [] if rules.include_seen else self.seen(user, judged)
+        return [*self._available, *seen, *rules.filters]
+
+    @functools.cached_property
+    def _available(self) -> list[Filter]:
+        """What leaves out items that the shop has no more."""
+        return [Only(self.names.available)] if self.names.available else []
+
+    def _capped(self, users, k, explores, page, filters, at_most) -> list[Suggestion]:
+        """A page whose caps hold for all that is on it."""
+        codes, shown = self.codes, []
+        for _ in range(page + 1):
+            without = [ExcludeOutfits(np.array(shown))] if shown else []
+            hits = self.index.search(
+                users[0].astype(np.float64),
+                k - explores,
+                filters=[*filters, *without],
+                at_most=at_most,
+            )
+            best = different(hits)
+            shown += [one.items for one in best]
+        if not explores:
+            return best
+        caps = Caps(at_most, codes, self.index.attributes)
+        for one in best:
+            caps.take(one.items)
+        hits = self.index.search(
+            users[1].astype(np.float64),
+            explores * _WIDER,
+            filters=[*filters, ExcludeOutfits(np.array(shown)), caps.filter()],
+        )
+        others = [one for one in different(hits) if caps.take(one.items)][:explores]
+        return interleave(best, self._rescored(others, users[0]))
+
+    def why_empty(
+        self,
+        latents: Float32[np.ndarray, " d"],
+        *,
+        judged: Judged,
+        user: int | None = None,
+        rules: Rules = NO_RULES,
+    ) -> str | None:
+        """What leaves no outfit to recommend; None if there are some, or none at all."""
+        filters = self._filters(user, judged, rules)
+        code = latents.astype(np.float64)
+        return self.index.search(code, 1, filters=filters).emptied_by
+
     def compose(
         self,
         latents: Float32[np.ndarray, " d"],
@@ -233,23 +326,24 @@ class Recommender:
         *,
         fixed: Mapping[str, FixedItems],
         candidates: Mapping[str, list[int]] | None = None,
-        at_most: Mapping[str, int] | None = None,
         templates: Sequence[Sequence[str]] | None = None,
-    ) -> tuple[list[Suggestion], bool]:
-        """The best outfits of any items, see `Composer.compose`; whether greedily."""
+        rules: Rules = NO_RULES,
+    ) -> Composed:
+        """The best outfits of any items, see `Composer.compose`."""
+        allowed = [Only(candidates)] if candidates else []
         found = self._composer.compose(
             latents,
             k,
             fixed=fixed,
-            filters=[Only(candidates or {}), Only(self.names.available)],
-            at_most=at_most,
+            filters=[*allowed, *self._available, *rules.filters],
+            at_most=rules.at_most,
             templates=templates,
         )
         outfits = [
             Suggestion(tuple(items), float(score))
             for items, score in zip(found.items.tolist(), found.scores, strict=True)
         ]
-        return outfits, found.is_greedy
+        return Composed(outfits, found.is_greedy, found.emptied_by)
 
     def compose_with_photos(
         self,
@@ -259,9 +353,9 @@ class Recommender:
         fixed: Mapping[str, list[int]],
         candidates: Mapping[str, list[int]],
         photos: Mapping[str, Sequence[tuple[int, ExternalItem]]],
-        at_most: Mapping[str, int] | None = None,
         templates: Sequence[Sequence[str]] | None = None,
-    ) -> list[Suggestion]:
+        rules: Rules = NO_RULES,
+    ) -> Composed:
         """The best outfits of a wardrobe that has photos in it; exactly.
 
         Each way to put at most one photo into every category is composed by itself, and
@@ -271,8 +365,8 @@ class Recommender:
           candidates: category -> items to choose from; without an entry all, unless
             there are photos of it. An empty entry fixes the category's photo.
           photos: category -> ids and codes.
-          at_most: as `Composer.compose`, where every photo is fixed.
           templates: as `Composer.compose`.
+          rules: with caps only where every photo is fixed; photos meet all conditions.
         Returns:
           outfits in which the item of a photo is -1 - id.
         Raises:
@@ -289,30 +383,33 @@ class Recommender:
             for worn in choices
             if all(n in worn or candidates.get(n) for n in names)
         ]
-        if at_most and len(choices) > 1:
+        if rules.at_most and len(choices) > 1:
             raise InputError(
                 "at_most cannot be combined with photos to choose from; leave it out, "
                 "or fix a photo"
             )
         found: list[Suggestion] = []
+        emptied_by = None
         for worn in choices:
-            outfits, _ = self.compose(
+            composed = self.compose(
                 latents,
                 k,
                 fixed={**fixed, **{name: item for name, (_, item) in worn.items()}},
                 candidates={n: c for n, c in candidates.items() if n not in worn},
-                at_most=at_most,
                 templates=templates,
+                rules=rules,
             )
+            emptied_by = emptied_by or composed.emptied_by
             ids = {self.codes.categories.index(n): ~i for n, (i, _) in worn.items()}
-            for outfit in outfits:
+            for outfit in composed.outfits:
                 items = tuple(
                     ids[c] if i >= self.codes.num_items[c] else i
                     for c, i in zip(self.codes.slots, outfit.items, strict=True)
                 )
                 found.append(dataclasses.replace(outfit, items=items))
         found.sort(key=lambda outfit: (-outfit.score, outfit.items))
-        return found[:k]
+        by = None if found else emptied_by
+        return Composed(found[:k], bool(rules.at_most), by)
 
     def prepare_composing(self) -> None:
         """Makes and loads what the first `compose` would wait for."""
@@ -328,8 +425,8 @@ class Recommender:
     @functools.cached_property
     def _made_composer(self) -> Composer:
         if self._keep is None:
-            return Composer(self._tables)
-        return Composer.kept(self._keep, self._tables)
+            return Composer(self._tables, attributes=self.index.attributes)
+        return Composer.kept(self._keep, self._tables, self.index.attributes)
 
     def similar(self, category: int, item: int, k: int) -> list[tuple[int, float]]:
         """Items of the same category with the most equal bits, and the share of them.
@@ -401,13 +498,3 @@ class Recommender:
             dataclasses.replace(other, score=score, explores=True)
             for other, score in zip(others, scores, strict=True)
         ]
-
-
-def _slot_names(codes: Codes) -> tuple[str, ...]:
-    """A name for each slot: its category, numbered from the second of it on."""
-    names: list[str] = []
-    for place, category in enumerate(codes.slots):
-        before = codes.slots[:place].count(category)
-        name = codes.categories[category]
-        names.append(f"{name}{before + 1}" if before else name)
-    return tuple(names)

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 from jaxtyping import Bool, Int32
 
 from fhn_jax.codes import Codes
-from fhn_jax.retrieval.filters import ExcludeOutfits, rows_of
+from fhn_jax.retrieval.filters import ExcludeOutfits, Filter, rows_of
 from fhn_jax.retrieval.outfit_search import Hits
 
 # An item is in at most this share of the outfits shown, or in two.
@@ -42,9 +42,7 @@ class Judged:
         known = (self.items < counts).all(axis=1)
         return self if known.all() else Judged(self.items[known], self.liked[known])
 
-    def others(
-        self, templates: tuple[tuple[int, ...], ...]
-    ) -> tuple[ExcludeOutfits, ...]:
+    def others(self, templates: tuple[tuple[int, ...], ...]) -> list[Filter]:
         """The filter of outfits that were not judged.
 
         Args:
@@ -52,7 +50,7 @@ class Judged:
         """
         rows = [rows_of(self.items, slots) for slots in templates]
         outfits = self.items[np.sort(np.concatenate(rows))]
-        return (ExcludeOutfits(outfits),) if len(outfits) else ()
+        return [ExcludeOutfits(outfits)] if len(outfits) else []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +68,37 @@ class Suggestion:
     score: float
     outfit: int | None = None
     explores: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What outfits must be, besides new to the visitor.
+
+    Attributes:
+      filters: see `fhn_jax.retrieval.filters`.
+      at_most: attribute, or "item" -> how many outfits may have the same value of it.
+      include_seen: not to leave out what was judged, and what a known user likes.
+    """
+
+    filters: Sequence[Filter] = ()
+    at_most: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    include_seen: bool = False
+
+
+NO_RULES = Rules()
+
+
+@dataclasses.dataclass(frozen=True)
+class Composed:
+    """Outfits that were made of any items, the best first.
+
+    Attributes:
+      is_greedy, emptied_by: see `fhn_jax.retrieval.composer.Compositions`.
+    """
+
+    outfits: list[Suggestion]
+    is_greedy: bool
+    emptied_by: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,3 +173,13 @@ def interleave(
     for number, other in enumerate(others, 1):
         mixed.insert(round(number * step) + number - 1, other)
     return mixed
+
+
+def slot_names(codes: Codes) -> tuple[str, ...]:
+    """A name for each slot: its category, numbered from the second of it on."""
+    names: list[str] = []
+    for place, category in enumerate(codes.slots):
+        before = codes.slots[:place].count(category)
+        name = codes.categories[category]
+        names.append(f"{name}{before + 1}" if before else name)
+    return tuple(names)

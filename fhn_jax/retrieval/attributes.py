@@ -10,7 +10,7 @@ keep what they have begun with.
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,6 +126,12 @@ class Attributes:
         folder = self._now.folder
         return "" if folder is None else folder.metadata["source"]
 
+    @property
+    def version(self) -> Hashable:
+        """What is another one after each change."""
+        self.columns()
+        return self._now.state, self._now.end
+
     def columns(self) -> Mapping[str, Column]:
         """The attributes as they are now, those of a folder as it is now.
 
@@ -144,6 +150,10 @@ class Attributes:
         self._now = now = _follow(now, self._codes)
         return now.columns
 
+    def values(self) -> dict[str, Any]:
+        """The attributes as they were given, None where there is none."""
+        return {name: column.plain() for name, column in self.columns().items()}
+
     def change(self, changes: Changes) -> None:
         """Gives some items other values: all of them, or on an error none.
 
@@ -156,9 +166,10 @@ class Attributes:
         columns, folder = self.columns(), self._now.folder
         many = sum(len(v) for of in changes.values() for v in of.values())
         if folder is None:
-            self._now = _Now(_changed(self._codes, columns, changes))
+            new = _changed(self._codes, columns, changes)
+            self._now = _Now(new, end=self._now.end + 1)
         elif self._now.end > _LONGEST_JOURNAL or many > _MOST_ITEMS:
-            self._rewrite(folder, changes)
+            self._write(folder, lambda: _changed(self._codes, self.columns(), changes))
         else:
             with files.lock(folder.path, "changing it"):
                 columns = _changed(self._codes, self.columns(), changes)
@@ -166,15 +177,32 @@ class Attributes:
                 end = files.append_record(now.journal, _plain(changes), now.end)
                 self._now = now._replace(columns=columns, end=end)
 
-    def _rewrite(self, folder: ArrayFolder, changes: Changes) -> None:
-        """Makes changes, and writes all columns as arrays."""
+    def replace(self, values: Values, source: str = "") -> None:
+        """Gives all items other attributes.
+
+        Args and Raises: as `create`; BusyError: another process is changing them.
+        """
+        columns, folder = _columns(self._codes, values), self._now.folder
+        if folder is None:
+            self._now = _Now(columns, end=self._now.end + 1)
+        else:
+            self._write(folder, lambda: columns, {"source": source})
+
+    def _write(
+        self,
+        folder: ArrayFolder,
+        make: Callable[[], Mapping[str, Column]],
+        about: Mapping[str, Any] = {},
+    ) -> None:
+        """Writes all columns as arrays, made when nobody else can change them."""
         journal = self._now.journal
         with folder.change() as change:
-            columns = _changed(self._codes, self.columns(), changes)
-            for about in change.metadata["columns"].values():
-                for name in _files(about):
+            columns = make()
+            for old in change.metadata["columns"].values():
+                for name in _files(old):
                     change.drop(name)
-            change.metadata["changes"] += 1
+            number = change.metadata["changes"] + 1
+            change.metadata |= {"columns": {}, "changes": number, **about}
             for number, (name, column) in enumerate(columns.items()):
                 _add(change, number, name, column)
         journal.unlink(missing_ok=True)
@@ -188,7 +216,7 @@ class _Now(NamedTuple):
       columns: by name.
       folder: None in memory.
       state: of its manifest.
-      end: of the last change that they have, in the journal.
+      end: of the last change that they have, in the journal; in memory their number.
     """
 
     columns: Mapping[str, Column]
@@ -199,7 +227,25 @@ class _Now(NamedTuple):
     @property
     def journal(self) -> Path:
         assert self.folder is not None
-        return self.folder.path / f"changes-{self.folder.metadata['changes']}"
+        return _journal(self.folder)
+
+
+def verify(path: Path) -> int:
+    """Reads all attributes and changes of a folder, and compares checksums.
+
+    Returns:
+      how many changes there are.
+    Raises:
+      InputError: a file is damaged.
+      MissingFileError: a file is missing.
+    """
+    folder = ArrayFolder.open(path, FORMAT)
+    folder.verify()
+    return len(files.read_records(_journal(folder))[0])
+
+
+def _journal(folder: ArrayFolder) -> Path:
+    return folder.path / f"changes-{folder.metadata['changes']}"
 
 
 def _follow(now: _Now, codes: Codes) -> _Now:

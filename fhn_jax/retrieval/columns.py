@@ -5,14 +5,14 @@ import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
 from fhn_jax.errors import InputError, nearest
 
-KINDS = ("number", "boolean", "text", "time")
+Kind = Literal["number", "boolean", "text", "time"]
 _TRUTHS = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
 _ORDERS: Mapping[str, Callable] = {
     "<": np.less,
@@ -30,7 +30,7 @@ class Column:
     """An attribute of all items.
 
     Attributes:
-      kind: one of `KINDS`.
+      kind: what its values are.
       values: of each item [n]. Numbers have the smallest type that holds all of them
         exactly, NaN where there is none; times are seconds since 1970 in UTC, float64,
         likewise; booleans int8, -1 where there is none; texts int32, their numbers in
@@ -38,7 +38,7 @@ class Column:
       texts: the number of each different text, in the order of the numbers.
     """
 
-    kind: str
+    kind: Kind
     values: Shaped[np.ndarray, " n"]
     texts: Mapping[str, int] = field(default_factory=dict)
 
@@ -69,6 +69,17 @@ class Column:
 
     def __repr__(self) -> str:
         return f"Column({self.kind}, {len(self.values)} items)"
+
+    def plain(self) -> Sequence[Any] | Shaped[np.ndarray, " n"]:
+        """The values as they were given, but for the type of numbers."""
+        if self.kind == "number":
+            return self.values
+        if self.kind == "time":
+            times = (np.nan_to_num(self.values) * 1e6).astype("M8[us]")
+            times[np.isnan(self.values)] = np.datetime64("NaT")
+            return times
+        known = [*self.texts, None] if self.kind == "text" else [False, True, None]
+        return [known[value] for value in self.values]
 
     def changed(
         self, places: Shaped[np.ndarray, " m"], values: Sequence[Any], name: str
@@ -194,7 +205,7 @@ _WIDEST = {
 }
 
 
-def _kind(values: Sequence[Any]) -> str:
+def _kind(values: Sequence[Any]) -> Kind:
     """What some values are, all of them."""
     if not values:
         return "text"

@@ -60,14 +60,16 @@ class Conditions:
         """Both together."""
         allowed, required = dict(self.allowed), dict(self.required)
         for category, mask in other.allowed.items():
-            allowed[category] = allowed.get(category, True) & mask
+            known = allowed.get(category)
+            allowed[category] = mask if known is None else known & mask
         for category, ids in other.required.items():
             required[category] = np.union1d(required.get(category, ids), ids)
+        ids = [c.excluded_ids for c in (self, other) if len(c.excluded_ids)]
         rows = [c.excluded_items for c in (self, other) if c.excluded_items is not None]
         return Conditions(
             allowed,
             required,
-            np.union1d(self.excluded_ids, other.excluded_ids),
+            np.union1d(*ids) if len(ids) == 2 else [*ids, self.excluded_ids][0],
             np.concatenate(rows) if rows else None,
         )
 
@@ -223,6 +225,41 @@ class ExcludeOutfits:
         return Conditions(excluded_items=in_order(codes.slots, rows))
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The outfits that each user has seen, likes or owns.
+
+    Attributes:
+      starts: int64 [u + 1], where those of a user start; last their number.
+      outfits: int32 [n, s], an item for each slot, -1 where there is none.
+    """
+
+    starts: Int64[np.ndarray, " _"]
+    outfits: Int[np.ndarray, "n s"]
+
+    @classmethod
+    def of(
+        cls,
+        users: Int[np.ndarray, " n"],
+        outfits: Int[np.ndarray, "n s"],
+        count: int,
+    ) -> "Seen":
+        """Makes one.
+
+        Args:
+          users: who has seen the outfit of the row.
+          count: of users.
+        """
+        order = np.argsort(users, kind="stable")
+        starts = np.searchsorted(users[order], np.arange(count + 1))
+        return cls(starts.astype(np.int64), outfits[order])
+
+    def without(self, user: int) -> list[Filter]:
+        """What leaves out those of a user; nobody if there are none."""
+        first, last = self.starts[user : user + 2]
+        return [ExcludeOutfits(self.outfits[first:last])] if last > first else []
+
+
 def _counted(items: Mapping[str, Any]) -> str:
     """How many items of each category: "shoe 4, 12 items of top"."""
     return ", ".join(
@@ -268,6 +305,14 @@ def resolve(
 def takes_attributes(filter: Any) -> bool:
     """Whether a filter goes by attributes of items."""
     return hasattr(filter, "of")
+
+
+def bound(filters: OneOrEach, attributes: Any) -> OneOrEach:
+    """The same filters, those that take attributes with these."""
+    if _is_filter(filters):
+        some: Any = filters
+        return some.of(attributes) if takes_attributes(some) else some
+    return [bound(each, attributes) for each in filters]  # pyright: ignore
 
 
 def parts_of(filters: Filters) -> list[Any]:

@@ -31,7 +31,7 @@ from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_search import Hits
 from fhn_jax.retrieval.searcher import Searcher
 
-_ATTRIBUTES = "attributes"
+ATTRIBUTES = "attributes"
 _MAX_OUTFITS = 2**32
 # Of the new items of a category.
 _NEW_CLUSTERS = 64
@@ -66,7 +66,7 @@ class OutfitIndex(Searcher):
         self._folder, self._verify = folder, verify
         self.attributes = None
         with contextlib.suppress(MissingFileError):
-            self.attributes = Attributes.open(folder.path / _ATTRIBUTES, tables.codes)
+            self.attributes = Attributes.open(folder.path / ATTRIBUTES, tables.codes)
         self._load(tables)
 
     def _load(self, tables: ItemTables) -> None:
@@ -95,7 +95,7 @@ class OutfitIndex(Searcher):
         outfits: Shaped[np.ndarray, "..."],
         *,
         seed: int = 0,
-        attributes: Values | None = None,
+        attributes: Values | Attributes | None = None,
         about: str = "",
     ) -> "OutfitIndex":
         """Builds the index of some outfits in a new folder.
@@ -143,8 +143,10 @@ class OutfitIndex(Searcher):
             index_files.add_segments(
                 new, searcher.arrange_each(tables, layout, items, ids)
             )
+            if isinstance(attributes, Attributes):
+                attributes = attributes.values()
             if attributes is not None:
-                Attributes.create(new.path / _ATTRIBUTES, codes, attributes)
+                Attributes.create(new.path / ATTRIBUTES, codes, attributes)
         return cls.open(folder, codes)
 
     @classmethod
@@ -347,7 +349,7 @@ class OutfitIndex(Searcher):
             )
         layout, numbers = self._layout.extended(tables.packed, _NEW_CLUSTERS, seed)
         # First, since they must not be of fewer items.
-        shutil.rmtree(self._folder.path / _ATTRIBUTES, ignore_errors=True)
+        shutil.rmtree(self._folder.path / ATTRIBUTES, ignore_errors=True)
         self.attributes = None
         with self._folder.change() as change:
             metadata = change.metadata
@@ -388,6 +390,18 @@ class OutfitIndex(Searcher):
                 outfits[places].astype(np.int64),
             )
             index_files.add_segments(change, segments)
+
+    def set_attributes(self, values: Values, source: str = "") -> None:
+        """Gives all items other attributes, see `Attributes.create`."""
+        if self.attributes is not None:
+            self.attributes.replace(values, source)
+            return
+        folder = self._folder.path / ATTRIBUTES
+        try:
+            codes = self._tables.codes
+            self.attributes = Attributes.create(folder, codes, values, source)
+        except FileExistsError:  # Another process was faster.
+            self.attributes = Attributes.open(folder, self._tables.codes)
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[ArrayChange]:

@@ -169,8 +169,8 @@ class Searcher(OutfitSearch):
             affinities = affinities * np.int32(per_item)
         limited = affinities[: len(self._packed)]
         if len(filters.admitted):
-            allowed = filters.admitted[: len(limited)]
-            limited = np.where(allowed, limited, np.int32(kernels.NEG_INF))
+            limited = limited.copy()
+            limited[~filters.admitted[: len(limited)]] = kernels.NEG_INF
         bounds = self._layout.range_maxima(limited)
         segments = zip(self._segments, self._templates, self._places, strict=False)
         for segment, template, place in segments:

@@ -1,5 +1,6 @@
 """Filters by attributes, as people write them: `price<=80`, `season in {summer,winter}`."""
 
+import copy
 import dataclasses
 import re
 
@@ -134,8 +135,9 @@ class Where:
         """The same of these attributes, if it has none of its own."""
         if self._attributes is not None or attributes is None:
             return self
-        texts = [each.text for each in self._comparisons]
-        return Where(*texts, attributes=attributes)
+        bound = copy.copy(self)
+        bound._attributes = attributes
+        return bound
 
     def resolve(self, codes: Codes) -> Conditions:
         if self._attributes is None:

@@ -87,6 +87,17 @@ class Cards:
             )
         return item
 
+    def items(self, name: str, items: Sequence[int | str]) -> list[int]:
+        """Numbers of items of a category; those that are numbers are not checked.
+
+        Raises:
+          Refused: an unknown category or id.
+        """
+        return [
+            item if isinstance(item, int) else self.item(self.category(name), item)
+            for item in items
+        ]
+
     def by_id(self, own: str) -> tuple[int, int]:
         """Category and number of the item of a shop's id.
 

@@ -1,13 +1,16 @@
 """Outfits for a visitor: recommended, composed and explained."""
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
+from fhn_jax.errors import InputError
 from fhn_jax.recommender import Suggestion
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import Cards, Refused
+from fhn_jax.web.rules import ANYTHING, Asked, RulesOf
 from fhn_jax.web.state import KeptPhoto, State, Visitor
 from fhn_jax.web.tastes import Tastes
 
@@ -28,9 +31,19 @@ class Outfits:
     def __init__(self, cards: Cards, state: State, tastes: Tastes):
         self._cards, self._state, self._tastes = cards, state, tastes
         self._recommender = cards.recommender
+        self._rules = RulesOf(cards)
+
+    def attributes(self) -> dict[str, schemas.Attribute]:
+        """What conditions may be on."""
+        return self._rules.attributes()
 
     def recommend(
-        self, visitor: Visitor | None, k: int, explore: float, page: int = 0
+        self,
+        visitor: Visitor | None,
+        k: int,
+        explore: float,
+        page: int = 0,
+        asked: Asked = ANYTHING,
     ) -> schemas.Outfits:
         """The next outfits; they stay the same until the visitor judges one.
 
@@ -39,21 +52,37 @@ class Outfits:
           k: how many.
           explore: share of them that is shown to learn from.
           page: 0 for the best k, 1 for those after them, and so on.
+          asked: what they must be.
+        Raises:
+          Refused: unknown attributes, items or categories in what is asked.
         """
         taste = self._tastes.of(visitor)
+        about: dict[str, Any] = {
+            "judged": taste.judged,
+            "user": None if visitor is None else visitor.user,
+        }
 
         def find() -> list[Suggestion]:
             return self._recommender.recommend(
                 taste.latents,
                 k,
-                judged=taste.judged,
                 explore=explore,
                 seed=0 if visitor is None else visitor.id * 1_000_003 + visitor.changes,
                 page=page,
+                **about,
             )
 
-        found = taste.page((k, explore, page), find)
-        return schemas.Outfits(outfits=[self._cards.outfit_card(one) for one in found])
+        key = (k, explore, page, asked, self._rules.version)
+        try:
+            about["rules"] = self._rules.of(asked)
+            found = taste.page(key, find)
+            by = None
+            if not found and page == 0:
+                by = self._recommender.why_empty(taste.latents, **about)
+        except InputError as error:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        cards = [self._cards.outfit_card(one) for one in found]
+        return schemas.Outfits(outfits=cards, emptied_by=by)
 
     def compose(
         self, visitor: Visitor, request: schemas.Composition
@@ -68,7 +97,9 @@ class Outfits:
         fixed: dict[str, list[int]] = {}
         candidates = None
         if request.candidates is not None:
-            candidates = {n: self._items(n, c) for n, c in request.candidates.items()}
+            candidates = {
+                n: self._cards.items(n, c) for n, c in request.candidates.items()
+            }
         if request.wardrobe:
             candidates = self._wardrobe_items(visitor, request, photos)
         used: _Photos = photos if request.wardrobe else {}
@@ -79,11 +110,15 @@ class Outfits:
                 candidates = (candidates or {}) | {name: []}
             else:
                 some = items if isinstance(items, list) else [items]
-                fixed[name] = self._items(name, some)
+                fixed[name] = self._cards.items(name, some)
         taste = self._tastes.of(visitor)
         try:
+            rules = self._rules.of_composition(request)
+            if not request.include_seen:
+                seen = self._recommender.seen(visitor.user, taste.judged)
+                rules = dataclasses.replace(rules, filters=[*seen, *rules.filters])
             if used:
-                outfits = self._recommender.compose_with_photos(
+                found = self._recommender.compose_with_photos(
                     taste.latents,
                     request.k,
                     fixed=fixed,
@@ -94,28 +129,30 @@ class Outfits:
                         ]
                         for name, some in used.items()
                     },
-                    at_most=request.at_most,
                     templates=request.templates,
+                    rules=rules,
                 )
-                greedy = bool(request.at_most)
             else:
-                outfits, greedy = self._recommender.compose(
+                found = self._recommender.compose(
                     taste.latents,
                     request.k,
                     fixed=fixed,
                     candidates=candidates,
-                    at_most=request.at_most,
                     templates=request.templates,
+                    rules=rules,
                 )
         except ValueError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-        found = taste.judged
-        liked = zip(map(tuple, found.items.tolist()), found.liked.tolist(), strict=True)
+        known = taste.judged
+        liked = zip(map(tuple, known.items.tolist()), known.liked.tolist(), strict=True)
         judged = dict(liked)
         titles = {one.id: one for some in photos.values() for one in some}
         return schemas.Compositions(
-            outfits=[self._cards.outfit_card(one, judged, titles) for one in outfits],
-            greedy=greedy,
+            outfits=[
+                self._cards.outfit_card(one, judged, titles) for one in found.outfits
+            ],
+            greedy=found.is_greedy,
+            emptied_by=found.emptied_by,
         )
 
     def explain(self, visitor: Visitor, request: schemas.Outfit) -> schemas.Reasons:
@@ -144,15 +181,6 @@ class Outfits:
             ],
             sentence=_sentence(cards, reasons.pairs, names),
         )
-
-    def _items(self, name: str, items: Sequence[int | str]) -> list[int]:
-        """Numbers of items of a category; those that are numbers are not checked."""
-        return [
-            item
-            if isinstance(item, int)
-            else self._cards.item(self._cards.category(name), item)
-            for item in items
-        ]
 
     def _photos_of(self, visitor: Visitor) -> dict[str, list[KeptPhoto]]:
         """Category -> photos."""

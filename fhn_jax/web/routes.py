@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import API, Refused
 from fhn_jax.web.limits import InFlight
+from fhn_jax.web.rules import Asked
 from fhn_jax.web.service import Service
 from fhn_jax.web.state import Visitor
 
@@ -217,6 +218,11 @@ def history(
     return service.visitors.history(visitor, limit)
 
 
+_Where = Annotated[Sequence[schemas.Condition], Query(max_length=32)]
+_AtMost = Annotated[Sequence[schemas.Condition], Query(max_length=16)]
+_Listed = Annotated[Sequence[schemas.Condition], Query(max_length=1000)]
+
+
 @router.get("/recommendations", responses=_MINE)
 def recommendations(
     service: TheService,
@@ -224,9 +230,22 @@ def recommendations(
     k: Annotated[int, Query(ge=1, le=60)] = 12,
     explore: Annotated[float, Query(ge=0, le=1)] = 0.2,
     page: Annotated[int, Query(ge=0, le=20)] = 0,
+    where: _Where = (),
+    at_most: _AtMost = (),
+    only: _Listed = (),
+    without: _Listed = (),
+    include_seen: bool = False,
 ) -> schemas.Outfits:
-    """Outfits for you that you have not judged; some are there to learn from."""
-    return service.outfits.recommend(visitor, k, explore, page)
+    """Outfits for you that you have not judged; some are there to learn from.
+
+    `where` are conditions that all items meet: price<=80, season in {summer,winter},
+    in_stock, shoe:brand!=X. `at_most` is brand=2: no brand is in more than two outfits;
+    `item=1`, no item is twice. `only` and `without` are items, as CATEGORY:ITEM (a number,
+    or the shop's id): the only ones of their categories, and those that no outfit has.
+    """
+    lists = (tuple(each) for each in (where, at_most, only, without))
+    asked = Asked(*lists, include_seen=include_seen)
+    return service.outfits.recommend(visitor, k, explore, page, asked)
 
 
 @router.post("/feedback", status_code=201, responses=problems(401, 403, 404, 409))

@@ -11,6 +11,8 @@ _ShopId = Annotated[str, Field(min_length=1, max_length=200)]
 _Item = _Id | _ShopId
 _Name = Annotated[str, Field(max_length=100)]
 
+# A condition on items: see `fhn_jax.retrieval.where.Where`.
+Condition = Annotated[str, Field(min_length=1, max_length=300)]
 _AtMost = dict[_Name, Annotated[StrictInt, Field(ge=1, le=1000)]]
 _AT_MOST = Field(
     {},
@@ -105,6 +107,18 @@ class Composition(_Request):
         None, description="Shapes of outfits, each by its categories; all without"
     )
     at_most: _AtMost = _AT_MOST
+    where: list[Condition] = Field(
+        [],
+        max_length=32,
+        description="Conditions that all items meet, fixed ones aside: price<=80, "
+        "season in {summer,winter}, in_stock, shoe:brand!=X",
+    )
+    without: dict[_Name, Annotated[list[_Item], Field(max_length=1000)]] = Field(
+        {}, max_length=16, description="Category → items that no outfit has"
+    )
+    include_seen: StrictBool = Field(
+        False, description="Also what you judged, and what a known user likes"
+    )
 
 
 class ItemCard(BaseModel):
@@ -223,6 +237,9 @@ class Outfits(BaseModel):
     """Outfits, in the order to show them."""
 
     outfits: list[OutfitCard]
+    emptied_by: str | None = Field(
+        None, description="The condition that leaves none, where there are none"
+    )
 
 
 class Compositions(Outfits):
@@ -283,6 +300,13 @@ class Reasons(BaseModel):
     sentence: str
 
 
+class Attribute(BaseModel):
+    """An attribute of items."""
+
+    kind: Literal["number", "boolean", "text", "time"]
+    values: list[str] | None = Field(description="Of a text, where there are few")
+
+
 class Catalogue(BaseModel):
     """What there is to recommend."""
 
@@ -294,6 +318,9 @@ class Catalogue(BaseModel):
     bits: int
     users: int = Field(description="Known users that may be opened")
     photos: bool
+    attributes: dict[str, Attribute] = Field(
+        description="What conditions may be on, by name"
+    )
 
 
 class Problem(BaseModel):

@@ -74,6 +74,7 @@ class Service:
             bits=codes.bits,
             users=codes.num_users if self.visitors.known_users else 0,
             photos=self.wardrobe.takes_photos,
+            attributes=self.outfits.attributes(),
         )
 
     def prepare(self) -> None:

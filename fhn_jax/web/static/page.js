@@ -656,7 +656,7 @@ $("reset").onclick = () =>
     await Promise.all([loadTaste(), load()]);
     say("Started over.");
   });
-$("compose-wardrobe").onclick = () => complete({ wardrobe: true, at_most: {}, k: 12 }, "From your wardrobe");
+$("compose-wardrobe").onclick = () => complete({ wardrobe: true, at_most: {}, include_seen: true, k: 12 }, "From your wardrobe");
 $("more").onclick = () => attempt(() => loadThings({ more: true }));
 $("browse").onsubmit = (event) => event.preventDefault();
 let typing;

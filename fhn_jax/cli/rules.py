@@ -1,0 +1,95 @@
+"""What outfits must be, as the command line has it."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from fhn_jax.cli import answers
+from fhn_jax.cli.command import Flag
+from fhn_jax.cli.run import Run
+from fhn_jax.codes import Codes
+from fhn_jax.data.item_names import ItemNames
+from fhn_jax.errors import InputError, MissingFileError
+
+FLAGS = (
+    Flag(
+        "where",
+        (),
+        "Condition on the items: 'price<=80', 'season in {summer,winter}', in_stock, "
+        "'shoe:brand!=X'; may be given several times",
+    ),
+    Flag(
+        "only", "", "Items alone that outfits may have of their categories: top:4,top:7"
+    ),
+    Flag("without", "", "Items that outfits must not have: shoe:4,SKU-9"),
+    Flag("at-most", "", "In how many outfits a value may be: brand=2,item=1"),
+    Flag("include-seen", False, "Whether to include what the user likes already"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """The values of `FLAGS`."""
+
+    where: Sequence[str] = ()
+    only: str = ""
+    without: str = ""
+    at_most: str = ""
+    include_seen: bool = False
+
+    def about(self) -> dict[str, Any]:
+        """What was asked, for the answer's file."""
+        values = dataclasses.asdict(self) | {"where": list(self.where)}
+        return {name: value for name, value in values.items() if value}
+
+    def caps(self) -> dict[str, int]:
+        """Attribute -> the most outfits with a value of it.
+
+        Raises:
+          InputError: the text is not that.
+        """
+        caps = {}
+        for part in filter(None, (part.strip() for part in self.at_most.split(","))):
+            name, _, number = part.rpartition("=")
+            if not name.strip() or not number.strip().isdecimal():
+                raise InputError(
+                    f"--at-most: {part[:80]!r} is no limit; expected an attribute or "
+                    "item, and a number, such as brand=2"
+                )
+            caps[name.strip()] = int(number)
+        return caps
+
+    def filters(self, names: ItemNames) -> list[Any]:
+        """The filters for all users; items that the shop has no more are left out.
+
+        Raises:
+          InputError: an unknown item, or no condition.
+        """
+        from fhn_jax.retrieval.filters import Only, Without
+        from fhn_jax.retrieval.where import Where
+
+        found: list[Any] = [Only(names.available)] if names.available else []
+        for flag, kind in (("only", Only), ("without", Without)):
+            items = answers.parse_items(getattr(self, flag), names, f"--{flag}")
+            found += [kind(items)] if items else []
+        return [*found, Where(*self.where)] if self.where else found
+
+    def seen(self, run: Run, codes: Codes) -> Any:
+        """What each user likes, as a `Seen`; None if it is not to be left out."""
+        if self.include_seen:
+            return None
+        from fhn_jax.recommender.stored import owned_outfits
+
+        try:
+            return owned_outfits(codes, run.catalogue())
+        except MissingFileError as error:
+            print(f"what users like already is not left out: {error}", file=sys.stderr)
+            return None
+
+
+def attributes_of(run: Run, codes: Codes, names: ItemNames) -> Any:
+    """The `Attributes` of the shop's items, as they are served; None if it has none."""
+    from fhn_jax.recommender.stored import kept_attributes
+
+    return kept_attributes(run.workdir, codes, run.root, names)

@@ -1,0 +1,320 @@
+"""Conditions, caps and what is left out: on the command line, in the API, on a cluster."""
+
+import json
+
+import numpy as np
+import pytest
+from random_codes import codes_of
+from runs import act
+from shapes import write_shapes
+from shops import name_items
+from web_site import API, judge, ok, problem, program, recommended
+
+from fhn_jax import files
+from fhn_jax.data.catalogue import stored_outfits
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.errors import InputError, UserError
+from fhn_jax.recommender import Judged, Recommender, Rules, Where, Without
+from fhn_jax.web.app import Settings, create_app
+
+pytest.importorskip("duckdb")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Data of a shop: the price of item i is i + .5, and the even ones are in stock."""
+    root = write_shapes(tmp_path_factory.mktemp("shop") / "data")
+    name_items(root, read_catalogue(root, "8"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def workdir(root):
+    folder = root.parent / "run"
+    codes_of(read_catalogue(root, "8")).save(folder / "codes.safetensors")
+    config = {"data": {"root": str(root), "variant": "8"}}
+    files.write_json(folder / "config.json", config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def likes(root):
+    """What each user likes, of the train split."""
+    positives = read_catalogue(root, "8").splits["train"].positives
+    found = {}
+    for user, items in zip(positives.users, positives.items.tolist(), strict=True):
+        found.setdefault(int(user), set()).add(tuple(items))
+    return found
+
+
+def answer(workdir, command, **options):
+    act(command, workdir=workdir, **options)
+    return json.loads((workdir / f"{command}.json").read_text(encoding="utf-8"))
+
+
+def outfits_of(found):
+    return [tuple(row["items"]) for row in found["outfits"]]
+
+
+def there(outfit):
+    return [item for item in outfit if item >= 0]
+
+
+# --- the command line -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["search", "compose"])
+def test_what_a_user_likes_is_left_out_unless_asked_for(workdir, likes, command):
+    k = 500 if command == "search" else 50
+    left = outfits_of(answer(workdir, command, user="#3", k=k))
+    assert not likes[3] & set(left) and len(set(left)) == len(left)
+    everything = answer(workdir, command, user="#3", k=k, include_seen=True)
+    assert everything["include_seen"] is True
+    if command == "search":
+        assert set(outfits_of(everything)) == set(left) | likes[3]
+    else:
+        shown = [one for one in outfits_of(everything) if one not in likes[3]]
+        assert left[: len(shown)] == shown
+
+
+@pytest.mark.parametrize("command", ["search", "compose"])
+def test_conditions_lists_and_caps_hold(workdir, command):
+    found = answer(
+        workdir,
+        command,
+        user="#1",
+        k=40,
+        where=("price<=20", "shoe:in_stock"),
+        only="dress:#3,dress:#4,dress:#5",
+        without="shoe-4,#top-1".replace("#top-1", "top-1"),
+        at_most="item=2",
+    )
+    rows = outfits_of(found)
+    assert rows and found["where"] == ["price<=20", "shoe:in_stock"]
+    for outfit in rows:
+        assert all(item < 20 for item in there(outfit))
+        assert outfit[2] < 0 or (outfit[2] % 2 == 0 and outfit[2] != 4)
+        assert outfit[3] in (-1, 3, 4, 5) and outfit[0] != 1
+    columns = np.array(rows).T
+    assert all(np.bincount(c[c >= 0], minlength=1).max() <= 2 for c in columns)
+
+
+@pytest.mark.parametrize("command", ["search", "compose"])
+def test_an_empty_answer_says_which_condition_emptied_it(workdir, command, capsys):
+    found = answer(workdir, command, where=("price<=3", "price>30"))
+    assert (found["outfits"], found["emptied_by"]) == ([], "price>30")
+    assert "no outfit is left by: price>30" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"where": ("prise<=3",)}, "did you mean 'price'"),
+        ({"where": ("price<=cheap",)}, "price is a number"),
+        ({"at_most": "brand"}, "--at-most: 'brand' is no limit"),
+        ({"at_most": "brandd=1"}, "did you mean 'brand'"),
+        ({"at_most": "item=0"}, "at_most item is 0"),
+        ({"without": "shoo-4"}, "--without: 'shoo-4' is no item"),
+    ],
+)
+def test_bad_rules_are_named(workdir, options, message):
+    with pytest.raises(UserError, match=message):
+        answer(workdir, "search", **options)
+
+
+def test_attributes_are_set_while_others_have_them_open(workdir, root, tmp_path):
+    server = Recommender.open(workdir, root, "8")
+    changes = tmp_path / "stock.csv"
+    changes.write_text("id,in_stock,price\nshoe-2,no,\nbag-4,false,99.5\n")
+    in_stock = Rules(filters=[Where("in_stock")])
+    nothing = Judged.nothing(len(server.slots))
+
+    def sold(recommender):
+        latents = recommender.start(None)
+        found = recommender.recommend(latents, 60, judged=nothing, rules=in_stock)
+        return {(s, i) for one in found for s, i in enumerate(one.items) if i >= 0}
+
+    before = sold(server)
+    assert before & {(2, 2), (5, 4)}
+    act("set-attributes", workdir=workdir, changes=str(changes))
+    assert not sold(server) & {(2, 2), (5, 4)}
+    # Another server, and the command line, have them too.
+    assert sold(Recommender.open(workdir, root, "8")) == sold(server)
+    found = answer(workdir, "search", where=("bag:price>99",), k=500)
+    assert {outfit[5] for outfit in outfits_of(found)} <= {-1, 4}
+    changes.write_text("id,in_stock\nshoe-2,perhaps\n")
+    with pytest.raises(
+        InputError, match="in_stock is a boolean, and 'perhaps' is none"
+    ):
+        act("set-attributes", workdir=workdir, changes=str(changes))
+    changes.write_text("id,in_stock\nshoe-2,yes\nbag-4,yes\n")
+    act("set-attributes", workdir=workdir, changes=str(changes))
+    assert sold(server) == before
+
+
+# --- the API ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def app(workdir, root):
+    app = create_app(
+        Settings(workdir=str(workdir), root=str(root), variant="8", rate=0.0)
+    )
+    yield app
+    app.state.service.close()
+
+
+def visitor_of(app, **about):
+    token = ok(program(app).post(f"{API}/visitors", json=about), 201)["token"]
+    return program(app, token)
+
+
+def numbers(app, outfit):
+    slots = app.state.service.recommender.slots
+    items = {piece["slot"]: piece["item"] for piece in outfit["items"]}
+    return tuple(items.get(slot, -1) for slot in slots)
+
+
+def test_the_api_takes_conditions_lists_and_caps(app):
+    visitor = visitor_of(app)
+    asked = {
+        "where": ["price<=20", "shoe:in_stock"],
+        "at_most": ["item=1"],
+        "without": ["top:top-1", "shoe:#4"],
+        "only": ["dress:dress-3", "dress:dress-5"],
+    }
+    for explore in (0, 0.5):
+        shown = []
+        for page in range(2):
+            found = recommended(visitor, k=5, page=page, explore=explore, **asked)
+            rows = np.array([numbers(app, outfit) for outfit in found])
+            assert len(rows) > 1 and (rows < 20).all()
+            assert not np.isin(rows[:, 0], [1]).any()
+            assert set(rows[:, 2].tolist()) <= {-1, *range(0, 20, 2)} - {4}
+            assert set(rows[:, 3].tolist()) <= {-1, 3, 5}
+            for column in rows.T:
+                items = column[column >= 0]
+                assert len(set(items)) == len(items)
+            shown += map(tuple, rows.tolist())
+        assert explore or len(set(shown)) == len(shown)
+    body = {"where": asked["where"], "without": {"shoe": [4]}, "at_most": {"item": 2}}
+    made = ok(visitor.post(f"{API}/compose", json=body))
+    rows = np.array([numbers(app, outfit) for outfit in made["outfits"]])
+    assert made["greedy"] and (rows < 20).all()
+    assert set(rows[:, 2].tolist()) <= {-1, *range(0, 20, 2)} - {4}
+
+
+def test_the_api_leaves_out_what_is_liked_and_judged(app, likes):
+    visitor = visitor_of(app, user="103")
+
+    def all_of(**options):
+        pages = [recommended(visitor, k=60, page=p, **options) for p in range(3)]
+        return [numbers(app, one) for page in pages for one in page]
+
+    first = all_of()
+    assert not set(first) & likes[3]
+    slots = app.state.service.recommender.slots
+    items = {s: i for s, i in zip(slots, first[0], strict=True) if i >= 0}
+    judge(visitor, items=items)
+    assert first[0] not in all_of()
+    assert {first[0], *likes[3]} <= set(all_of(include_seen=True))
+    fixed = {s: i for s, i in zip(slots, first[0], strict=True) if i >= 0}
+    asked = {"k": 24, "fixed": fixed, "templates": [list(fixed)]}
+    assert ok(visitor.post(f"{API}/compose", json=asked))["outfits"] == []
+    again = ok(visitor.post(f"{API}/compose", json=asked | {"include_seen": True}))
+    assert [numbers(app, one) for one in again["outfits"]] == [first[0]]
+
+
+def test_the_api_says_which_condition_emptied_an_answer(app):
+    visitor = visitor_of(app)
+    query = {"where": ["price<=3", "price>30"]}
+    found = ok(visitor.get(f"{API}/recommendations", params=query))
+    assert found == {"outfits": [], "emptied_by": "price>30"}
+    found = ok(visitor.post(f"{API}/compose", json=query))
+    assert (found["outfits"], found["emptied_by"]) == ([], "price>30")
+
+
+@pytest.mark.parametrize(
+    "query, status, text",
+    [
+        ({"where": ["prise<=3"]}, 422, "did you mean 'price'"),
+        ({"where": ["<=3"]}, 422, "no condition"),
+        ({"at_most": ["brand"]}, 422, "'brand' is no limit"),
+        ({"at_most": ["brand=0"]}, 422, "at_most brand is 0"),
+        ({"only": ["hat:1"]}, 404, "category 'hat' is unknown"),
+        ({"without": ["shoe:no"]}, 404, "no item of the shop has the id 'no'"),
+        ({"where": ["in_stock"] * 33}, 422, "where"),
+    ],
+)
+def test_the_api_refuses_what_makes_no_sense(app, query, status, text):
+    visitor = visitor_of(app)
+    answer = visitor.get(f"{API}/recommendations", params=query)
+    problem(answer, status)
+    assert text in answer.text
+
+
+def test_sold_out_items_leave_pages_that_were_shown_already(app):
+    visitor, recommender = visitor_of(app), app.state.service.recommender
+    query = {"where": ["in_stock"], "k": 8}
+    shown = recommended(visitor, **query)
+    assert recommended(visitor, **query) == shown
+    piece = shown[0]["items"][0]
+    of_piece = {piece["category"]: {piece["item"]: False}}
+    recommender.index.attributes.change({"in_stock": of_piece})
+    left = recommended(visitor, **query)
+    assert all(piece["id"] != one["id"] for o in left for one in o["items"])
+    of_piece[piece["category"]][piece["item"]] = True
+    recommender.index.attributes.change({"in_stock": of_piece})
+
+
+def test_the_catalogue_lists_what_conditions_may_be_on(app):
+    about = ok(program(app).get(f"{API}/catalogue"))["attributes"]
+    assert about["price"] == {"kind": "number", "values": None}
+    assert about["in_stock"]["kind"] == "boolean"
+    assert about["brand"]["kind"] == "text" and len(about["brand"]["values"]) == 1
+
+
+# --- the bar ------------------------------------------------------------------------
+
+
+def test_nothing_owned_nothing_sold_out_and_nothing_twice(workdir, root, likes):
+    """Recommendations of all users, with conditions drawn at random."""
+    recommender = Recommender.open(workdir, root, "8")
+    rng = np.random.default_rng(0)
+    values = recommender.names.columns()
+    starts = np.cumsum([0, *recommender.codes.num_items])
+    nothing = Judged.nothing(len(recommender.slots))
+    count = 0
+    for turn in range(16):
+        user = turn % recommender.codes.num_users
+        limit = float(rng.integers(5, 40))
+        rules = Rules(
+            filters=[
+                Where("in_stock", f"price<={limit}"),
+                Without({"shoe": rng.choice(20, 3, False)}),
+            ],
+            at_most=[{}, {"item": 3}][turn % 2],
+        )
+        shown = []
+        for page in range(2):
+            shown += recommender.recommend(
+                recommender.start(user),
+                12,
+                judged=nothing,
+                explore=0.0,
+                page=page,
+                user=user,
+                rules=rules,
+            )
+        outfits = [one.items for one in shown]
+        assert len(set(outfits)) == len(outfits)
+        assert not set(outfits) & likes[user]
+        for outfit in outfits:
+            flat = [starts[s] + i for s, i in enumerate(outfit) if i >= 0]
+            assert (
+                values["in_stock"][flat].all()
+                and (values["price"][flat] <= limit).all()
+            )
+        count += len(outfits)
+    assert count > 100
+    assert len(stored_outfits(read_catalogue(root, "8"))) > 50
