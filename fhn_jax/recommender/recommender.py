@@ -18,6 +18,7 @@ from fhn_jax.data.item_names import ItemNames, read_names
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError, UserError
 from fhn_jax.new_users import BprFit, no_clicks
+from fhn_jax.recommender.pages import capped_page
 from fhn_jax.recommender.stored import owned_outfits, stored_index
 from fhn_jax.recommender.suggestions import (
     NO_RULES,
@@ -33,9 +34,8 @@ from fhn_jax.recommender.suggestions import (
     spread,
 )
 from fhn_jax.retrieval.attributes import Attributes
-from fhn_jax.retrieval.caps import Caps
 from fhn_jax.retrieval.composer import Composer, ExternalItem, FixedItems
-from fhn_jax.retrieval.filters import ExcludeOutfits, Filter, Only, Seen, rows_of
+from fhn_jax.retrieval.filters import Filter, Only, Seen, rows_of
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.outfit_search import OutfitSearch
@@ -257,7 +257,11 @@ class Recommender:
             users.append(own * latents + (1 - own) * other)
         filters = self._filters(user, judged, rules)
         if rules.at_most:
-            return self._capped(users, k, explores, page, filters, rules.at_most)
+            counts = (k - explores, explores)
+            best, others = capped_page(
+                *(self.index, self.codes, users, counts, page, filters, rules.at_most)
+            )
+            return interleave(best, self._rescored(others, latents))
         found = self.index.search_batch(
             np.stack(users).astype(np.float64), k * (page + _WIDER), filters=filters
         )
@@ -279,32 +283,6 @@ class Recommender:
     def _available(self) -> list[Filter]:
         """What leaves out items that the shop has no more."""
         return [Only(self.names.available)] if self.names.available else []
-
-    def _capped(self, users, k, explores, page, filters, at_most) -> list[Suggestion]:
-        """A page whose caps hold for all that is on it."""
-        codes, shown = self.codes, []
-        for _ in range(page + 1):
-            without = [ExcludeOutfits(np.array(shown))] if shown else []
-            hits = self.index.search(
-                users[0].astype(np.float64),
-                k - explores,
-                filters=[*filters, *without],
-                at_most=at_most,
-            )
-            best = different(hits)
-            shown += [one.items for one in best]
-        if not explores:
-            return best
-        caps = Caps(at_most, codes, self.index.attributes)
-        for one in best:
-            caps.take(one.items)
-        hits = self.index.search(
-            users[1].astype(np.float64),
-            explores * _WIDER,
-            filters=[*filters, ExcludeOutfits(np.array(shown)), caps.filter()],
-        )
-        others = [one for one in different(hits) if caps.take(one.items)][:explores]
-        return interleave(best, self._rescored(others, users[0]))
 
     def why_empty(
         self,
