@@ -87,6 +87,26 @@ def test_the_pieces_of_each_shape_lie_beside_each_other_in_the_look(page, width,
     assert page.script("return document.documentElement.scrollWidth") <= width
 
 
+def test_the_form_of_conditions_decides_what_is_shown(page):
+    shown = "[...document.querySelectorAll('#cards .piece[data-item]')]"
+
+    def items():
+        return page.script(f"return {shown}.map((piece) => +piece.dataset.item)")
+
+    field = page.one("#filter [name=price]")
+    field.send_keys("9\n")
+    page.wait(lambda: items() and max(items()) <= 8)
+    page.click("#filter [name=in_stock] + span")
+    page.wait(lambda: items() and {item % 2 for item in items()} == {0})
+    field.clear()
+    field.send_keys("0\n")
+    why = page.one("#empty-why")
+    page.wait(
+        lambda: why.is_displayed() and why.text.startswith("No outfit is left by")
+    )
+    assert "price<=0" in why.text
+
+
 def test_looks_of_different_shapes_are_judged(page):
     page.click("#cards .card:has(.look-2) [data-act=like]")
     page.judged(1, 0)

@@ -8,6 +8,7 @@ from random_codes import codes_of
 from runs import act
 from shapes import write_shapes
 from shops import name_items
+from test_page import Elements
 from web_site import API, judge, ok, problem, program, recommended
 
 from fhn_jax import files
@@ -272,6 +273,19 @@ def test_the_catalogue_lists_what_conditions_may_be_on(app):
     assert about["price"] == {"kind": "number", "values": None}
     assert about["in_stock"]["kind"] == "boolean"
     assert about["brand"]["kind"] == "text" and len(about["brand"]["values"]) == 1
+
+
+def test_the_page_has_a_form_of_conditions(app):
+    elements = Elements(program(app).get("/").text)
+    fields = [*elements.named("input"), *elements.named("select")]
+    asked = {a["name"]: a["data-condition"] for a, _ in fields if "data-condition" in a}
+    assert asked == {"price": "price<=", "in_stock": "in_stock=", "brand": "brand="}
+    brands = [text for a, text in fields if a.get("data-condition") == "brand="]
+    condition = "brand=" + brands[0].removeprefix("any")
+    shown = ok(
+        visitor_of(app).get(f"{API}/recommendations", params={"where": [condition]})
+    )
+    assert shown["outfits"]
 
 
 # --- the bar ------------------------------------------------------------------------

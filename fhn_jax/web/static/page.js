@@ -197,7 +197,7 @@ function judge(card, liked) {
 // at the moment; what is being looked at stays where it is.
 async function replace(card) {
   const list = $("cards");
-  const { outfits } = await call("GET", `/recommendations?k=${K}`);
+  const { outfits } = await call("GET", `/recommendations?k=${K}${conditions()}`);
   page = 0;
   const cards = [...list.querySelectorAll(".card")];
   const inView = (one) => {
@@ -235,13 +235,25 @@ async function replace(card) {
   }
 }
 
+// What pieces must be, as the form of filters has it.
+function conditions() {
+  const fields = $("filter") ? [...$("filter").elements] : [];
+  const given = fields.filter((one) => (one.type === "checkbox" ? one.checked : one.value));
+  return given
+    .map((one) => `&where=${encodeURIComponent(one.dataset.condition + one.value)}`)
+    .join("");
+}
+
 async function load({ first = 0 } = {}) {
   const list = $("cards");
   page = first;
   if (!list.children.length) ghosts(list, K);
   list.setAttribute("aria-busy", "true");
-  const { outfits } = await call("GET", `/recommendations?k=${K}&page=${page}`);
+  const path = `/recommendations?k=${K}&page=${page}${conditions()}`;
+  const { outfits, emptied_by: by } = await call("GET", path);
   if (!outfits.length && page) return load();
+  $("empty-why").hidden = !by;
+  $("empty-why").textContent = by ? `No outfit is left by: ${by}.` : "";
   show(list, outfits.map(makeCard));
   $("empty").hidden = outfits.length > 0;
   return undefined;
@@ -658,6 +670,10 @@ $("reset").onclick = () =>
   });
 $("compose-wardrobe").onclick = () => complete({ wardrobe: true, at_most: {}, include_seen: true, k: 12 }, "From your wardrobe");
 $("more").onclick = () => attempt(() => loadThings({ more: true }));
+if ($("filter")) {
+  $("filter").onsubmit = (event) => event.preventDefault();
+  $("filter").onchange = () => attempt(load);
+}
 $("browse").onsubmit = (event) => event.preventDefault();
 let typing;
 $("browse").oninput = () => {
