@@ -29,6 +29,7 @@ FORMAT = files.ArrayFormat(
     version=1,
     noun="attributes of items",
     remedy="make it again with Attributes.create",
+    metadata={"items": dict, "source": str, "changes": int, "columns": dict},
 )
 
 # Attribute -> values of all items, one category after the other.
