@@ -167,6 +167,12 @@ def test_new_items_come_into_the_index_without_a_build(place, monkeypatch):
     assert 8 in {suggestion.items[0] for suggestion in found}
 
 
+def refreshed_config(place):
+    config = config_of(place).copy_and_resolve_references()
+    config.train.epochs = 1
+    return config.lock()
+
+
 def refresh(place, **options):
     act("refresh", config_of(place), place / "run", **options)
 
@@ -216,6 +222,18 @@ def test_a_refresh_takes_todays_tables_to_a_version(place, monkeypatch):
     third = Codes.load(versions.current / "codes.safetensors")
     assert third.sha256() == second.sha256()
     assert [p.name for p in (place / "run" / "refreshes").glob("[0-9]*")] == ["1"]
+    # Who is deleted is in no version and no run any more.
+    assert third.users[4].any()
+    forget(place, user="new", receipt=str(place / "receipt.json"))
+    deleted = json.loads((place / "receipt.json").read_text())["deleted"]
+    assert deleted["published"] == 3 and deleted["refreshes/1/codes.safetensors"] == 1
+    assert versions.numbers == [4]
+    for folder in (versions.current, place / "run", place / "run/refreshes/1"):
+        left = Codes.load(folder / "codes.safetensors")
+        assert not left.users[4].any() and not left.user_latents[4].any(), folder
+    best = Experiment(refreshed_config(place), place / "run/refreshes/1").best()
+    table = np.asarray(best.model.user.embedding[...])
+    assert not table[4].any() and table[:4].any(axis=1).all()
 
 
 # Deleting for good.

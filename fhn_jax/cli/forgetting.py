@@ -4,15 +4,18 @@ import contextlib
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fhn_jax import files
 from fhn_jax.cli.command import Command, Flag
+from fhn_jax.cli.publishing import publish_run
+from fhn_jax.cli.refreshing import RUNS, refreshed_runs, served_run
 from fhn_jax.cli.run import Run, RunChoice
-from fhn_jax.codes import Latents
+from fhn_jax.codes import Codes, Latents
 from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data import forgetting
+from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import load_codes
 
@@ -34,16 +37,23 @@ def forget(choice: RunChoice, *, user: str, item: str, receipt: str) -> None:
     if bool(user) == bool(item):
         raise InputError("give one of --user and --item, whom or what to delete")
     run = choice.open()
-    with files.lock(run.workdir, "deleting"):
-        found = _forget_user(run, user) if user else _forget_item(run, item)
+    with (
+        files.lock(run.workdir, "deleting"),
+        files.lock(run.workdir / RUNS, "deleting"),
+    ):
+        runs = [run, *refreshed_runs(run)]
+        found = _forget_user(runs, user) if user else _forget_item(runs, item)
+        found |= _publish_anew(runs)
     about = {"user" if user else "item": user or item, "deleted": found}
     if receipt:
         files.write_json(receipt, about)
     print(json.dumps(about, indent=2))
 
 
-def _forget_user(run: Run, text: str) -> dict[str, int]:
-    codes, latents = load_codes(run.workdir)
+def _forget_user(runs: Sequence[Run], text: str) -> dict[str, int]:
+    """Deletes a user from a run, those that refreshed it, and the data of all."""
+    run = runs[0]
+    codes, _ = load_codes(served_run(run).workdir)
     names = run.names(codes)
     number = names.find_user(text, "--user")
     if number >= codes.num_users:
@@ -54,17 +64,24 @@ def _forget_user(run: Run, text: str) -> dict[str, int]:
     root, variant = run.root, run.variant
     found = forgetting.forget_likes(root, variant, number)
     catalogue = run.catalogue()
-    found |= _forget_rows(run, number, catalogue.train_checksum)
-    changed = codes.without_user(number)
-    _save(run, changed, latents, catalogue)
-    found[CODES] = 1
-    found |= _drop(run, _ANSWERS)
+    for each in runs:
+        own_codes, latents = load_codes(each.workdir)
+        place = _place(run, each)
+        found |= _drop(each, _ANSWERS, place)
+        if number >= own_codes.num_users:
+            continue  # The user came later.
+        of = _of_all(own_codes, catalogue)
+        found |= _forget_rows(each, number, of, place)
+        _save(each, own_codes.without_user(number), latents, of)
+        found[place + CODES] = 1
     # Last, since it says who is meant.
     return found | forgetting.forget_user_id(root, own, number)
 
 
-def _forget_item(run: Run, text: str) -> dict[str, int]:
-    codes, latents = load_codes(run.workdir)
+def _forget_item(runs: Sequence[Run], text: str) -> dict[str, int]:
+    """The same with an item."""
+    run = runs[0]
+    codes, _ = load_codes(served_run(run).workdir)
     names = run.names(codes)
     place = names.item(text)
     if place is None:
@@ -77,46 +94,82 @@ def _forget_item(run: Run, text: str) -> dict[str, int]:
         place = codes.categories.index(category), names.find(category, own, "--item")
     category, item = place
     stone = forgetting.tombstone(codes.categories[category], item)
-    changed = codes.without_item(category, item, stone)
-    catalogue = run.catalogue()
-    found: dict[str, int] = {CODES: 1}
-    found |= _drop(run, (*_MADE_OF_ITEMS, *_ANSWERS))
     own = names.id(category, item) or ""
-    found |= forgetting.forget_item(run.root, catalogue, category, item, own)
-    found |= _forget_rows(run, None, run.catalogue().train_checksum)
-    if latents is not None:
-        latents = latents.without_item(category, item, changed)
-    _save(run, changed, latents, run.catalogue())
+    found = forgetting.forget_item(run.root, run.catalogue(), category, item, own)
+    catalogue = run.catalogue()
+    for each in runs:
+        own_codes, latents = load_codes(each.workdir)
+        place = _place(run, each)
+        found |= _drop(each, (*_MADE_OF_ITEMS, *_ANSWERS), place)
+        if item >= own_codes.num_items[category]:
+            continue  # The item came later.
+        of = _of_all(own_codes, catalogue)
+        found |= _forget_rows(each, None, of, place)
+        changed = own_codes.without_item(category, item, stone)
+        if latents is not None:
+            latents = latents.without_item(category, item, changed)
+        _save(each, changed, latents, of)
+        found[place + CODES] = 1
     return found
 
 
-def _save(run: Run, codes: Any, latents: Latents | None, catalogue: Any) -> None:
-    """Writes codes of the data as they are now."""
-    codes = dataclasses.replace(codes, dataset_checksum=catalogue.checksum)
+def _of_all(codes: Codes, catalogue: Catalogue) -> Catalogue | None:
+    """The data, unless they have got items or users since the codes were made."""
+    counts = tuple(map(len, catalogue.names)), catalogue.num_users
+    return catalogue if (codes.num_items, codes.num_users) == counts else None
+
+
+def _place(run: Run, each: Run) -> str:
+    """Where a run is, from the workdir of the first: "" or "refreshes/1/"."""
+    below = each.workdir.relative_to(run.workdir)
+    return f"{below}/" if below.parts else ""
+
+
+def _publish_anew(runs: Sequence[Run]) -> dict[str, int]:
+    """Publishes what is left, if anything is published, and removes older versions."""
+    from fhn_jax.recommender.publishing import published
+
+    run = runs[0]
+    versions = published(run.workdir)
+    if versions.current is None:
+        return {}
+    publish_run(served_run(run), run.workdir)
+    return {versions.folder.name: versions.remove_older()}
+
+
+def _save(
+    run: Run, codes: Codes, latents: Latents | None, catalogue: Catalogue | None
+) -> None:
+    """Writes codes, of the data as they are now if they are given."""
+    if catalogue is not None:
+        codes = dataclasses.replace(codes, dataset_checksum=catalogue.checksum)
     if latents is None:
         codes.save(run.workdir / CODES)
     else:
         Latents(latents.items, codes.sha256()).save_with(run.workdir, codes)
 
 
-def _forget_rows(run: Run, user: int | None, data: str) -> dict[str, int]:
-    """Zeroes the rows of a user in the checkpoints, and notes the data without."""
+def _forget_rows(
+    run: Run, user: int | None, catalogue: Catalogue | None, place: str
+) -> dict[str, int]:
+    """Zeroes the rows of a user in the checkpoints, and notes the data if given."""
     folder = run.workdir / "checkpoints"
     if not folder.is_dir():
         return {}
     from fhn_jax.training.checkpoint import Checkpoints
 
     with Checkpoints(folder) as checkpoints:
-        return {folder.name: checkpoints.forget_user(user, data)}
+        data = None if catalogue is None else catalogue.train_checksum
+        return {place + folder.name: checkpoints.forget_user(user, data)}
 
 
-def _drop(run: Run, names: tuple[str, ...]) -> dict[str, int]:
+def _drop(run: Run, names: tuple[str, ...], place: str) -> dict[str, int]:
     """Removes files and folders of the workdir that are made anew when asked for."""
     found = {}
     for name in names:
         paths = [p for p in (run.workdir / name, *run.workdir.glob(f"{name}.*"))]
         for path in filter(Path.exists, paths):
-            found[path.name] = 1
+            found[place + path.name] = 1
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -17,6 +17,7 @@ from fhn_jax.cli.publishing import publish_run
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.cli.training import open_experiment, update_codes
 from fhn_jax.codes import Codes, Latents
+from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import evaluate
@@ -109,6 +110,18 @@ def _update_data(run: Run, shop: Path) -> None:
     )
 
     print(import_catalogue(shop, run.root, update=True).text)
+
+
+def served_run(run: Run) -> Run:
+    """The run that was published last: that of the workdir, or of a refresh."""
+    return _run_at(run, _State.read(run.workdir).last)
+
+
+def refreshed_runs(run: Run) -> list[Run]:
+    """The runs of refreshes that are there, if they have codes."""
+    folders = sorted((run.workdir / RUNS).glob("[0-9]*"))
+    made = [path for path in folders if (path / CODES).is_file()]
+    return [_run_at(run, str(path.relative_to(run.workdir))) for path in made]
 
 
 def _run_at(run: Run, folder: str) -> Run:

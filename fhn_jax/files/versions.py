@@ -80,6 +80,19 @@ class Versions:
             self._point_to(older[-1])
             return older[-1]
 
+    def remove_older(self) -> int:
+        """Removes all versions but the current one; returns how many.
+
+        Raises:
+          BusyError: another process publishes.
+        """
+        with lock(self.folder, "publishing"):
+            current = self.current
+            others = [n for n in self.numbers if current and str(n) != current.name]
+            for number in others:
+                shutil.rmtree(self.folder / str(number))
+            return len(others)
+
     def _point_to(self, number: int) -> None:
         with tempfile.TemporaryDirectory(".tmp", ".link.", self.folder) as private:
             link = Path(private, _CURRENT)

@@ -287,12 +287,13 @@ class Checkpoints:
         restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
         return restored, self.host(step)
 
-    def forget_user(self, user: int | None, data: str) -> int:
+    def forget_user(self, user: int | None, data: str | None) -> int:
         """Zeroes the rows of a user in all checkpoints; returns how many checkpoints.
 
         Args:
           user: None notes the data alone.
-          data: the checksum of the data as they are now, noted from now on.
+          data: the checksum of the data as they are now, noted from now on; None leaves
+            what is noted.
         """
         self._wait()
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -312,7 +313,8 @@ class Checkpoints:
                 else array
                 for name, array in self._load(step, shapes).items()
             }
-            self._write(step, arrays, noted["host"] | {"data": data}, noted["score"])
+            host = noted["host"] | ({} if data is None else {"data": data})
+            self._write(step, arrays, host, noted["score"])
         return len(steps)
 
     def verify(self) -> list[int]:
