@@ -200,6 +200,24 @@ def rewrite_table(path: Path, put: str, where: str, *, erase: bool = False) -> i
     return count
 
 
+def write_table(path: str | os.PathLike, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Writes columns of texts and numbers as Parquet, whole or not at all."""
+    path = Path(path)
+    with _reading(path) as database, files.atomic_path(path) as temporary:
+        kinds = {int: "INTEGER", float: "DOUBLE", str: "VARCHAR"}
+        named = ", ".join(
+            f'"{name}" {kinds.get(type(next(iter(of), "")), "VARCHAR")}'
+            for name, of in columns.items()
+        )
+        database.execute(f"CREATE TABLE t ({named})")
+        rows = list(zip(*columns.values(), strict=True))
+        if rows:
+            database.executemany(
+                f"INSERT INTO t VALUES ({', '.join('?' * len(columns))})", rows
+            )
+        database.execute(f"COPY t TO '{_quoted(temporary)}' (FORMAT parquet)")
+
+
 def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 

@@ -12,6 +12,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -52,6 +53,24 @@ class KeptPhoto:
 
 class Gone(Exception):
     """The visitor has been removed in the meantime."""
+
+
+class Event(NamedTuple):
+    """A like or dislike of some visitor.
+
+    Attributes:
+      visitor: a name that tells nobody who it is.
+      user: the known user that the visitor was opened as.
+      items: of each slot, -1 for none.
+      liked: or disliked.
+      at: when.
+    """
+
+    visitor: str
+    user: int | None
+    items: tuple[int, ...]
+    liked: bool
+    at: datetime.datetime
 
 
 class State:
@@ -221,6 +240,28 @@ class State:
             return Judged.nothing(slots)
         items = np.array("/".join(newest).split("/"), np.int32)
         return Judged(items.reshape(-1, slots), np.array([*newest.values()], bool))
+
+    def events(self) -> list[Event]:
+        """What all visitors judged, in the order in which they did."""
+        given, who = tables.judgements.c, tables.visitors.c
+        columns = (given.visitor, who.created, who.known_user)
+        rows = sa.select(*columns, given["items"], given.liked, given.at).join_from(
+            tables.judgements, tables.visitors, given.visitor == who.id
+        )
+        with self._database.reading() as connection:
+            return [
+                Event(
+                    # SQLite gives the number of a forgotten visitor to a new one.
+                    f"visitor-{visitor}-{round(created.timestamp())}",
+                    known,
+                    tuple(map(int, items.split("/"))),
+                    liked,
+                    at,
+                )
+                for visitor, created, known, items, liked, at in connection.execute(
+                    rows.order_by(given.id)
+                )
+            ]
 
     def wardrobe(self, visitor: int) -> list[tuple[int, int]]:
         """Category and item of what is in a wardrobe, in this order."""
