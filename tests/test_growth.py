@@ -135,12 +135,12 @@ def test_what_is_sold_out_is_never_recommended_and_comes_back(place):
     for user in range(4):
         start, nothing = recommender.start(user), Judged.nothing(3)
         shown = recommender.recommend(start, 50, judged=nothing)
-        shown += recommender.compose(start, 50, fixed={})[0]
+        shown += recommender.compose(start, 50, fixed={}).outfits
         assert shown and all(suggestion.items[0] != top for suggestion in shown)
     alike = recommender.similar(0, other, 20)
     assert {item for item, _ in alike} == {*range(8)} - {top, other}
     # What somebody owns may be worn.
-    assert recommender.compose(start, 5, fixed={"top": top})[0][0].items[0] == top
+    assert recommender.compose(start, 5, fixed={"top": top}).outfits[0].items[0] == top
     update(place, items=shops.items())
     again = Recommender.open(place / "run", place / "data", "shop")
     assert len(again.index) == len(stored[0])
