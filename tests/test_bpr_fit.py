@@ -81,6 +81,46 @@ def test_fit_finds_the_minimum_of_the_loss(kind, clicks):
         assert abs(up - down) < 0.2 * (up + down)
 
 
+@pytest.mark.parametrize("clicks", ["both", "likes", "dislikes"])
+def test_posterior_is_as_wide_as_the_loss_is_flat(clicks):
+    codes = codes_for()
+    learner = BprFit(codes, rank=codes.bits, strength=0.5, shrinkage=0.3)
+    likes, dislikes = random_clicks(1, 4, 0, codes), random_clicks(1, 6, 1, codes)
+    likes = empty() if clicks == "dislikes" else likes
+    dislikes = empty() if clicks == "likes" else dislikes
+    posterior = learner.posterior(likes, dislikes)
+    latent = learner.latents(likes, dislikes, 1)[0]
+    np.testing.assert_array_equal(posterior.mean, latent)
+    loss = loss_of(codes, learner, likes, dislikes, 0.5, 0.3)
+    rng, middle = np.random.default_rng(0), latent.astype(np.float64)
+    for _ in range(5):
+        normal = rng.normal(size=codes.bits)
+        # One standard deviation, in the small: the loss is strength / 2 higher there.
+        step = posterior.basis @ (posterior.root @ normal) / np.linalg.norm(normal) / 4
+        curve = loss(middle + step) + loss(middle - step) - 2 * loss(middle)
+        assert curve == pytest.approx(0.5 / 4**2, rel=0.03)
+
+
+def test_posterior_without_clicks_is_the_prior_and_of_a_known_user_narrower():
+    codes = codes_for()
+    learner = BprFit(codes, rank=codes.bits, shrinkage=0.3)
+    known = codes.user_latents.astype(np.float64)
+    prior = 0.7 * np.cov(known.T) + 0.3 * (known**2).mean() * np.eye(codes.bits)
+
+    def covariance(around=None):
+        found = learner.posterior(empty(), empty(), around)
+        root = (found.basis @ found.root).astype(np.float64)
+        return found.mean, root @ root.T
+
+    mean, wide = covariance()
+    np.testing.assert_allclose(mean, known.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(wide, prior, atol=1e-4 * prior.max())
+    mean, narrow = covariance(codes.user_latents[3])
+    np.testing.assert_array_equal(mean, codes.user_latents[3])
+    assert np.trace(narrow) < 0.9 * np.trace(wide)
+    assert np.linalg.eigvalsh(wide - narrow).min() > -1e-4 * prior.max()
+
+
 @pytest.mark.parametrize("kind", ["T3", "0/1", "two tops"])
 def test_a_known_user_is_learned_from_the_own_code_on(kind):
     codes = codes_for(**KINDS[kind])

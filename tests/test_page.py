@@ -64,10 +64,22 @@ def page(app):
 
 def test_the_first_outfits_are_in_the_document(app, page):
     service = app.state.service
-    expected = service.outfits.recommend(None, 12, 0.2).outfits
+    expected = service.outfits.start(None, 12).outfits
     cards = [a for a, _ in Elements(page.text).named("li") if a.get("class") == "card"]
     shown = [a["aria-label"] for a in cards if "data-score" in a and a["aria-label"]]
     assert shown == [", ".join(i.title for i in outfit.items) for outfit in expected]
+
+
+def test_somebody_new_is_shown_looks_to_pick_from_until_the_first_click(app, page):
+    assert 'data-new="1"' in page.text and "Pick three looks you like" in page.text
+    client = browser(app)
+    client.post(f"{API}/visitors", json={})
+    first = client.get(f"{API}/start").json()["outfits"]
+    items = {item["category"]: item["item"] for item in first[0]["items"]}
+    client.post(f"{API}/feedback", json={"items": items, "liked": True})
+    # Those that are left stay in their order.
+    assert client.get(f"{API}/start").json()["outfits"][:11] == first[1:]
+    assert 'data-new="0"' in client.get("/").text
 
 
 def test_whoever_only_looks_leaves_no_trace(app):

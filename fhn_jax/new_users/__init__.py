@@ -16,12 +16,14 @@ from fhn_jax.new_users.bpr import BprFit, fit_users
 from fhn_jax.new_users.clicks import no_clicks
 from fhn_jax.new_users.joining import join_users
 from fhn_jax.new_users.learner import Learner, NewUsers, RandomCode
+from fhn_jax.new_users.posterior import Posterior
 from fhn_jax.new_users.similarity import Similarity
 
 __all__ = [
     "BprFit",
     "Learner",
     "NewUsers",
+    "Posterior",
     "RandomCode",
     "Similarity",
     "fit_users",

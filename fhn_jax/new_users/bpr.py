@@ -13,6 +13,7 @@ from fhn_jax.data.catalogue import Outfits
 from fhn_jax.errors import InputError
 from fhn_jax.new_users.clicks import check_both
 from fhn_jax.new_users.learner import Learner, NewUsers
+from fhn_jax.new_users.posterior import Posterior, prior_of
 
 # Users taken at a time: their codes then fit the processor's cache.
 _CHUNK = 64
@@ -22,6 +23,8 @@ _TOLERANCE = 1e-4
 # Mean magnitude that bits can follow. A real code that is larger, as that of a user of
 # many clicks, is shrunk first: bits have no room for its largest entries.
 _ROOM = 0.7
+# Likes that a known user is taken to have, for how surely their code is known.
+KNOWN_LIKES = 30
 
 
 def fit_users(
@@ -167,7 +170,7 @@ class BprFit(Learner):
             features[rows] = block
         centred = features - features.mean(axis=0)
         self._covariance = (centred.T @ centred / count).astype(np.float32)
-        self._mean, prior = _prior(codes, shrinkage)
+        self._mean, prior = prior_of(codes, shrinkage)
         # Whitened by the prior, and turned so that the first directions matter most.
         directions = np.linalg.eigh(prior.T @ self._covariance @ prior)[1]
         self._basis = prior @ directions[:, ::-1][:, :rank]
@@ -193,11 +196,53 @@ class BprFit(Learner):
         check_both(self.codes, likes, dislikes, num_users)
         return self._search(likes, dislikes, num_users, around)
 
+    def posterior(
+        self,
+        likes: Outfits,
+        dislikes: Outfits,
+        around: Float32[np.ndarray, " d"] | None = None,
+    ) -> Posterior:
+        """What is known of the code of one user, and how surely.
+
+        The Laplace approximation: a Gaussian around the code u of `latents`, with the
+        inverse of the loss's Hessian H there as its covariance. The loss is in units of
+        `strength`, so that without clicks the Gaussian is the prior, N(μ, Σ): the
+        covariance is strength · H⁻¹, in the searched directions; in the others outfits
+        hardly differ, and nothing is drawn.
+
+        A user who is known already is taken for one who has liked `KNOWN_LIKES` outfits
+        like the sampled ones: codes do not say how many they were trained on.
+
+        Args:
+          likes, dislikes: of user 0.
+          around: as `latents`, of one user.
+        Raises:
+          ValueError: as `fit`.
+        Source: Chapelle and Li 2011, "An Empirical Evaluation of Thompson Sampling",
+          algorithm 3, with the full Hessian; Bissiri et al. 2016, "A General Framework
+          for Updating Belief Distributions", for a loss in place of a likelihood.
+        """
+        check_both(self.codes, likes, dislikes, 1)
+        means = None if around is None else around[None]
+        prior = self.strength * np.eye(self._basis.shape[1], dtype=np.float32)
+        hessians = prior[None]
+        latents = self._search(likes, dislikes, 1, means, hessians)
+        hessian = hessians[0].astype(np.float64)
+        if around is not None:
+            # The second derivative of a pair is at most ¼ of the square of a difference,
+            # whose mean is twice the covariance.
+            features = self._samples.features.astype(np.float64)
+            hessian += KNOWN_LIKES / 2 * np.cov(features.T, bias=True)
+        values, vectors = np.linalg.eigh(hessian)
+        root = vectors * np.sqrt(self.strength / values)
+        return Posterior(latents[0], self._basis, root.astype(np.float32))
+
     def _learn(self, likes, dislikes, num_users):
         latents = self._search(likes, dislikes, num_users)
         return latents, _nearest_bits(self.codes, latents, self._covariance)
 
-    def _search(self, likes, dislikes, num_users, means=None):
+    def _search(self, likes, dislikes, num_users, means=None, hessians=None):
+        """The codes; the Hessians of the loss of users with clicks go to `hessians`."""
         latents = np.tile(self._mean, (num_users, 1)) if means is None else means.copy()
         # One table of outfits, likes first; a user's are a range of `order`.
         users = np.concatenate([likes.users, dislikes.users + num_users])
@@ -220,7 +265,7 @@ class BprFit(Learner):
                 np.where(turned, counts[1, chunk], counts[0, chunk]),
             )
             below = outfits.of(starts[1, chunk], np.where(turned, 0, counts[1, chunk]))
-            found = _newton(
+            found, curvature = _newton(
                 above,
                 below,
                 self._samples,
@@ -230,6 +275,8 @@ class BprFit(Learner):
                 self.strength,
             )
             latents[chunk] += found @ self._basis.T
+            if hessians is not None:
+                hessians[chunk] = curvature
         return latents
 
     def _project(
@@ -318,8 +365,8 @@ def _newton(
     sample_terms: Float32[np.ndarray, "v r"],
     sign: Float32[np.ndarray, " v"],
     strength: float,
-) -> Float32[np.ndarray, "v m"]:
-    """The minimum w of each user's loss, see `BprFit`.
+) -> tuple[Float32[np.ndarray, "v m"], Float32[np.ndarray, "v m m"]]:
+    """The minimum w of each user's loss, see `BprFit`, and the Hessian there.
 
     Args:
       above: outfits that should score higher than those of `below` and `samples`.
@@ -366,9 +413,7 @@ def _newton(
         slope -= _rows(above_t, pull.sum(axis=2))
         return sign[:, None] * slope + strength * w, pull * (1 - wrong)
 
-    w = np.zeros((v, m), np.float32)
-    slope, curved = gradient(w)
-    for _ in range(_MAX_NEWTON_STEPS):
+    def hessian_of(curved):
         down = curved.sum(axis=1)
         cross = curved[:, :, :r] @ samples.features + curved[:, :, r:] @ below.features
         hessian = above_t @ (curved.sum(axis=2)[:, :, None] * above.features - cross)
@@ -376,6 +421,12 @@ def _newton(
         hessian += (down[:, :r] @ squares).reshape(v, m, m)
         hessian += below.features.swapaxes(1, 2) @ (down[:, r:, None] * below.features)
         hessian[:, np.arange(m), np.arange(m)] += strength
+        return hessian
+
+    w = np.zeros((v, m), np.float32)
+    slope, curved = gradient(w)
+    hessian = hessian_of(curved)
+    for _ in range(_MAX_NEWTON_STEPS):
         step = np.linalg.solve(hessian, slope[:, :, None])[:, :, 0]
         decrease = (slope * step).sum(axis=1)
         length = np.ones((v, 1), np.float32)
@@ -387,9 +438,10 @@ def _newton(
                 break
             length[steep] /= 2
         w -= length * step
+        hessian = hessian_of(curved)
         if decrease.max() < _TOLERANCE:
             break
-    return w
+    return w, hessian
 
 
 def _rows(
@@ -397,24 +449,6 @@ def _rows(
 ) -> Float32[np.ndarray, "v n"]:
     """Each user's matrix times the user's vector."""
     return (matrices @ vectors[:, :, None])[:, :, 0]
-
-
-def _prior(
-    codes: Codes, shrinkage: float
-) -> tuple[Float32[np.ndarray, " d"], Float32[np.ndarray, "d d"]]:
-    """Mean of the known users, and a root of their covariance, see `BprFit`."""
-    known = codes.user_latents.astype(np.float64)
-    identity = np.eye(codes.bits)
-    if not len(known):
-        middle = 0.5 if codes.alphabet == "01" else 0.0
-        return np.full(codes.bits, middle, np.float32), identity.astype(np.float32)
-    mean = known.mean(axis=0)
-    centred = known - mean
-    spread = (known**2).mean() or 1.0
-    covariance = (1 - shrinkage) * centred.T @ centred / max(len(known) - 1, 1)
-    values, vectors = np.linalg.eigh(covariance + shrinkage * spread * identity)
-    root = vectors * np.sqrt(values)
-    return mean.astype(np.float32), root.astype(np.float32)
 
 
 def _nearest_bits(

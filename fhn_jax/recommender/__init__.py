@@ -3,6 +3,7 @@
 The command line, the page and tasks of a cluster all recommend through this.
 """
 
+from fhn_jax.new_users import Posterior
 from fhn_jax.recommender.recommender import Recommender
 from fhn_jax.recommender.suggestions import Judged, Reasons, Rules, Suggestion
 from fhn_jax.retrieval.composer import ExternalItem
@@ -13,6 +14,7 @@ __all__ = [
     "ExternalItem",
     "Judged",
     "Only",
+    "Posterior",
     "Reasons",
     "Recommender",
     "Rules",

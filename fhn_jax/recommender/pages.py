@@ -1,5 +1,6 @@
 """Pages of outfits whose caps hold for all that is on them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ def capped_page(
     filters: Sequence[Filter],
     at_most: Mapping[str, int],
 ) -> tuple[list[Suggestion], list[Suggestion]]:
-    """The best for a user that earlier pages do not show, and those of another user.
+    """The best for a user that earlier pages do not show, and those of another user, to explore.
 
     Args:
       users: their codes; the second is of whom the others are, if there are any.
@@ -55,7 +56,11 @@ def capped_page(
         counts[1] * _WIDER,
         filters=[*filters, *_without(shown), caps.filter()],
     )
-    others = [one for one in different(hits) if caps.take(one.items)]
+    others = [
+        dataclasses.replace(one, explores=True)
+        for one in different(hits)
+        if caps.take(one.items)
+    ]
     return best, others[: counts[1]]
 
 

@@ -17,8 +17,10 @@ from fhn_jax.data.catalogue import Outfits
 from fhn_jax.data.item_names import ItemNames, read_names
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError, UserError
-from fhn_jax.new_users import BprFit, no_clicks
+from fhn_jax.new_users import BprFit, Posterior, no_clicks
+from fhn_jax.recommender.first_looks import first_looks
 from fhn_jax.recommender.pages import capped_page
+from fhn_jax.recommender.reasons import explain
 from fhn_jax.recommender.stored import owned_outfits, stored_index
 from fhn_jax.recommender.suggestions import (
     NO_RULES,
@@ -27,11 +29,11 @@ from fhn_jax.recommender.suggestions import (
     Reasons,
     Rules,
     Suggestion,
+    best_and_others,
     different,
     interleave,
     limit,
     slot_names,
-    spread,
 )
 from fhn_jax.retrieval.attributes import Attributes
 from fhn_jax.retrieval.composer import Composer, ExternalItem, FixedItems
@@ -45,8 +47,8 @@ _log = logging.getLogger("fhn_jax.recommender")
 _MOST_CLICKS = 300
 # So many times the outfits wanted are looked at, for that.
 _WIDER = 8
-# After so many judgements half of what explores is the visitor's own taste.
-_HALF = 8
+# Of the standard deviation of what is known of a visitor, when a code is drawn from it.
+_DRAWN = 0.25
 _LONGEST_TITLE = 200
 
 
@@ -143,6 +145,7 @@ class Recommender:
         self.recommend(self.start(None), 1, judged=Judged.nothing(len(self.slots)))
         first = np.zeros((1, len(self.slots)), np.int32)
         self.learn(None, Judged(first, np.array([True])))
+        self.looks(1, judged=Judged.nothing(len(self.slots)))
 
     def title(self, category: int, item: int) -> str:
         """What an item is called."""
@@ -175,15 +178,21 @@ class Recommender:
             starts.
           judged: the oldest of many are left out.
         """
-        if not len(judged):
-            return self.start(user)
+        return self.posterior(user, judged).mean
+
+    def posterior(self, user: int | None, judged: Judged) -> Posterior:
+        """What judgements say of the code, and how surely, see `BprFit.posterior`.
+
+        Args:
+          user, judged: as `learn`.
+        """
         items, liked = judged.items[:_MOST_CLICKS], judged.liked[:_MOST_CLICKS]
         likes, dislikes = (
             Outfits(np.zeros(len(some), np.int32), some)
             for some in (items[liked], items[~liked])
         )
-        around = None if user is None else self.start(user)[None]
-        return self._learner.latents(likes, dislikes, 1, around)[0]
+        around = None if user is None else self.start(user)
+        return self._learner.posterior(likes, dislikes, around)
 
     def bits(self, latents: Float32[np.ndarray, " d"]) -> list[int]:
         """The binary code of a visitor, as 0 and 1."""
@@ -225,36 +234,36 @@ class Recommender:
         page: int = 0,
         user: int | None = None,
         rules: Rules = NO_RULES,
+        posterior: Posterior | None = None,
     ) -> list[Suggestion]:
         """Stored outfits that were not judged yet, in the order to show them.
 
-        Most are the best for the visitor, but that no item is in more than a quarter of
-        them (or two), as far as there are others; `rules` may have other caps, which
-        hold without exception. The share `explore` is the best for a
-        mixture of the visitor and a known user drawn at random: the less was judged,
-        the more of the latter.
+        Most are the best for the visitor, but that no item is in more of them than
+        `limit` says, as far as there are others; `rules` may have other caps, which
+        hold without exception. The share `explore` is the best for a code drawn from
+        `posterior` (Thompson sampling): the more was judged, the closer it is to the
+        visitor's, and the fewer of these outfits are others than the best.
 
         Args:
           latents: the visitor's code.
           k: how many; there are fewer if the index has no more.
           judged: are left out, unless the rules include them.
-          explore: 0 to 1.
+          explore: 0 to 1; without a posterior nothing explores.
           seed: of the draw: equal arguments give equal outfits.
           page: 0 for the best, 1 for the best after those, and so on; what explores is
             drawn anew.
           user: the known user that the visitor was opened as: what they like is left out
             as well.
           rules: what outfits must be besides.
+          posterior: of the visitor.
         Raises:
           InputError: unknown attributes, items or categories in the rules.
         """
         users = [latents]
-        explores = round(explore * k) if self.codes.num_users else 0
-        if explores:
+        explores = round(explore * k) if posterior else 0
+        if posterior and explores:
             rng = np.random.default_rng([seed, page])
-            other = self.codes.user_latents[rng.integers(self.codes.num_users)]
-            own = len(judged) / (len(judged) + _HALF)
-            users.append(own * latents + (1 - own) * other)
+            users.append(posterior.draw(rng, _DRAWN))
         filters = self._filters(user, judged, rules)
         if rules.at_most:
             counts = (k - explores, explores)
@@ -266,14 +275,24 @@ class Recommender:
             np.stack(users).astype(np.float64), k * (page + _WIDER), filters=filters
         )
         found = [different(hits) for hits in found]
-        shown: set[tuple[int, ...]] = set()
-        for _ in range(page + 1):
-            best = spread(found[0], k - explores, shown, limit=limit(k))
-            shown |= {suggestion.items for suggestion in best}
-        if explores:
-            others = spread(found[1], explores, shown, limit=limit(k))
-            best = interleave(best, self._rescored(others, latents))
-        return best
+        most = limit(k, len(judged))
+        best, others = best_and_others(found, k, explores, page, most)
+        return interleave(best, self._rescored(others, latents))
+
+    def looks(self, k: int, *, judged: Judged) -> list[Suggestion]:
+        """Stored outfits for somebody new to choose from, see `first_looks`.
+
+        Args:
+          judged: are left out.
+        """
+        known = set(map(tuple, judged.items.tolist()))
+        return [look for look in self._looks if look.items not in known][:k]
+
+    @functools.cached_property
+    def _looks(self) -> list[Suggestion]:
+        stranger = self.posterior(None, Judged.nothing(len(self.slots)))
+        known, left = self.codes.user_latents, self._available
+        return first_looks(known, stranger, self.index, self.scores, left)
 
     def _filters(self, user: int | None, judged: Judged, rules: Rules) -> list[Filter]:
         seen = [] if rules.include_seen else self.seen(user, judged)
@@ -425,30 +444,7 @@ class Recommender:
         self, latents: Float32[np.ndarray, " d"], items: Sequence[int]
     ) -> Reasons:
         """Which items and which pairs give an outfit its score; exactly."""
-        tables, categories = self._tables, self.codes.slots
-        slots = tuple(slot for slot, item in enumerate(items) if item >= 0)
-        template = next(each for each in tables.templates if each.slots == slots)
-        weights = tables.user_vectors(latents.astype(np.float64))
-        ids = [np.array([item]) for item in items]
-        own = {
-            slot: tables.affinities_of(categories[slot], ids[slot], weights)[0, 0]
-            for slot in slots
-        }
-        pairs = [(slots[j], slots[k]) for j, k in template.form.pairs]
-        terms = [
-            tables.pairs(categories[j], ids[j], categories[k], ids[k])[0]
-            for j, k in pairs
-        ]
-        of_items = [template.per_item * int(own.get(s, 0)) for s in range(len(items))]
-        of_pairs = [template.per_pair * int(term) for term in terms]
-        values = tables.to_scores(np.array([*of_items, *of_pairs])).tolist()
-        return Reasons(
-            tuple(values[: len(items)]),
-            tuple(
-                (j, k, value)
-                for (j, k), value in zip(pairs, values[len(items) :], strict=True)
-            ),
-        )
+        return explain(self._tables, self.codes.slots, latents, items)
 
     def scores(
         self, latents: Float32[np.ndarray, " d"], outfits: Sequence[Sequence[int]]
@@ -470,9 +466,9 @@ class Recommender:
     def _rescored(
         self, others: Sequence[Suggestion], latents: Float32[np.ndarray, " d"]
     ) -> list[Suggestion]:
-        """The same with the visitor's score, as what explores."""
+        """The same with the visitor's score."""
         scores = self.scores(latents, [other.items for other in others])
         return [
-            dataclasses.replace(other, score=score, explores=True)
+            dataclasses.replace(other, score=score)
             for other, score in zip(others, scores, strict=True)
         ]

@@ -13,6 +13,8 @@ from fhn_jax.retrieval.outfit_search import Hits
 
 # An item is in at most this share of the outfits shown, or in two.
 _SHARE = 1 / 4
+# Until so much is judged, it is in one: variety tells more, and looks better.
+_FEW = 5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,8 +121,9 @@ class Reasons:
         return sum(self.items) + sum(value for *_, value in self.pairs)
 
 
-def limit(k: int) -> int:
-    return max(2, round(k * _SHARE))
+def limit(k: int, judged: int) -> int:
+    """In how many outfits of a page of k an item may be."""
+    return 1 if judged < _FEW else max(2, round(k * _SHARE))
 
 
 def different(hits: Hits) -> list[Suggestion]:
@@ -142,26 +145,59 @@ def spread(
     shown: Set[tuple[int, ...]],
     *,
     limit: int,
+    beside: Sequence[Suggestion] = (),
 ) -> list[Suggestion]:
     """The first k that are not shown, but no item in more than `limit` of them.
 
-    What exceeds that is taken at last if there is nothing else.
+    If there are no others, an item is in one more, and so on. What stands `beside` them
+    on the page counts.
     """
-    counts: Counter = Counter()
+    counts = Counter(place for one in beside for place in _places(one))
     chosen: list[Suggestion] = []
-    rest: list[Suggestion] = []
-    for suggestion in found:
-        if len(chosen) == k:
-            break
-        if suggestion.items in shown:
-            continue
-        places = [place for place in enumerate(suggestion.items) if place[1] >= 0]
-        if any(counts[place] >= limit for place in places):
-            rest.append(suggestion)
-            continue
-        chosen.append(suggestion)
-        counts.update(places)
-    return chosen + rest[: k - len(chosen)]
+    waiting = [one for one in found if one.items not in shown]
+    while waiting and len(chosen) < k:
+        rest: list[Suggestion] = []
+        for suggestion in waiting:
+            places = _places(suggestion)
+            if len(chosen) == k or any(counts[place] >= limit for place in places):
+                rest.append(suggestion)
+            else:
+                chosen.append(suggestion)
+                counts.update(places)
+        waiting, limit = rest, limit + 1
+    return chosen
+
+
+def best_and_others(
+    found: Sequence[Sequence[Suggestion]], k: int, explores: int, page: int, limit: int
+) -> tuple[list[Suggestion], list[Suggestion]]:
+    """A page of k: the best, and those that are there to explore.
+
+    Args:
+      found: the ranking for the visitor, and one to explore by, if anything is to.
+      explores: how many of the k are of the latter; those that would stand there
+        anyway are not marked as exploring.
+      page: 0 for the best k - explores, 1 for the next ones, and so on.
+      limit: see `spread`.
+    """
+    shown: set[tuple[int, ...]] = set()
+    best: list[Suggestion] = []
+    for _ in range(page + 1):
+        best = spread(found[0], k - explores, shown, limit=limit)
+        shown |= {suggestion.items for suggestion in best}
+    if not explores:
+        return best, []
+    usual = spread(found[0], explores, shown, limit=limit, beside=best)
+    known = {suggestion.items for suggestion in usual}
+    others = spread(found[1], explores, shown, limit=limit, beside=best)
+    return best, [
+        dataclasses.replace(one, explores=one.items not in known) for one in others
+    ]
+
+
+def _places(suggestion: Suggestion) -> list[tuple[int, int]]:
+    """Slots and their items."""
+    return [place for place in enumerate(suggestion.items) if place[1] >= 0]
 
 
 def interleave(

@@ -69,6 +69,7 @@ class Outfits:
                 explore=explore,
                 seed=0 if visitor is None else visitor.id * 1_000_003 + visitor.changes,
                 page=page,
+                posterior=taste.posterior,
                 **about,
             )
 
@@ -83,6 +84,17 @@ class Outfits:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         cards = [self._cards.outfit_card(one) for one in found]
         return schemas.Outfits(outfits=cards, emptied_by=by)
+
+    def start(self, visitor: Visitor | None, k: int) -> schemas.Outfits:
+        """Looks to pick those one likes from, the most telling first.
+
+        Args:
+          visitor: what they judged is left out; None for somebody new.
+          k: how many.
+        """
+        looks = self._recommender.looks(k, judged=self._tastes.of(visitor).judged)
+        cards = [self._cards.outfit_card(one) for one in looks]
+        return schemas.Outfits(outfits=cards, emptied_by=None)
 
     def compose(
         self, visitor: Visitor, request: schemas.Composition

@@ -58,6 +58,11 @@ def index(request: Request, service: TheService) -> HTMLResponse:
     """
     token = token_of(request)
     visitor = service.state.visitor(token) if token else None
+    is_new = service.visitors.is_new(visitor)
+    if is_new:
+        outfits = service.outfits.start(visitor, _OUTFITS)
+    else:
+        outfits = service.outfits.recommend(visitor, _OUTFITS, 0.2)
     return _document(
         request,
         "index.html",
@@ -65,7 +70,8 @@ def index(request: Request, service: TheService) -> HTMLResponse:
         catalogue=service.catalogue(),
         k=_OUTFITS,
         lead=service.visitors.lead(visitor),
-        outfits=service.outfits.recommend(visitor, _OUTFITS, 0.2).outfits,
+        is_new=is_new,
+        outfits=outfits.outfits,
         user_ids=service.recommender.names.users is not None,
     )
 

@@ -218,6 +218,19 @@ def history(
     return service.visitors.history(visitor, limit)
 
 
+@router.get("/start", responses=_MINE)
+def start(
+    service: TheService,
+    visitor: TheVisitor,
+    k: Annotated[int, Query(ge=1, le=24)] = 12,
+) -> schemas.Outfits:
+    """Looks for somebody new to like a few of: those that tell tastes apart best.
+
+    They are the same for everybody, without what you have judged.
+    """
+    return service.outfits.start(visitor, k)
+
+
 _Where = Annotated[Sequence[schemas.Condition], Query(max_length=32)]
 _AtMost = Annotated[Sequence[schemas.Condition], Query(max_length=16)]
 _Listed = Annotated[Sequence[schemas.Condition], Query(max_length=1000)]

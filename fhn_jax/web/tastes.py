@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 import numpy as np
 from jaxtyping import Float32
 
-from fhn_jax.recommender import Judged, Recommender, Suggestion
+from fhn_jax.recommender import Judged, Posterior, Recommender, Suggestion
 from fhn_jax.web.state import State, Visitor
 
 # Judgements that are held, of the visitors who came last, each of whom counts for so many
@@ -25,11 +25,11 @@ class Taste:
 
     Attributes:
       judged: without superseded judgements.
-      latents: the user code, float32 [d].
+      posterior: what that says of the user code.
     """
 
     judged: Judged
-    latents: Float32[np.ndarray, " d"]
+    posterior: Posterior
     _pages: dict[Hashable, list[Suggestion]] = dataclasses.field(default_factory=dict)
 
     def page(
@@ -43,6 +43,11 @@ class Taste:
                 self._pages.clear()
             self._pages[key] = found
         return found
+
+    @property
+    def latents(self) -> Float32[np.ndarray, " d"]:
+        """The user code that fits best."""
+        return self.posterior.mean
 
     @property
     def likes(self) -> int:
@@ -91,7 +96,7 @@ class Tastes:
     def _learn(self, user: int | None, judged: Judged) -> Taste:
         # A later version of the codes may have had more items.
         judged = judged.of(self._recommender.codes)
-        return Taste(judged, self._recommender.learn(user, judged))
+        return Taste(judged, self._recommender.posterior(user, judged))
 
     def _hold(
         self, key: tuple[int, datetime.datetime], changes: int, taste: Taste

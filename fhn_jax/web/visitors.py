@@ -14,7 +14,7 @@ from fhn_jax.web.tastes import Tastes
 # More than a person does in a year of evenings; less than fills a disk.
 MOST_JUDGEMENTS = 5000
 _Answer = TypeVar("_Answer", bound=schemas.Counts)
-_WELCOME = "Like what you would wear, pass on the rest. Each click teaches."
+_WELCOME = "Pick three looks you like, and pass on what you would not wear. Each click teaches."
 
 
 class Visitors:
@@ -74,6 +74,12 @@ class Visitors:
     def _user_id(self, user: int | None) -> str | None:
         users = self._recommender.names.users
         return None if user is None or users is None else users[user]
+
+    def is_new(self, visitor: Visitor | None) -> bool:
+        """Whether nothing is known of somebody; None for one without a trace."""
+        if visitor is None:
+            return True
+        return visitor.user is None and not len(self._tastes.of(visitor).judged)
 
     def lead(self, visitor: Visitor | None) -> str:
         """The line above the outfits; `visitor` is None for somebody new."""

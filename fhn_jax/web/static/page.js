@@ -19,10 +19,13 @@ class Failure extends Error {
 
 // Who only looks is no visitor yet.
 let known = document.body.dataset.visitor === "1";
+// Looks through the eyes of a person of the data.
+let opened = document.body.dataset.opened === "1";
 
 async function enter(user = null) {
   await request("POST", "/visitors", { user });
   known = true;
+  opened = user !== null;
 }
 
 async function call(method, path, body) {
@@ -156,6 +159,9 @@ function oneTabStop(list, current) {
 
 // --- judging ---------------------------------------------------------------------
 
+// Somebody new picks a few of the looks that tell tastes apart best.
+const PICKS = 3;
+let picking = document.body.dataset.new === "1";
 let page = 0;
 let counts = { likes: 0, dislikes: 0 };
 let bitsBefore = null;
@@ -163,11 +169,13 @@ let waiting = Promise.resolve();
 
 function counted(now) {
   counts = { likes: now.likes, dislikes: now.dislikes };
-  $("undo").disabled = counts.likes + counts.dislikes === 0;
+  const judged = counts.likes + counts.dislikes;
+  $("undo").disabled = judged === 0;
+  if (!judged) picking = !opened;
   $("lead").textContent =
-    counts.likes + counts.dislikes
+    judged
       ? `Learned from ${counts.likes} liked and ${counts.dislikes} passed.`
-      : "Like what you would wear, pass on the rest. Each click teaches.";
+      : "Pick three looks you like, and pass on what you would not wear. Each click teaches.";
 }
 
 function judge(card, liked) {
@@ -181,7 +189,11 @@ function judge(card, liked) {
       const now = await call("POST", "/feedback", { items: itemsOf(card), liked });
       counted(now);
       say(liked ? `Liked. ${plural(counts.likes, "like")} so far.` : "Passed. Others take its place.");
-      if (list === $("cards")) await replace(card);
+      if (startsWithLooks() && (counts.likes >= PICKS || counts.likes + counts.dislikes >= K)) {
+        picking = false;
+        await load();
+        window.scrollTo({ top: 0 });
+      } else if (list === $("cards")) await replace(card);
       else delete card.dataset.busy;
       tasteIsOld();
     }).then(() => {
@@ -193,12 +205,16 @@ function judge(card, liked) {
   );
 }
 
+const startsWithLooks = () => picking && !conditions();
+const wanted = () =>
+  startsWithLooks() ? `/start?k=${K}` : `/recommendations?k=${K}&page=${page}${conditions()}`;
+
 // The judged card makes place for the best new outfit, and so do those that nobody sees
 // at the moment; what is being looked at stays where it is.
 async function replace(card) {
   const list = $("cards");
-  const { outfits } = await call("GET", `/recommendations?k=${K}${conditions()}`);
   page = 0;
+  const { outfits } = await call("GET", wanted());
   const cards = [...list.querySelectorAll(".card")];
   const inView = (one) => {
     const box = one.getBoundingClientRect();
@@ -249,8 +265,7 @@ async function load({ first = 0 } = {}) {
   page = first;
   if (!list.children.length) ghosts(list, K);
   list.setAttribute("aria-busy", "true");
-  const path = `/recommendations?k=${K}&page=${page}${conditions()}`;
-  const { outfits, emptied_by: by } = await call("GET", path);
+  const { outfits, emptied_by: by } = await call("GET", wanted());
   if (!outfits.length && page) return load();
   $("empty-why").hidden = !by;
   $("empty-why").textContent = by ? `No outfit is left by: ${by}.` : "";
@@ -261,7 +276,9 @@ async function load({ first = 0 } = {}) {
 
 const fresh = () =>
   attempt(async () => {
-    await load({ first: page + 1 });
+    const first = startsWithLooks() ? 0 : page + 1;
+    picking = false;
+    await load({ first });
     window.scrollTo({ top: 0 });
     say("Here are others.");
   });
@@ -687,6 +704,7 @@ $("known").onsubmit = (event) => {
   const user = field.type === "number" ? Number(field.value) : field.value;
   attempt(async () => {
     await enter(user);
+    picking = false;
     bitsBefore = shownBits = null;
     await loadTaste();
     await load();
