@@ -193,6 +193,19 @@ def test_a_like_teaches_and_another_outfit_takes_its_place(page):
     assert before[0] not in page.outfits()
 
 
+def test_after_three_picks_all_outfits_are_for_this_taste(page):
+    looks = page.outfits()
+    for picks in (1, 2, 3):
+        assert page.outfits()[picks - 1] == looks[picks - 1]
+        page.click(f"#cards .card:nth-child({picks}) .like")
+        page.judged(picks, 0)
+    page.wait(lambda: not set(looks[:3]) & set(page.outfits()))
+    after = page.outfits()
+    assert page.script("return document.activeElement.className") == "card"
+    page.open()
+    assert page.outfits() == after
+
+
 def test_the_keyboard_does_all_of_it(page):
     before = page.outfits()
     page.press(Keys.ARROW_RIGHT)

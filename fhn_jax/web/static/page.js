@@ -191,8 +191,10 @@ function judge(card, liked) {
       say(liked ? `Liked. ${plural(counts.likes, "like")} so far.` : "Passed. Others take its place.");
       if (startsWithLooks() && (counts.likes >= PICKS || counts.likes + counts.dislikes >= K)) {
         picking = false;
+        const had = card.contains(document.activeElement);
         await load();
         window.scrollTo({ top: 0 });
+        if (had) $("cards").querySelector(".card")?.focus({ preventScroll: true });
       } else if (list === $("cards")) await replace(card);
       else delete card.dataset.busy;
       tasteIsOld();
