@@ -438,9 +438,9 @@ def _newton(
                 break
             length[steep] /= 2
         w -= length * step
-        hessian = hessian_of(curved)
         if decrease.max() < _TOLERANCE:
-            break
+            break  # Such a step changes the Hessian as little.
+        hessian = hessian_of(curved)
     return w, hessian
 
 

@@ -25,7 +25,7 @@ def capped_page(
     filters: Sequence[Filter],
     at_most: Mapping[str, int],
 ) -> tuple[list[Suggestion], list[Suggestion]]:
-    """The best for a user that earlier pages do not show, and those of another user, to explore.
+    """The best for a user that earlier pages do not show; those of another, to explore.
 
     Args:
       users: their codes; the second is of whom the others are, if there are any.
