@@ -403,7 +403,13 @@ def test_the_action_recommends_the_outfits_of_the_data(
     address, workdir, tmp_path, capsys
 ):
     out = tmp_path / "out"
-    act("recommend-all", workdir=workdir, k=3, out=str(out), ray_address=address)
+    act(
+        *("recommend-all", None, workdir),
+        k=3,
+        out=str(out),
+        ray_address=address,
+        include_seen=True,
+    )
     catalogue = read_catalogue(workdir / "tiny", "8")
     outfits = stored_outfits(catalogue)
     searcher = Searcher.in_memory(codes_of(catalogue), outfits)
@@ -425,6 +431,7 @@ def test_the_action_recommends_the_outfits_of_an_index(address, workdir, tmp_pat
         workdir=workdir,
         index=str(tmp_path / "index"),
         out=str(tmp_path / "out"),
+        include_seen=True,
     )
     assert [row["outfit"] for row in rows_of(tmp_path / "out")] == [0] * 8
     with pytest.raises(FileExistsError, match="out exists and is left as it is"):
