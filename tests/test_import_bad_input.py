@@ -370,7 +370,11 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, tables, limit):
         f"main(['import-catalogue', {str(shop)!r}, {str(tmp_path / 'data')!r}])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+        # -B: Python would leave half of a compiled module.
+        [sys.executable, "-B", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "error: " in done.stderr

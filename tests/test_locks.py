@@ -167,7 +167,8 @@ def test_an_array_on_a_full_disk_says_so(tmp_path):
         "    except OSError as error: sys.exit(f'{error.errno} {error}')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "index"],
+        # -B: Python would leave half of a compiled module.
+        [sys.executable, "-B", "-c", program, tmp_path / "index"],
         capture_output=True,
         text=True,
         check=False,

@@ -150,7 +150,8 @@ def test_a_full_disk_is_an_error_and_not_a_crash(root, names, monkeypatch):
     )
     path = root / "images" / "decoded.npy"
     done = subprocess.run(
-        [sys.executable, "-c", program, root, path],
+        # -B: Python would leave half of a compiled module.
+        [sys.executable, "-B", "-c", program, root, path],
         capture_output=True,
         text=True,
         check=False,
