@@ -277,16 +277,16 @@ def test_a_known_user_is_opened_by_the_shops_id(app):
 
 def test_the_page_shows_titles_and_prices_of_each_shape_and_no_markup_of_theirs(app):
     text = program(app).get("/").text
-    outfits = app.state.service.outfits.recommend(None, 12, 0.2).outfits
+    outfits = app.state.service.outfits.start(None, 12).outfits
     elements = Elements(text)
     looks = [
         a["class"] for a, _ in elements.named("div") if "look-" in a.get("class", "")
     ]
     shown = [f"look look-{len(outfit.items)}" for outfit in outfits]
     assert looks[: len(shown)] == shown and len(set(shown)) > 1
-    pieces = [a for a, _ in elements.named("button") if "data-about" in a]
-    assert [json.loads(a["data-about"])["id"] for a in pieces] == [
-        piece.id for outfit in outfits for piece in outfit.items
+    pieces = [a for a, _ in elements.named("button") if "data-item" in a]
+    assert [(a["data-category"], a["data-item"]) for a in pieces] == [
+        (piece.category, str(piece.item)) for one in outfits for piece in one.items
     ]
     titles = [name for _, name in elements.named("b")]
     assert titles[: len(outfits[0].items)] == [p.title for p in outfits[0].items]

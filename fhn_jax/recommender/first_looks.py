@@ -26,6 +26,7 @@ def first_looks(
     index: OutfitSearch,
     score: Callable[[Any, Any], list[float]],
     filters: Sequence[Filter] = (),
+    templates: Sequence[Sequence[str]] | None = None,
 ) -> list[Suggestion]:
     """Stored outfits that tell tastes apart best, among those that somebody likes most.
 
@@ -35,7 +36,7 @@ def first_looks(
       stranger: somebody new.
       index: of the outfits.
       score: the scores of outfits for a user code.
-      filters: what the outfits must be.
+      filters, templates: what the outfits must be.
     """
     rng = np.random.default_rng(0)
     tastes = known
@@ -43,7 +44,9 @@ def first_looks(
         tastes = known[np.sort(rng.choice(len(known), _TASTES, replace=False))]
     elif len(known) < 2:
         tastes = np.stack([stranger.draw(rng) for _ in range(_TASTES)])
-    found = index.search_batch(tastes.astype(np.float64), _BEST, filters=filters)
+    found = index.search_batch(
+        tastes.astype(np.float64), _BEST, filters=filters, templates=templates
+    )
     outfits = list(
         {one.items: one for hits in found for one in different(hits)}.values()
     )

@@ -292,7 +292,15 @@ class Recommender:
     def _looks(self) -> list[Suggestion]:
         stranger = self.posterior(None, Judged.nothing(len(self.slots)))
         known, left = self.codes.user_latents, self._available
-        return first_looks(known, stranger, self.index, self.scores, left)
+        about = known, stranger, self.index, self.scores, left
+        categories = [self.codes.categories[c] for c in self.codes.slots]
+        several = [
+            [categories[slot] for slot in each]
+            for each in self.codes.templates
+            if len(each) > 1
+        ]
+        # A piece alone is no look, unless there are no others.
+        return (first_looks(*about, several) if several else []) or first_looks(*about)
 
     def _filters(self, user: int | None, judged: Judged, rules: Rules) -> list[Filter]:
         seen = [] if rules.include_seen else self.seen(user, judged)

@@ -79,7 +79,7 @@ class OutfitIndex(Searcher):
             tables,
             layout,
             [
-                index_files.read_segment(folder, name, tables, layout)
+                index_files.read_segment(folder, str(name), tables, layout)
                 for name in metadata["segments"]
             ],
             removed,

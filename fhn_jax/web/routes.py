@@ -236,7 +236,7 @@ _AtMost = Annotated[Sequence[schemas.Condition], Query(max_length=16)]
 _Listed = Annotated[Sequence[schemas.Condition], Query(max_length=1000)]
 
 
-@router.get("/recommendations", responses=_MINE)
+@router.get("/recommendations", responses=problems(401, 403, 404))
 def recommendations(
     service: TheService,
     visitor: TheVisitor,
