@@ -121,7 +121,8 @@ def test_a_piece_shows_what_the_shop_says_of_it_as_text(page):
     def open_piece(number):
         page.click("#tab-wardrobe")
         opens = "fetch(document.body.dataset.api + '/item?id=bag-' + arguments[0])"
-        page.script(f"{opens}.then((r) => r.json()).then(openMenu)", number)
+        # Waits until the facts of the piece before are gone.
+        page.script(f"return {opens}.then((r) => r.json()).then(openMenu)", number)
         page.wait(lambda: page.one("#menu-about div").is_displayed())
         facts = dict(row.text.split("\n") for row in page.all("#menu-about div"))
         link = page.one("#menu-link")
