@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -210,3 +211,19 @@ def test_an_array_folder_of_another_kind_is_refused(folder, change, message):
     path.unlink()
     with pytest.raises(FileNotFoundError, match="expected an example; make it again"):
         files.ArrayFolder.open(folder.path, KIND)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_is_at_two_places_whether_there_are_links_or_not(
+    tmp_path, monkeypatch, has_links
+):
+    (tmp_path / "one").write_text("text")
+    if not has_links:
+
+        def refused(*_):
+            raise OSError(errno.EPERM, "no links here")
+
+        monkeypatch.setattr(os, "link", refused)
+    files.link_or_copy(tmp_path / "one", tmp_path / "two")
+    assert (tmp_path / "two").read_text() == "text"
+    assert os.path.samefile(tmp_path / "one", tmp_path / "two") == has_links

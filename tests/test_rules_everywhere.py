@@ -1,6 +1,7 @@
 """Conditions, caps and what is left out: on the command line, in the API, on a cluster."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError, UserError
 from fhn_jax.recommender import Judged, Recommender, Rules, Where, Without
+from fhn_jax.recommender.publishing import publish
 from fhn_jax.web.app import Settings, create_app
 
 pytest.importorskip("duckdb")
@@ -151,6 +153,35 @@ def test_attributes_are_set_while_others_have_them_open(workdir, root, tmp_path)
     changes.write_text("id,in_stock\nshoe-2,yes\nbag-4,yes\n")
     act("set-attributes", workdir=workdir, changes=str(changes))
     assert sold(server) == before
+
+
+def test_a_published_version_goes_by_the_same_rules(workdir, root, likes, tmp_path):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    version = publish(run, run, root, "8")
+    server = Recommender.open(version, version, "8")
+    nothing = Judged.nothing(len(server.slots))
+
+    def items(**options):
+        latents = server.start(0)
+        found = server.recommend(latents, 60, judged=nothing, user=0, **options)
+        return {one.items for one in found}
+
+    everything = Rules(include_seen=True)
+    assert likes[0] & items(rules=everything) and not likes[0] & items()
+    # What is sold out is so in the version that is served.
+    assert any(outfit[2] == 2 for outfit in items(rules=everything))
+    changes = tmp_path / "stock.csv"
+    changes.write_text("id,in_stock\nshoe-2,no\n")
+    act("set-attributes", workdir=run, changes=str(changes))
+    in_stock = Rules(filters=[Where("in_stock")], include_seen=True)
+    assert items(rules=in_stock)
+    assert not any(outfit[2] == 2 for outfit in items(rules=in_stock))
+    found = answer(run, "search", where=("in_stock",), k=500, include_seen=True)
+    assert not any(outfit[2] == 2 for outfit in outfits_of(found))
+    # And in the next version of the same items.
+    following = publish(run, run, root, "8")
+    kept = Recommender.open(following, following, "8").index.attributes.columns()
+    assert not kept["in_stock"].meets("=", ["true"], "in_stock")[32 * 2 + 2]
 
 
 # --- the API ----------------------------------------------------------------------

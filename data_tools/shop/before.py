@@ -6,8 +6,6 @@ category stays, and its title and photo do not both change.
 
 import dataclasses
 import functools
-import os
-import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +33,7 @@ from fhn_jax.data.negatives import outfit_keys
 from fhn_jax.data.pictures import UnsuitableImage, for_training
 from fhn_jax.data.vectors import PLACES
 from fhn_jax.errors import InputError, MissingFileError
-from fhn_jax.files import read_json
+from fhn_jax.files import link_or_copy, read_json
 
 _SHOWN = 5
 # Types of columns as an import writes them.
@@ -276,7 +274,7 @@ def carry_over(before: Before, root: Path) -> list[str]:
         if own.parts[0].startswith("tuples_"):
             continue
         (root / own).parent.mkdir(parents=True, exist_ok=True)
-        _link(path, root / own)
+        link_or_copy(path, root / own)
         if own.parts[0] in PLACES and own.suffix == ".npz":
             notes.append(
                 f"{own} has no vectors of the new items; make them as they were made"
@@ -285,11 +283,3 @@ def carry_over(before: Before, root: Path) -> list[str]:
         if path.name != f"tuples_{before.catalogue.variant}":
             notes.append(f"{path.name} was of the catalogue before, and is gone")
     return notes
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file at another place; files of a data root are never changed."""
-    try:
-        os.link(source, target)
-    except OSError:  # Not on every file system.
-        shutil.copyfile(source, target)

@@ -14,16 +14,21 @@ def set_attributes(choice: RunChoice, *, changes: str, index: str) -> None:
     Args:
       changes: a CSV file with the header `id,ATTRIBUTE,…` and a row for each item: what it
         is called, see `answers.parse_item`, and its values, empty where it has none.
-      index: folder of the `OutfitIndex` that is served; if empty, that of the workdir.
+      index: folder of the `OutfitIndex` that is served; if empty, that of the current
+        version, or of the workdir if none is published.
     """
+    from fhn_jax.codes import load
+    from fhn_jax.data.item_names import read_names
+    from fhn_jax.recommender.publishing import served
     from fhn_jax.recommender.stored import stored_index
     from fhn_jax.retrieval.outfit_index import OutfitIndex
 
     if not changes:
         raise InputError("--changes lacks: a CSV file with the header id,ATTRIBUTE,…")
     run = choice.open()
-    codes = run.codes()
-    names = run.names(codes)
+    workdir, root = served(run.workdir, run.root)
+    codes = load(workdir)
+    names = read_names(root, run.variant, codes)
     header, rows = answers.read_csv(Path(changes), "attributes", None)
     if header[:1] != ["id"] or len(set(header)) < max(len(header), 2):
         raise InputError(
@@ -39,7 +44,7 @@ def set_attributes(choice: RunChoice, *, changes: str, index: str) -> None:
     if index:
         searched = OutfitIndex.open(index, codes)
     else:
-        searched = stored_index(run.workdir, codes, run.root, run.variant, names)
+        searched = stored_index(workdir, codes, root, run.variant, names)
     if searched.attributes is None:
         raise InputError(
             f"{searched.folder}: its items have no attributes; expected an items.parquet "

@@ -90,6 +90,8 @@ class Given:
 
 def attributes_of(run: Run, codes: Codes, names: ItemNames) -> Any:
     """The `Attributes` of the shop's items, as they are served; None if it has none."""
+    from fhn_jax.recommender.publishing import served
     from fhn_jax.recommender.stored import kept_attributes
 
-    return kept_attributes(run.workdir, codes, run.root, names)
+    workdir, root = served(run.workdir, run.root)
+    return kept_attributes(workdir, codes, root, names)

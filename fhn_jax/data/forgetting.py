@@ -7,8 +7,6 @@ one. Outfits of a deleted item keep its number, behind which there is nothing an
 
 import contextlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,12 +159,5 @@ def _changed_folder(path: Path) -> Iterator[Path]:
         for each in path.iterdir():
             if each.is_file():
                 # Files are replaced, never changed.
-                _link(each, new / each.name)
+                files.link_or_copy(each, new / each.name)
         yield new
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -19,6 +19,7 @@ from fhn_jax.files.reading import (
 from fhn_jax.files.versions import Versions
 from fhn_jax.files.writing import (
     atomic_path,
+    link_or_copy,
     new_folder,
     refuse_existing,
     replaced_folder,
@@ -39,6 +40,7 @@ __all__ = [
     "append_record",
     "atomic_path",
     "checksum_of",
+    "link_or_copy",
     "lock",
     "map_array",
     "new_folder",

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,14 @@ def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def link_or_copy(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """The same file at another place: for files that are replaced, and never changed.
+
+    Where the file system has no links, the target is a copy.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -13,7 +13,7 @@ from fhn_jax.codes import load
 from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data.item_names import read_names
 from fhn_jax.data.item_table import ITEMS_FILE, USERS_FILE
-from fhn_jax.files import Versions
+from fhn_jax.files import Versions, link_or_copy
 from fhn_jax.recommender.data_index import INDEX, index_of_data
 from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.items import ItemTables
@@ -30,6 +30,16 @@ def published(workdir: str | os.PathLike) -> Versions:
     return Versions(Path(workdir) / FOLDER)
 
 
+def served(workdir: str | os.PathLike, root: str | os.PathLike) -> tuple[Path, Path]:
+    """Where what is served of a run and its data is: in the current version, if any.
+
+    Returns:
+      the workdir and the data root.
+    """
+    version = published(workdir).current
+    return (Path(workdir), Path(root)) if version is None else (version, version)
+
+
 def publish(
     site: str | os.PathLike,
     workdir: str | os.PathLike,
@@ -39,8 +49,8 @@ def publish(
 ) -> Path:
     """Publishes what a run and its data are now.
 
-    The index of the version before is taken up, see `index_of_data`. Images are not copied:
-    they are links to the files that are there now.
+    The index of the version before is taken up, see `index_of_data`. Images and outfits are
+    not copied: they are links to the files that are there now, which are never changed.
 
     Args:
       site: the workdir whose versions these are.
@@ -61,16 +71,18 @@ def publish(
         for name in (CODES, *files):
             if (workdir / name).is_file():
                 shutil.copyfile(workdir / name, new / name)
-        for name in (*_NAMES, f"tuples_{variant}/users"):
+        for name in _NAMES:
             if (root / name).is_file():
-                (new / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(root / name, new / name)
+        tuples = f"tuples_{variant}"
+        if (root / tuples).is_dir():
+            shutil.copytree(root / tuples, new / tuples, copy_function=link_or_copy)
         _link_images(root / "images", new / "images")
         codes = load(new)
         names = read_names(new, variant, codes)
         for name in (INDEX, COMPOSING):
             if before is not None and (before / name).is_dir():
-                shutil.copytree(before / name, new / name, copy_function=_link)
+                shutil.copytree(before / name, new / name, copy_function=_take_up)
         index_of_data(new / INDEX, codes, root, variant, names)
         if all(codes.num_items):
             Composer.kept(new / COMPOSING, ItemTables.from_codes(codes))
@@ -82,17 +94,18 @@ def publish(
 def _link_images(source: Path, target: Path) -> None:
     """The images of a data root: its LMDB, or a link to a folder of files."""
     if (source / "lmdb").is_dir():
-        shutil.copytree(source / "lmdb", target / "lmdb", copy_function=_link)
+        shutil.copytree(
+            *(source / "lmdb", target / "lmdb"),
+            ignore=shutil.ignore_patterns("lock.mdb"),
+            copy_function=link_or_copy,
+        )
     elif source.is_dir():
         target.symlink_to(source.resolve(), target_is_directory=True)
 
 
-def _link(source: str, target: str) -> None:
-    """The same file at another place, where it is of a kind that is never changed."""
-    if Path(source).suffix in (".npy", ".mdb"):
-        try:
-            os.link(source, target)
-            return
-        except OSError:  # Not on every file system.
-            pass
-    shutil.copyfile(source, target)
+def _take_up(source: str, target: str) -> None:
+    """A file of an index: its arrays are never changed, its manifest and journal are."""
+    if Path(source).suffix == ".npy":
+        link_or_copy(source, target)
+    else:
+        shutil.copyfile(source, target)

@@ -9,7 +9,7 @@ from typing import Any
 from fhn_jax.data.images import open_images
 from fhn_jax.errors import InputError
 from fhn_jax.recommender import Recommender
-from fhn_jax.recommender.publishing import published
+from fhn_jax.recommender.publishing import published, served
 from fhn_jax.web import photos
 from fhn_jax.web.service import Service
 from fhn_jax.web.state import State
@@ -62,15 +62,13 @@ def make_service(settings: Settings, state: State | None = None) -> Service:
       state: of a service that this one replaces.
     """
     run, variant = Path(settings.workdir), settings.variant
-    workdir, root = run, Path(settings.root)
-    version = published(run).current
-    if version is not None:
-        if settings.index:
-            raise InputError(
-                f"--index={settings.index}: {run} has published versions, each with an "
-                "index of its own; leave it out"
-            )
-        workdir = root = version
+    workdir, root = served(run, settings.root)
+    version = None if workdir == run else workdir
+    if version is not None and settings.index:
+        raise InputError(
+            f"--index={settings.index}: {run} has published versions, each with an "
+            "index of its own; leave it out"
+        )
     recommender = Recommender.open(workdir, root, variant, index=settings.index or None)
     codes = recommender.codes
     encoder = None
