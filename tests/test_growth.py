@@ -281,6 +281,7 @@ def test_a_user_is_deleted_from_everything(place, capsys):
 
 def test_an_item_is_deleted_from_everything(place):
     Recommender.open(place / "run", place / "data", "shop")
+    act("publish", config_of(place), place / "run")
     before, _ = load_codes(place / "run")
     forget(place, item="T-002")
     table = read_items(place / "data")
