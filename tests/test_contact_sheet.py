@@ -160,3 +160,10 @@ def test_pieces_have_their_full_size_and_labels_a_line_each(pieces):
     assert (sheet.width > contact_sheet([[outfit(RED)]], item_px=40).width) == (
         pieces > 3
     )
+
+
+@pytest.mark.parametrize("text", ["crêpe", "Blüse", "Шарф", "Ł€–…·"])
+def test_letters_of_all_titles_are_drawn(text):
+    font = drawing._font(13)
+    missing = bytes(font.getmask("\uffff"))
+    assert missing not in [bytes(font.getmask(letter)) for letter in text]

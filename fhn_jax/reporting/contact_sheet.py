@@ -1,18 +1,20 @@
-"""Outfits side by side as one picture, drawn with Pillow alone.
+"""Outfits side by side as one picture, drawn with Pillow.
 
 An outfit is a card of the pictures of its items, stacked as they are worn, above a
 caption; a sheet is rows of cards, each row under a title of its own.
 """
 
 import functools
+import importlib.util
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from fhn_jax.errors import InputError
+from fhn_jax.errors import InputError, MissingPackageError
 
 ITEM_PX = 144  # side of the square that an item's picture is fitted into
 # The limit of JPEG per side, and what viewers open without trouble.
@@ -297,14 +299,23 @@ def _tick(card: Image.Image, left: int, top: int) -> None:
 
 
 @functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that comes with Pillow, so that sheets look the same everywhere."""
-    return ImageFont.load_default(size)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu, which comes with matplotlib, so that sheets look the same everywhere.
+
+    The font that comes with Pillow has no letters with accents.
+    """
+    # Where the package is, without the time of importing it.
+    found = importlib.util.find_spec("matplotlib")
+    if found is None or found.origin is None:
+        raise MissingPackageError(
+            "pictures need the font of matplotlib; install it with "
+            "pip install 'fhn_jax[retrieval]'"
+        )
+    fonts = Path(found.origin).with_name("mpl-data") / "fonts" / "ttf"
+    return ImageFont.truetype(fonts / "DejaVuSans.ttf", size)
 
 
-def _fitted(
-    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
-) -> str:
+def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """The text on one line, cut with "…" to what fits `width` pixels."""
     text = " ".join(text.split())
     if font.getlength(text) <= width:
