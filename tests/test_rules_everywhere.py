@@ -17,7 +17,7 @@ from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError, UserError
 from fhn_jax.recommender import Judged, Recommender, Rules, Where, Without
-from fhn_jax.recommender.publishing import publish
+from fhn_jax.recommender.publishing import publish, published
 from fhn_jax.web.app import Settings, create_app
 
 pytest.importorskip("duckdb")
@@ -182,6 +182,23 @@ def test_a_published_version_goes_by_the_same_rules(workdir, root, likes, tmp_pa
     following = publish(run, run, root, "8")
     kept = Recommender.open(following, following, "8").index.attributes.columns()
     assert not kept["in_stock"].meets("=", ["true"], "in_stock")[32 * 2 + 2]
+    # A compacted version has the same outfits by the same ids.
+    index = Recommender.open(following, following, "8").index
+    index.remove([0, 1])
+    index.append(index.stored()[1][:3])
+    act("compact", workdir=run)
+    small = published(run).current
+    assert small.name == "3"
+    found = Recommender.open(small, small, "8").index
+    assert len(list((small / "outfits").glob("segment-*"))) < len(
+        list((following / "outfits").glob("segment-*"))
+    )
+    assert by_id(found) == by_id(index) and len(found) == len(index)
+
+
+def by_id(index):
+    ids, items = index.stored()
+    return dict(zip(ids.tolist(), map(tuple, items.tolist()), strict=True))
 
 
 # --- the API ----------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fhn_jax.cli.command import Command
+from fhn_jax.cli.command import Command, Flag
 from fhn_jax.cli.progress import say_written
 from fhn_jax.cli.run import Run, RunChoice
 
@@ -33,12 +33,44 @@ def rollback(choice: RunChoice) -> None:
     print(f"version {number} is current; servers of the run take it up")
 
 
+def compact(choice: RunChoice, *, index: str) -> None:
+    """Makes the segments of an index one, without outfits that were removed.
+
+    Args:
+      index: folder of an `OutfitIndex` of the run's codes. If empty, that of what is
+        served: of the current version in a new one, since versions never change.
+    """
+    from fhn_jax.recommender import publishing
+    from fhn_jax.recommender.stored import stored_index
+    from fhn_jax.retrieval.outfit_index import OutfitIndex
+
+    run = choice.open()
+    if not index and publishing.published(run.workdir).current is not None:
+        say_written(publishing.compact(run.workdir))
+        return
+    codes = run.codes()
+    if index:
+        found = OutfitIndex.open(index, codes)
+    else:
+        names = run.names(codes)
+        found = stored_index(run.workdir, codes, run.root, run.variant, names)
+    found.compact()
+    say_written(found.folder)
+
+
 COMMANDS = (
     Command(
         "publish",
         "Publish a run and its data as a version, which its servers take up",
         publish,
         extra="web",
+    ),
+    Command(
+        "compact",
+        "Make an index small and fast again after many changes",
+        compact,
+        (Flag("index", "", "Folder of an OutfitIndex, instead of what is served"),),
+        extra="retrieval",
     ),
     Command("rollback", "Go back to the version before the current one", rollback),
 )

@@ -13,10 +13,12 @@ from fhn_jax.codes import load
 from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data.item_names import read_names
 from fhn_jax.data.item_table import ITEMS_FILE, USERS_FILE
+from fhn_jax.errors import MissingFileError
 from fhn_jax.files import Versions, link_or_copy
 from fhn_jax.recommender.data_index import INDEX, index_of_data
 from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.outfit_index import OutfitIndex
 
 # In the workdir of a run.
 FOLDER = "published"
@@ -86,6 +88,36 @@ def publish(
         index_of_data(new / INDEX, codes, root, variant, names)
         if all(codes.num_items):
             Composer.kept(new / COMPOSING, ItemTables.from_codes(codes))
+    found = versions.current
+    assert found is not None
+    return found
+
+
+def compact(site: str | os.PathLike) -> Path:
+    """Publishes the current version again, with a compacted index.
+
+    Args:
+      site: the workdir whose versions these are.
+    Returns:
+      the folder of the new version.
+    Raises:
+      FileNotFoundError: there is no version.
+      BusyError: another process publishes.
+    """
+    versions = published(site)
+    before = versions.current
+    if before is None:
+        raise MissingFileError(f"{versions.folder} has no versions; publish one")
+    with versions.publish() as new:
+        shutil.copytree(
+            *(before, new),
+            symlinks=True,
+            ignore=lambda folder, _: [INDEX] if Path(folder) == before else [],
+            copy_function=link_or_copy,
+            dirs_exist_ok=True,
+        )
+        shutil.copytree(before / INDEX, new / INDEX, copy_function=_take_up)
+        OutfitIndex.open(new / INDEX, load(new)).compact()
     found = versions.current
     assert found is not None
     return found
