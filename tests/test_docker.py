@@ -1,6 +1,9 @@
 """The images' recipes: what can be told without an engine to build them."""
 
+import os
 import re
+import subprocess
+import time
 import tomllib
 from pathlib import Path
 
@@ -103,6 +106,14 @@ def services():
     return yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
+def taken(command, variables):
+    """The values of a command's flags, all of which it has."""
+    known = {flag.variable for flag in COMMANDS[command[0]].flags}
+    known |= {"FHN_JAX_WORKDIR", "PGPASSWORD"}  # The second is PostgreSQL's own.
+    assert variables.keys() <= known
+    return vars(COMMANDS[command[0]].arguments(variables).parse_args(command[1:]))
+
+
 def test_the_composed_server_is_one_that_the_command_line_takes(services):
     app = services["services"]["app"]
     # Values that are not given have a default after ":-".
@@ -110,10 +121,7 @@ def test_the_composed_server_is_one_that_the_command_line_takes(services):
         name: re.sub(r"\$\{\w+:[-?]([^}]*)\}", r"\1", value)
         for name, value in app["environment"].items()
     }
-    command = COMMANDS[app["command"][0]]
-    known = {flag.variable for flag in command.flags} | {"FHN_JAX_WORKDIR"}
-    assert variables.keys() <= known
-    found = vars(command.arguments(variables).parse_args(app["command"][1:]))
+    found = taken(app["command"], variables)
     assert found["host"] == "0.0.0.0" and found["known_users"] is False
     (network,) = services["networks"]["inside"]["ipam"]["config"]
     assert found["trusted_proxies"] == network["subnet"]
@@ -130,12 +138,36 @@ def test_the_composed_services_fit_together(services):
         for volume in service.get("volumes", ()):
             source = volume.partition(":")[0]
             known = services["volumes"].keys()
-            assert (ROOT / source).is_file() if source[0] == "." else source in known
+            if source != "./shop":  # It is the user's.
+                assert (
+                    (ROOT / source).is_file() if source[0] == "." else source in known
+                )
     assert "ports" not in about["app"] and "ports" not in about["database"]
     # Nothing secret is in the file, and no service does without a password.
     assert (
         "${POSTGRES_PASSWORD:?" in about["database"]["environment"]["POSTGRES_PASSWORD"]
     )
+
+
+def test_a_refresh_comes_each_night_at_three(services, tmp_path):
+    refresh = services["services"]["refresh"]
+    assert refresh["environment"] == services["services"]["app"]["environment"]
+    assert refresh["entrypoint"] == ["sh", "-c"] and refresh["profiles"] == ["shop"]
+    (script,) = refresh["command"]
+    # Compose writes $$ for $. Here nothing waits, and the second night does not come.
+    for name, does in (
+        ("sleep", 'echo "$1" >> waited'),
+        ("fhn-jax", 'echo "$@" >> called; kill "$PPID"'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TZ": "UTC"}
+    script = script.replace("$$", "$")
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment)
+    (command,) = (tmp_path / "called").read_text().splitlines()
+    taken(command.split(), {})
+    at = time.time() + int((tmp_path / "waited").read_text())
+    assert round(at / 60) % (24 * 60) == 3 * 60
 
 
 def test_the_proxy_passes_on_what_the_server_needs():
@@ -152,3 +184,72 @@ def test_the_proxy_passes_on_what_the_server_needs():
     assert "limit_conn " in text and "location /metrics" in text
     in_docs = (ROOT / "docs" / "deployment.md").read_text()
     assert dict(re.findall(r"proxy_set_header (\S+) (\S+);", in_docs)) == headers
+
+
+# --- deploy/kubernetes.yaml -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def resources():
+    """By kind and name."""
+    text = (ROOT / "deploy" / "kubernetes.yaml").read_text()
+    found = {}
+    for one in yaml.safe_load_all(text):
+        assert found.setdefault((one["kind"], one["metadata"]["name"]), one) is one
+    return found
+
+
+def pods(resources):
+    """(name of the resource, specification of its pod)."""
+    for (kind, name), one in resources.items():
+        if kind in ("Deployment", "StatefulSet", "Job"):
+            yield name, one["spec"]["template"]["spec"]
+        elif kind == "CronJob":
+            yield name, one["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+
+def test_the_commands_of_kubernetes_are_ours(resources):
+    settings = resources["ConfigMap", "settings"]["data"]
+    taken_by = {}
+    for name, pod in pods(resources):
+        (container,) = pod["containers"]
+        if "command" in container or "args" not in container:
+            continue
+        values = {e["name"]: e["value"] for e in container["env"] if "value" in e}
+        taken_by[name] = taken(container["args"], settings | values)
+        assert pod["securityContext"]["runAsUser"] == 1000  # as in the Dockerfile
+    assert taken_by["app"]["host"] == "0.0.0.0"
+    assert taken_by["app"]["known_users"] is False
+    networks([taken_by["app"]["trusted_proxies"]])
+    (app,) = resources["Deployment", "app"]["spec"]["template"]["spec"]["containers"]
+    assert app["ports"] == [{"name": "http", "containerPort": taken_by["app"]["port"]}]
+    assert taken_by["refresh"]["shop"] == "shop"
+
+
+def test_the_resources_of_kubernetes_fit_together(resources):
+    names = {kind: {n for k, n in resources if k == kind} for kind, _ in resources}
+    for _, pod in pods(resources):
+        (container,) = pod["containers"]
+        mounts = {mount["name"] for mount in container["volumeMounts"]}
+        claims = {
+            volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+            for volume in pod.get("volumes", ())
+        }
+        assert set(claims.values()) <= names["PersistentVolumeClaim"]
+        assert mounts <= claims.keys() | {"database"}
+        # No secret is in the file.
+        for variable in container.get("env", ()):
+            if "PASSWORD" in variable["name"]:
+                assert variable["valueFrom"]["secretKeyRef"]["name"] == "database"
+    for name in names["Service"]:
+        (selected,) = [
+            one
+            for (kind, _), one in resources.items()
+            if kind in ("Deployment", "StatefulSet")
+            and one["spec"]["template"]["metadata"]["labels"]
+            == resources["Service", name]["spec"]["selector"]
+        ]
+        (container,) = selected["spec"]["template"]["spec"]["containers"]
+        (port,) = resources["Service", name]["spec"]["ports"]
+        target = port.get("targetPort", port["name"])
+        assert target in {one["name"] for one in container["ports"]}

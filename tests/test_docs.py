@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import test_layering
+import yaml
 from random_codes import random_codes
 from web_site import make_site
 
@@ -251,6 +252,7 @@ def check_python(arguments, monkeypatch):
 # Programs that are not ours; their first argument, where a typo would matter.
 OTHERS = {
     "docker": {"build", "run", "compose"},
+    "kubectl": {"create", "-n"},
     "mkdocs": {"build", "serve"},
     "pre-commit": {"install"},
     "pyright": {None},
@@ -283,10 +285,22 @@ def check(words, monkeypatch):
     else:
         assert (arguments or [None])[0] in OTHERS[program]
         for number, word in enumerate(arguments):
-            if program == "docker" and word == "-f":
+            if program in ("docker", "kubectl") and word == "-f":
                 assert (ROOT / arguments[number + 1]).is_file()
         if arguments[:1] == ["compose"]:
-            assert arguments[1] in ("run", "up")
+            check_compose(arguments[1:], monkeypatch)
+
+
+def check_compose(words, monkeypatch):
+    about = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    if words[0] == "--profile":
+        assert words[1] in {p for s in about.values() for p in s.get("profiles", ())}
+        words = words[2:]
+    if words[0] == "run":
+        assert words[1] == "--rm" and words[2] in about
+        check_fhn_jax(words[3:], monkeypatch)
+    else:
+        assert words == ["up", "--detach"]
 
 
 @pytest.mark.parametrize("words", COMMANDS)
