@@ -78,7 +78,7 @@ def test_a_database_of_version_1_is_migrated_and_keeps_everything(path):
     assert state.expire() == 0 and state.visitor(TOKEN) is not None
     # What an earlier program asks.
     with sqlite3.connect(path) as database:
-        assert database.execute("SELECT version FROM about").fetchone() == (2,)
+        assert database.execute("SELECT version FROM about").fetchone() == (3,)
     state.close()
 
 

@@ -78,6 +78,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.service, app.state.metrics = following.make_service(settings), metrics
+    app.state.service.state.impressions.on_loss = metrics.impressions_lost
     app.state.uploads = limits.InFlight(1)  # by visitor
     app.include_router(routes.router)
     app.include_router(page.router)

@@ -97,10 +97,7 @@ class Change:
             "at": datetime.datetime.now(datetime.UTC),
         }
         _insert(self._connection, answers, values)
-        mine = answers.c.visitor == self.visitor.id
-        last = sa.select(answers.c.id).where(mine).order_by(answers.c.id.desc())
-        too_old = answers.c.id <= last.limit(1).offset(_MOST_ANSWERS).scalar_subquery()
-        self._connection.execute(answers.delete().where(mine & too_old))
+        keep_newest(self._connection, answers, self.visitor.id, _MOST_ANSWERS)
 
     # --- judgements -------------------------------------------------------------------
 
@@ -229,7 +226,7 @@ def one_visitor(connection: Connection, row, *, lock: bool = False) -> Visitor |
     if found is None:
         return None
     return Visitor(
-        found.id, found.known_user, found.changes, _utc(found.created), found.seen
+        found.id, found.known_user, found.changes, utc(found.created), found.seen
     )
 
 
@@ -248,6 +245,28 @@ def current(
     return list(newest.values())
 
 
+def keep_newest(
+    connection: Connection, table: sa.Table, visitor: int, most: int
+) -> None:
+    """Deletes all but so many of a visitor's rows."""
+    mine = table.c.visitor == visitor
+    last = sa.select(table.c.id).where(mine).order_by(table.c.id.desc())
+    too_old = table.c.id <= last.limit(1).offset(most).scalar_subquery()
+    connection.execute(table.delete().where(mine & too_old))
+
+
+def name_of(visitor: int, created: datetime.datetime) -> str:
+    """What a visitor is called outside: it tells nobody who it is."""
+    # SQLite gives the number of a forgotten visitor to a new one.
+    return f"visitor-{visitor}-{round(utc(created).timestamp())}"
+
+
+def utc(at: datetime.datetime) -> datetime.datetime:
+    """A time of the database, with its zone."""
+    # SQLite keeps none.
+    return at if at.tzinfo else at.replace(tzinfo=datetime.UTC)
+
+
 def today() -> datetime.date:
     """The day, of UTC."""
     return datetime.datetime.now(datetime.UTC).date()
@@ -258,7 +277,7 @@ _COLUMNS = tuple(judgements.c[name] for name in ("id", "items", "liked", "at"))
 
 def _judgement(row: Any) -> Judgement:
     event, items, liked, at = row
-    return Judgement(event, tuple(map(int, items.split("/"))), liked, _utc(at))
+    return Judgement(event, tuple(map(int, items.split("/"))), liked, utc(at))
 
 
 def _insert(connection: Connection, table: sa.Table, values: dict[str, Any]) -> int:
@@ -269,8 +288,3 @@ def _insert(connection: Connection, table: sa.Table, values: dict[str, Any]) -> 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _utc(at: datetime.datetime) -> datetime.datetime:
-    # SQLite keeps no zone.
-    return at if at.tzinfo else at.replace(tzinfo=datetime.UTC)

@@ -28,6 +28,11 @@ class Metrics:
         self._judgements = prometheus_client.Counter(
             "fhn_judgements", "Likes and dislikes", ("liked",), registry=self._registry
         )
+        self._lost = prometheus_client.Counter(
+            "fhn_impressions_lost",
+            "Pages that were shown and not stored",
+            registry=self._registry,
+        )
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Records a response.
@@ -42,6 +47,10 @@ class Metrics:
     def judged(self, liked: bool) -> None:
         """Records a like or dislike."""
         self._judgements.labels(str(liked).lower()).inc()
+
+    def impressions_lost(self, count: int) -> None:
+        """Records pages that were shown and could not be stored."""
+        self._lost.inc(count)
 
     def text(self) -> bytes:
         """All metrics in Prometheus's text format."""

@@ -10,6 +10,7 @@ from fhn_jax.errors import InputError
 from fhn_jax.recommender import Suggestion
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import Cards, Refused
+from fhn_jax.web.impressions import Model
 from fhn_jax.web.rules import ANYTHING, Asked, RulesOf
 from fhn_jax.web.state import KeptPhoto, State, Visitor
 from fhn_jax.web.tastes import Tastes
@@ -26,10 +27,12 @@ class Outfits:
       cards: looks up and shows items.
       state: stores visitors.
       tastes: what was learned of visitors.
+      model: what ranks outfits, for what is stored of pages.
     """
 
-    def __init__(self, cards: Cards, state: State, tastes: Tastes):
+    def __init__(self, cards: Cards, state: State, tastes: Tastes, model: Model):
         self._cards, self._state, self._tastes = cards, state, tastes
+        self._model = model
         self._recommender = cards.recommender
         self._rules = RulesOf(cards)
 
@@ -47,6 +50,9 @@ class Outfits:
     ) -> schemas.Outfits:
         """The next outfits; they stay the same until the visitor judges one.
 
+        That a page is shown is stored when it is made: one that comes again, from what
+        is remembered of the visitor, is the same impression.
+
         Args:
           visitor: None for somebody new.
           k: how many.
@@ -63,7 +69,7 @@ class Outfits:
         }
 
         def find() -> list[Suggestion]:
-            return self._recommender.recommend(
+            found = self._recommender.recommend(
                 taste.latents,
                 k,
                 explore=explore,
@@ -72,6 +78,9 @@ class Outfits:
                 posterior=taste.posterior,
                 **about,
             )
+            how = {"k": k, "explore": explore, "page": page}
+            self._show(visitor, "recommend", found, **how, free=asked == ANYTHING)
+            return found
 
         key = (k, explore, page, asked, self._rules.version)
         try:
@@ -93,6 +102,7 @@ class Outfits:
           k: how many.
         """
         looks = self._recommender.looks(k, judged=self._tastes.of(visitor).judged)
+        self._show(visitor, "start", looks, k=k)
         cards = [self._cards.outfit_card(one) for one in looks]
         return schemas.Outfits(outfits=cards, emptied_by=None)
 
@@ -155,6 +165,7 @@ class Outfits:
                 )
         except ValueError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        self._show(visitor, "compose", found.outfits, k=request.k)
         known = taste.judged
         liked = zip(map(tuple, known.items.tolist()), known.liked.tolist(), strict=True)
         judged = dict(liked)
@@ -193,6 +204,17 @@ class Outfits:
             ],
             sentence=_sentence(cards, reasons.pairs, names),
         )
+
+    def _show(
+        self,
+        visitor: Visitor | None,
+        way: str,
+        outfits: Sequence[Suggestion],
+        **asked: int | float,
+    ) -> None:
+        """Stores that a page is shown; who has left no trace leaves none by that."""
+        if visitor is not None and outfits:
+            self._state.impressions.add(visitor, way, asked, outfits, self._model)
 
     def _photos_of(self, visitor: Visitor) -> dict[str, list[KeptPhoto]]:
         """Category -> photos."""

@@ -223,12 +223,34 @@ class StoredPhoto(BaseModel):
     code: str = Field(description="Packed bits, hexadecimal")
 
 
+class ShownOutfit(BaseModel):
+    """An outfit of a page that was shown."""
+
+    items: dict[str, int | str] = Field(description="Slot → item; w3 is photo 3")
+    score: float
+    explored: bool
+
+
+class StoredImpression(BaseModel):
+    """A page of outfits that was shown."""
+
+    at: datetime.datetime
+    version: int = Field(description="Of what ranked them; 0 where none is published")
+    codes: str = Field(description="Checksum of the codes that ranked them")
+    way: str = Field(description="What showed them: recommend, start or compose")
+    asked: dict[str, float] = Field(description="How many were asked for, and so on")
+    outfits: list[ShownOutfit] = Field(description="In the order of the page")
+
+
 class Everything(BaseModel):
     """All that is stored of a visitor."""
 
     about: Visitor
     seen: datetime.date = Field(description="Day of the last visit, UTC")
     feedback: list[StoredJudgement] = Field(description="The newest first")
+    impressions: list[StoredImpression] = Field(
+        description="Pages that were shown, the newest first"
+    )
     wardrobe: list[ItemKey]
     photos: list[StoredPhoto]
 

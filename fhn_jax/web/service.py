@@ -8,6 +8,7 @@ from fhn_jax.errors import UnavailableError
 from fhn_jax.recommender import Recommender
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import Cards
+from fhn_jax.web.impressions import Model
 from fhn_jax.web.items import Items
 from fhn_jax.web.outfits import Outfits
 from fhn_jax.web.photos import PhotoEncoder
@@ -49,11 +50,12 @@ class Service:
         version: int = 0,
     ):
         self.version, self.identity = version, recommender.codes.identity
+        model = Model(version, recommender.codes.sha256())
         self.recommender, self.state, self._num_outfits = recommender, state, outfits
         cards = Cards(recommender, root_path)
         tastes = Tastes(recommender, state)
         self.visitors = Visitors(cards, state, tastes, known_users=known_users)
-        self.outfits = Outfits(cards, state, tastes)
+        self.outfits = Outfits(cards, state, tastes, model)
         self.items = Items(cards, images)
         self.wardrobe = Wardrobe(cards, state, encoder)
         if encoder is not None:

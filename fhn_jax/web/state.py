@@ -20,8 +20,18 @@ import sqlalchemy as sa
 from fhn_jax.errors import InputError, UnreachableError
 from fhn_jax.recommender import Judged
 from fhn_jax.web import tables
-from fhn_jax.web.change import Change, Judgement, Visitor, current, one_visitor, today
+from fhn_jax.web.change import (
+    Change,
+    Judgement,
+    Visitor,
+    current,
+    name_of,
+    one_visitor,
+    today,
+    utc,
+)
 from fhn_jax.web.database import Database, DatabaseUnavailableError
+from fhn_jax.web.impressions import Impressions
 from fhn_jax.web.migrations import VERSION, migrate
 from fhn_jax.web.photos import Photo
 
@@ -82,6 +92,8 @@ class State:
         and those of earlier versions are migrated.
       codes: checksum of the codes that visitors' judgements belong to.
       keep_days: visitors who have not come for so many days are forgotten; 0 for never.
+    Attributes:
+      impressions: what visitors were shown.
     Raises:
       InputError: another kind of URL, tables of a newer version, or of other codes.
       MissingFileError: no folder for the file.
@@ -95,6 +107,7 @@ class State:
         if keep_days < 0:
             raise InputError(f"--keep-days={keep_days}: expected days, or 0 for ever")
         self._database, self._keep_days = Database(url), keep_days
+        self.impressions = Impressions(self._database)
         try:
             with self._database.preparing() as connection:
                 migrate(connection, self._database.shown)
@@ -122,7 +135,8 @@ class State:
             )
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Writes what waits to be written, and closes all connections."""
+        self.impressions.close()
         self._database.close()
 
     def is_up(self) -> bool:
@@ -251,12 +265,11 @@ class State:
         with self._database.reading() as connection:
             return [
                 Event(
-                    # SQLite gives the number of a forgotten visitor to a new one.
-                    f"visitor-{visitor}-{round(created.timestamp())}",
+                    name_of(visitor, created),
                     known,
                     tuple(map(int, items.split("/"))),
                     liked,
-                    at,
+                    utc(at),
                 )
                 for visitor, created, known, items, liked, at in connection.execute(
                     rows.order_by(given.id)

@@ -40,6 +40,20 @@ judgements = sa.Table(
     sa.Index("ix_judgements_items", "visitor", "items"),
     sqlite_autoincrement=True,  # Ids of undone judgements are not reused.
 )
+# Pages of outfits that visitors were shown.
+impressions = sa.Table(
+    "impressions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    _visitor(),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    # Of what ranked them: the number of a published version, and the codes' checksum.
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("codes", sa.String(64), nullable=False),
+    # JSON, see `impressions`: one row a page.
+    sa.Column("page", sa.Text, nullable=False),
+    sa.Index("ix_impressions_visitor", "visitor", "id"),
+)
 wardrobe = sa.Table(
     "wardrobe",
     metadata,

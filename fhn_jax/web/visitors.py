@@ -169,6 +169,28 @@ class Visitors:
                 )
                 for one in self._state.all_judgements(visitor.id)
             ],
+            impressions=[
+                schemas.StoredImpression(
+                    at=page.at,
+                    version=page.model.version,
+                    codes=page.model.codes,
+                    way=page.way,
+                    asked=dict(page.asked),
+                    outfits=[
+                        schemas.ShownOutfit(
+                            items={
+                                slot: item if item >= 0 else f"w{~item}"
+                                for slot, item in zip(slots, one.items, strict=True)
+                                if item != -1
+                            },
+                            score=one.score,
+                            explored=one.explores,
+                        )
+                        for one in page.outfits
+                    ],
+                )
+                for page in self._state.impressions.of(visitor.id)
+            ],
             wardrobe=[
                 schemas.ItemKey(category=categories[category], item=item)
                 for category, item in self._state.wardrobe(visitor.id)

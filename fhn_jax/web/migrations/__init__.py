@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from fhn_jax.errors import InputError
 
-VERSION = "2"
+VERSION = "3"
 
 
 def migrate(connection: Connection, shown: str) -> None:
