@@ -21,6 +21,8 @@ from fhn_jax.recommender.publishing import published
 from fhn_jax.recommender.suggestions import Judged
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.training.experiment import Experiment
+from fhn_jax.web import photos
+from fhn_jax.web.photos import read_encoder
 
 pytest.importorskip("duckdb")
 pytestmark = pytest.mark.slow
@@ -173,6 +175,12 @@ def refreshed_config(place):
     return config.lock()
 
 
+def encode(workdir, program=b"trained"):
+    """An encoder of photos, of which only the name is right."""
+    codes = Codes.load(workdir / "codes.safetensors")
+    photos.save_encoder(workdir / photos.FILE, program, codes, 32)
+
+
 def refresh(place, **options):
     act("refresh", config_of(place), place / "run", **options)
 
@@ -184,11 +192,14 @@ def test_a_refresh_takes_todays_tables_to_a_version(place, monkeypatch):
         for k in range(4)
     ]
     shop = shops.write(place / "shop", items=[NEW, *shops.items()], likes=likes)
+    encode(place / "run", b"first")
+    monkeypatch.setattr(refreshing, "write_encoder", lambda run: encode(run.workdir))
     # Without training, then with; the second is interrupted before it publishes.
     refresh(place, shop=str(shop), epochs=0)
     versions = published(place / "run")
     first = Codes.load(versions.current / "codes.safetensors")
     assert versions.current.name == "1" and first.num_items == (9, 8, 8)
+    assert read_encoder(versions.current / photos.FILE).program == b"first"
     assert first.num_users == 5
 
     def interrupted(*_, **__):
@@ -212,6 +223,9 @@ def test_a_refresh_takes_todays_tables_to_a_version(place, monkeypatch):
     second = Codes.load(versions.current / "codes.safetensors")
     assert second.identity == first.identity and second.num_users == 5
     assert second.sha256() != first.sha256()
+    # Photos of visitors are encoded by the network of the codes.
+    encoder = read_encoder(versions.current / photos.FILE)
+    assert (encoder.program, encoder.run) == (b"trained", second.config_hash)
     # What falls is not published; the data are.
     with monkeypatch.context() as patch:
         scores = iter([0.9, 0.5])

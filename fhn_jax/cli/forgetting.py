@@ -10,7 +10,7 @@ from pathlib import Path
 from fhn_jax import files
 from fhn_jax.cli.command import Command, Flag
 from fhn_jax.cli.publishing import publish_run
-from fhn_jax.cli.refreshing import RUNS, refreshed_runs, served_run
+from fhn_jax.cli.refreshed import RUNS, refreshed_runs, served_run
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.codes import Codes, Latents
 from fhn_jax.codes.artifact import FILE as CODES

@@ -1,8 +1,4 @@
-"""The command that takes a shop's tables of today to its running servers.
-
-It keeps what it does in the workdir of a run: `refresh.json` says which run is the last
-that was published, and how far the one under way is; `refreshes/N` are the runs.
-"""
+"""The command that takes a shop's tables of today to its running servers."""
 
 import dataclasses
 import shutil
@@ -14,46 +10,17 @@ from typing import Any
 from fhn_jax import files
 from fhn_jax.cli.command import Command, Flag
 from fhn_jax.cli.publishing import publish_run
+from fhn_jax.cli.refreshed import RUNS, RefreshState, run_at
 from fhn_jax.cli.run import Run, RunChoice
-from fhn_jax.cli.training import open_experiment, update_codes
+from fhn_jax.cli.training import open_experiment, update_codes, write_encoder
 from fhn_jax.codes import Codes, Latents
-from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import evaluate
 
-STATE, RUNS = "refresh.json", "refreshes"
 # Exit status where the network that was trained is not published, but all else is.
 FELL = 2
 _SCORE = "asymmetric"
-
-
-@dataclasses.dataclass
-class _State:
-    """What refresh.json holds.
-
-    Attributes:
-      last: the folder of the run that was published last, from the workdir; "" for the
-        workdir itself.
-      number: of the last refresh that trained.
-      under_way: whether it is not done yet.
-      data: the checksum of the data it is trained on.
-    """
-
-    last: str = ""
-    number: int = 0
-    under_way: bool = False
-    data: str = ""
-
-    @classmethod
-    def read(cls, workdir: Path) -> "_State":
-        path = workdir / STATE
-        if not path.is_file():
-            return cls()
-        return cls(**files.read_sealed(path, "remove it to start from the run itself"))
-
-    def write(self, workdir: Path) -> None:
-        files.write_sealed(workdir / STATE, dataclasses.asdict(self))
 
 
 def refresh(choice: RunChoice, *, shop: str, epochs: int, fall: str) -> None:
@@ -77,13 +44,14 @@ def refresh(choice: RunChoice, *, shop: str, epochs: int, fall: str) -> None:
     with files.lock(run.workdir / RUNS, "refreshing"):
         if shop:
             _update_data(run, Path(shop))
-        state = _State.read(run.workdir)
-        last = _run_at(run, state.last)
+        state = RefreshState.read(run.workdir)
+        last = run_at(run, state.last)
         update_codes(last)
         better = True
         if epochs:
             better = _train(run, last, state, epochs, most)
-        served = _run_at(run, state.last)
+        served = run_at(run, state.last)
+        _encode_photos(run, served)
         version = publish_run(served, run.workdir)
         state.under_way = False
         state.write(run.workdir)
@@ -91,6 +59,15 @@ def refresh(choice: RunChoice, *, shop: str, epochs: int, fall: str) -> None:
     print(f"{version} is current, after {time.monotonic() - began:.1f} s")
     if not better:
         sys.exit(FELL)
+
+
+def _encode_photos(run: Run, served: Run) -> None:
+    """Writes the encoder of visitors' photos for a trained run, if the first one has it."""
+    from fhn_jax.web import photos
+
+    if (run.workdir / photos.FILE).is_file():
+        if not (served.workdir / photos.FILE).is_file():
+            write_encoder(served)
 
 
 def _fall(text: str) -> float:
@@ -112,28 +89,7 @@ def _update_data(run: Run, shop: Path) -> None:
     print(import_catalogue(shop, run.root, update=True).text)
 
 
-def served_run(run: Run) -> Run:
-    """The run that was published last: that of the workdir, or of a refresh."""
-    return _run_at(run, _State.read(run.workdir).last)
-
-
-def refreshed_runs(run: Run) -> list[Run]:
-    """The runs of refreshes that are there, if they have codes."""
-    folders = sorted((run.workdir / RUNS).glob("[0-9]*"))
-    made = [path for path in folders if (path / CODES).is_file()]
-    return [_run_at(run, str(path.relative_to(run.workdir))) for path in made]
-
-
-def _run_at(run: Run, folder: str) -> Run:
-    """A run below the workdir, on the data of the workdir's."""
-    if not folder:
-        return run
-    found = RunChoice(workdir=run.workdir / folder).open()
-    found.config.data.root = str(run.root)
-    return Run(found.workdir, found.config)
-
-
-def _train(run: Run, last: Run, state: _State, epochs: int, most: float) -> bool:
+def _train(run: Run, last: Run, state: RefreshState, epochs: int, most: float) -> bool:
     """Trains from the last run; whether the result takes its place."""
     catalogue = run.catalogue()
     if "val" not in catalogue.splits:
@@ -179,7 +135,7 @@ def warm_start_of(experiment: Any, last: Run, codes: Codes) -> Any:
     return warm_start(experiment, last.config, last.workdir, codes)
 
 
-def _folder(run: Run, state: _State) -> Path:
+def _folder(run: Run, state: RefreshState) -> Path:
     return run.workdir / RUNS / str(state.number)
 
 
@@ -188,7 +144,7 @@ def _score(codes: Codes, catalogue: Catalogue) -> float:
     return float(results["scores"][_SCORE]["auc"])
 
 
-def _remove_old(workdir: Path, state: _State) -> None:
+def _remove_old(workdir: Path, state: RefreshState) -> None:
     """Removes the runs of refreshes but for the last one that was published."""
     for path in (workdir / RUNS).glob("[0-9]*"):
         if f"{RUNS}/{path.name}" != state.last:

@@ -148,10 +148,14 @@ def update_codes(run: Run) -> None:
 
 def export_encoder(choice: RunChoice) -> None:
     """Writes the encoder of photos, with which the page takes visitors' own."""
+    say_written(write_encoder(choice.open()))
+
+
+def write_encoder(run: Run) -> Path:
+    """The same for a run; returns the path of the encoder."""
     from fhn_jax.training.export import export_encoder as export_program
     from fhn_jax.web import photos
 
-    run = choice.open()
     base = _of_base(run)
     check_trained(base.workdir)
     codes, data = run.codes(), base.config.data
@@ -161,7 +165,7 @@ def export_encoder(choice: RunChoice) -> None:
     )
     path = run.workdir / photos.FILE
     photos.save_encoder(path, program, codes, data.image_size)
-    say_written(path)
+    return path
 
 
 def _of_base(run: Run) -> Run:
