@@ -19,6 +19,7 @@ from fhn_jax.new_users import BprFit, no_clicks
 from fhn_jax.recommender import Recommender
 from fhn_jax.recommender.publishing import published
 from fhn_jax.recommender.suggestions import Judged
+from fhn_jax.reporting.refreshes import read_records
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.training.experiment import Experiment
 from fhn_jax.web import photos
@@ -236,6 +237,14 @@ def test_a_refresh_takes_todays_tables_to_a_version(place, monkeypatch):
     third = Codes.load(versions.current / "codes.safetensors")
     assert third.sha256() == second.sha256()
     assert [p.name for p in (place / "run" / "refreshes").glob("[0-9]*")] == ["1"]
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        refresh(place, shop=str(place / "none"), epochs=0)
+    plain, trained, fell, failed = read_records(place / "run")["refreshes"]
+    assert plain["changes"]["new items"] == 1 and plain["version"] == 1
+    assert trained["is_good"] and trained["before"] > 0.2 and trained["curves"]
+    assert (fell["before"], fell["after"], fell["is_good"]) == (0.9, 0.5, False)
+    assert failed["outcome"].startswith("failed: there is no folder")
+    assert failed["version"] == 3 and (place / "run" / "refreshes.html").is_file()
     # Who is deleted is in no version and no run any more.
     assert third.users[4].any()
     forget(place, user="new", receipt=str(place / "receipt.json"))

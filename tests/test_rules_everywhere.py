@@ -14,6 +14,7 @@ from web_site import API, judge, ok, problem, program, recommended
 
 from fhn_jax import files
 from fhn_jax.data.catalogue import stored_outfits
+from fhn_jax.data.item_table import rewrite_table
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError, UserError
 from fhn_jax.recommender import Judged, Recommender, Rules, Where, Without
@@ -182,13 +183,23 @@ def test_a_published_version_goes_by_the_same_rules(workdir, root, likes, tmp_pa
     following = publish(run, run, root, "8")
     kept = Recommender.open(following, following, "8").index.attributes.columns()
     assert not kept["in_stock"].meets("=", ["true"], "in_stock")[32 * 2 + 2]
+    # And in one of an update, where the shop's file says nothing new of that very cell.
+    changes.write_text("id,in_stock,price\nshoe-3,no,1\nshoe-4,no,1\n")
+    act("set-attributes", workdir=run, changes=str(changes))
+    root = shutil.copytree(root, tmp_path / "data")
+    rewrite_table(root / "items.parquet", "price = 77", "id in ('shoe-2', 'shoe-3')")
+    following = publish(run, run, root, "8")
+    kept = Recommender.open(following, following, "8").index.attributes.values()
+    shoes = [64 + k for k in (2, 3, 4)]
+    assert [kept["in_stock"][k] for k in shoes] == [False] * 3
+    assert kept["price"][shoes].tolist() == [77, 77, 1]
     # A compacted version has the same outfits by the same ids.
     index = Recommender.open(following, following, "8").index
     index.remove([0, 1])
     index.append(index.stored()[1][:3])
     act("compact", workdir=run)
     small = published(run).current
-    assert small.name == "3"
+    assert small.name == "4"
     found = Recommender.open(small, small, "8").index
     assert len(list((small / "outfits").glob("segment-*"))) < len(
         list((following / "outfits").glob("segment-*"))

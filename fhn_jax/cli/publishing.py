@@ -28,8 +28,13 @@ def publish_run(run: Run, workdir: Path | None = None) -> Path:
 def rollback(choice: RunChoice) -> None:
     """Makes the version before the current one current."""
     from fhn_jax.recommender.publishing import published
+    from fhn_jax.reporting import refreshes
 
-    number = published(choice.open().workdir).rollback()
+    workdir = choice.open().workdir
+    number = published(workdir).rollback()
+    if (workdir / refreshes.RECORDS).is_file():
+        about = {"version": number, "outcome": f"rolled back to version {number}"}
+        refreshes.note(workdir, about)
     print(f"version {number} is current; servers of the run take it up")
 
 

@@ -24,12 +24,15 @@ class RefreshState:
       number: of the last refresh that trained.
       under_way: whether it is not done yet.
       data: the checksum of the data it is trained on.
+      before, after: the AUC on the validation split, of the last that trained.
     """
 
     last: str = ""
     number: int = 0
     under_way: bool = False
     data: str = ""
+    before: float | None = None
+    after: float | None = None
 
     @classmethod
     def read(cls, workdir: Path) -> "RefreshState":

@@ -1,9 +1,11 @@
 """The command that takes a shop's tables of today to its running servers."""
 
+import contextlib
 import dataclasses
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ def refresh(choice: RunChoice, *, shop: str, epochs: int, fall: str) -> None:
     """Updates the data, trains a few epochs from the last run, and publishes.
 
     Each step that is done is not done again when an interrupted refresh is called anew.
+    What was done is told by the page refreshes.html in the workdir.
 
     Args:
       shop: folder of the shop's tables of today; the data stay as they are if empty.
@@ -38,27 +41,66 @@ def refresh(choice: RunChoice, *, shop: str, epochs: int, fall: str) -> None:
       SystemExit: with status 2: the trained network fell by more, and the data are
         published with the one before.
     """
+    from fhn_jax.recommender.publishing import published
+    from fhn_jax.reporting import refreshes
+
     most = _fall(fall)
     run = choice.open()
     began = time.monotonic()
+    record: dict[str, Any] = {"is_good": True}
+
+    def tell(outcome: str) -> None:
+        current = published(run.workdir).current
+        record["version"] = None if current is None else int(current.name)
+        record["seconds"] = round(time.monotonic() - began, 1)
+        record["outcome"] = outcome
+        refreshes.note(run.workdir, record, run.root.resolve().name)
+
     with files.lock(run.workdir / RUNS, "refreshing"):
-        if shop:
-            _update_data(run, Path(shop))
-        state = RefreshState.read(run.workdir)
-        last = run_at(run, state.last)
-        update_codes(last)
-        better = True
+        refreshes.read_records(
+            run.workdir
+        )  # Damaged ones are said before anything is done.
+        try:
+            version = _refresh(run, shop, epochs, most, record)
+        except Exception as error:
+            record["is_good"] = False
+            with contextlib.suppress(OSError):
+                tell(f"failed: {error}")
+            raise
+        outcome = f"version {version.name} is current"
         if epochs:
-            better = _train(run, last, state, epochs, most)
-        served = run_at(run, state.last)
-        _encode_photos(run, served)
-        version = publish_run(served, run.workdir)
-        state.under_way = False
-        state.write(run.workdir)
-        _remove_old(run.workdir, state)
+            network = "trained today" if record["is_good"] else "before"
+            outcome += f", with the network {network}"
+        if not record["is_good"]:
+            outcome += f": the validation AUC fell by more than {most:g}"
+        tell(outcome)
     print(f"{version} is current, after {time.monotonic() - began:.1f} s")
-    if not better:
+    if not record["is_good"]:
         sys.exit(FELL)
+
+
+def _refresh(
+    run: Run, shop: str, epochs: int, most: float, record: dict[str, Any]
+) -> Path:
+    """The steps; notes what they do in `record`, and returns the new version."""
+    from fhn_jax.reporting.refreshes import curves_of
+
+    if shop:
+        record["changes"] = dict(_update_data(run, Path(shop)))
+    state = RefreshState.read(run.workdir)
+    last = run_at(run, state.last)
+    update_codes(last)
+    if epochs:
+        record["is_good"] = _train(run, last, state, epochs, most)
+        record |= {"before": state.before, "after": state.after}
+        record["curves"] = curves_of(_folder(run, state))
+    served = run_at(run, state.last)
+    _encode_photos(run, served)
+    version = publish_run(served, run.workdir)
+    state.under_way = False
+    state.write(run.workdir)
+    _remove_old(run.workdir, state)
+    return version
 
 
 def _encode_photos(run: Run, served: Run) -> None:
@@ -80,13 +122,16 @@ def _fall(text: str) -> float:
     return value
 
 
-def _update_data(run: Run, shop: Path) -> None:
+def _update_data(run: Run, shop: Path) -> Mapping[str, int]:
+    """Takes the shop's tables into the data; what changed → how many."""
     # In a checkout it lies beside the package, where pyright does not look.
     from fhn_jax.data_tools.import_catalogue import (  # pyright: ignore[reportMissingImports]
         import_catalogue,
     )
 
-    print(import_catalogue(shop, run.root, update=True).text)
+    summary = import_catalogue(shop, run.root, update=True)
+    print(summary.text)
+    return summary.changes
 
 
 def _train(run: Run, last: Run, state: RefreshState, epochs: int, most: float) -> bool:
@@ -115,10 +160,11 @@ def _train(run: Run, last: Run, state: RefreshState, epochs: int, most: float) -
     made = dataclasses.replace(made, lineage=codes.identity)
     with files.lock(new.workdir, "exporting"):
         Latents(latents.items, made.sha256()).save_with(new.workdir, made)
-    before, now = _score(codes, catalogue), _score(made, catalogue)
-    better = now >= before - most
+    state.before, state.after = _score(codes, catalogue), _score(made, catalogue)
+    better = state.after >= state.before - most
     print(
-        f"validation AUC ({_SCORE}): {before:.4f} before, {now:.4f} after {epochs} "
+        f"validation AUC ({_SCORE}): {state.before:.4f} before, {state.after:.4f} after "
+        f"{epochs} "
         f"epochs; a fall of at most {most:g} is published: "
         + ("it is" if better else "it is not, the network before goes on")
     )

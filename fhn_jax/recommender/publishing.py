@@ -8,17 +8,23 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from fhn_jax.codes import load
+import numpy as np
+
+from fhn_jax.codes import Codes, load
 from fhn_jax.codes.artifact import FILE as CODES
-from fhn_jax.data.item_names import read_names
+from fhn_jax.data.item_names import ItemNames, read_names
 from fhn_jax.data.item_table import ITEMS_FILE, USERS_FILE
 from fhn_jax.errors import MissingFileError
 from fhn_jax.files import Versions, link_or_copy
-from fhn_jax.recommender.data_index import INDEX, index_of_data
+from fhn_jax.recommender.data_index import INDEX
+from fhn_jax.recommender.stored import stored_index
+from fhn_jax.retrieval.attributes import Attributes
+from fhn_jax.retrieval.columns import Column
 from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.items import ItemTables
-from fhn_jax.retrieval.outfit_index import OutfitIndex
+from fhn_jax.retrieval.outfit_index import ATTRIBUTES, OutfitIndex
 
 # In the workdir of a run.
 FOLDER = "published"
@@ -53,6 +59,8 @@ def publish(
 
     The index of the version before is taken up, see `index_of_data`. Images and outfits are
     not copied: they are links to the files that are there now, which are never changed.
+    Attributes that were changed where they are served stay so, until the data say otherwise
+    of that very one.
 
     Args:
       site: the workdir whose versions these are.
@@ -85,7 +93,11 @@ def publish(
         for name in (INDEX, COMPOSING):
             if before is not None and (before / name).is_dir():
                 shutil.copytree(before / name, new / name, copy_function=_take_up)
-        index_of_data(new / INDEX, codes, root, variant, names)
+        index = stored_index(new, codes, root, variant, names)
+        if before is not None and index.attributes is not None:
+            by_hand = _changed_by_hand(before, variant, codes, names)
+            if by_hand:
+                index.attributes.change(by_hand)
         if all(codes.num_items):
             Composer.kept(new / COMPOSING, ItemTables.from_codes(codes))
     found = versions.current
@@ -121,6 +133,47 @@ def compact(site: str | os.PathLike) -> Path:
     found = versions.current
     assert found is not None
     return found
+
+
+def _changed_by_hand(
+    before: Path, variant: str, codes: Codes, names: ItemNames
+) -> dict[str, dict[str, dict[int, Any]]]:
+    """The attributes that a version has of its own, and of which the data say nothing new.
+
+    Args:
+      before: the version.
+      codes, names: of the data as they are now.
+    """
+    then = load(before)
+    said = Attributes.in_memory(then, read_names(before, variant, then).columns())
+    now = Attributes.in_memory(codes, names.columns()).columns()
+    try:
+        served = Attributes.open(before / INDEX / ATTRIBUTES, then).columns()
+    except (FileNotFoundError, ValueError):
+        return {}
+    found: dict[str, dict[str, dict[int, Any]]] = {}
+    for name, column in said.columns().items():
+        if name not in served or name not in now:
+            continue
+        mine, theirs, new = map(_plain, (served[name], column, now[name]))
+        first = 0
+        for category, count, start in zip(
+            *(then.categories, then.num_items, np.cumsum([0, *codes.num_items])),
+            strict=False,
+        ):
+            rows, of_today = slice(first, first + count), slice(start, start + count)
+            own = (mine[rows] != theirs[rows]) & (theirs[rows] == new[of_today])
+            changed = {int(k): mine[first + k] for k in np.flatnonzero(own)}
+            if changed:
+                found.setdefault(name, {})[category] = changed
+            first += count
+    return found
+
+
+def _plain(column: Column) -> np.ndarray:
+    """The values of a column, None where there is none."""
+    values = np.asarray(column.plain()).tolist()
+    return np.array([None if value != value else value for value in values], object)
 
 
 def _link_images(source: Path, target: Path) -> None:

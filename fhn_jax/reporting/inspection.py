@@ -3,7 +3,6 @@
 One HTML file with its pictures in it, which can be sent to somebody.
 """
 
-import base64
 import re
 import tempfile
 from pathlib import Path
@@ -15,7 +14,14 @@ from fhn_jax.data.audit import Finding, likes_of_users
 from fhn_jax.data.inspection import Inspection, Table, tables
 from fhn_jax.reporting import charts
 from fhn_jax.reporting.charts import Axes, Theme
-from fhn_jax.reporting.page import Pictures, card, escape, html_page, section
+from fhn_jax.reporting.page import (
+    Pictures,
+    card,
+    escape,
+    html_page,
+    section,
+    with_pictures,
+)
 
 FILE = "inspection.html"
 # Pictures of all sheets together, and of one: a page of at most 3 MB.
@@ -37,7 +43,7 @@ def write_inspection(folder: Path, found: Inspection) -> Path:
     with tempfile.TemporaryDirectory() as temporary:
         parts = Path(temporary)
         text = _page(parts, found)
-        files.write_text(path, _with_pictures(text, parts))
+        files.write_text(path, with_pictures(text, parts))
     return path
 
 
@@ -61,25 +67,13 @@ def _page(parts: Path, found: Inspection) -> str:
         _sheets(found, pictures),
     ]
     return html_page(
-        catalogue,
+        catalogue.dataset,
         "data inspection",
         f"variant {catalogue.variant} · {found.verdict}",
         f'<p class="words">{words}</p>',
         sections,
         f"data {catalogue.checksum[:16]}",
     )
-
-
-def _with_pictures(text: str, parts: Path) -> str:
-    """The page with the files that it names in it."""
-    kinds = {".png": "image/png", ".jpg": "image/jpeg"}
-
-    def inline(match: re.Match) -> str:
-        file = parts / match[2]
-        data = base64.b64encode(file.read_bytes()).decode()
-        return f'{match[1]}="data:{kinds[file.suffix]};base64,{data}"'
-
-    return re.sub(r'(src|srcset)="([\w/-]+\.(?:png|jpg))"', inline, text)
 
 
 def _tiles(found: Inspection) -> str:

@@ -1,6 +1,8 @@
 """Building blocks of the report: pictures of outfits, cards, sections, the document."""
 
+import base64
 import html
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -145,13 +147,13 @@ def document(
     checksums = (
         f"config {results['config_hash']} · codes {results['codes_sha256'][:16]}"
     )
-    return html_page(
-        catalogue, "outfit codes", facts, _in_words(results), sections, checksums
-    )
+    words = _in_words(results)
+    dataset = catalogue.dataset
+    return html_page(dataset, "outfit codes", facts, words, sections, checksums)
 
 
 def html_page(
-    catalogue: Catalogue,
+    dataset: str,
     subject: str,
     facts: str,
     words: str,
@@ -161,15 +163,16 @@ def html_page(
     """A page about a data set, with what is common to all of them.
 
     Args:
+      dataset: what the data are called.
       subject: of the page, such as "outfit codes".
       facts: a line below the heading.
       words: the page in a sentence; HTML.
       sections: HTML.
       footer: where the page comes from.
     """
-    dataset = escape(catalogue.dataset)
+    dataset, is_demo = escape(dataset), dataset == "demo"
     banner = ""
-    if catalogue.dataset == "demo":
+    if is_demo:
         banner = (
             '<p class="banner" role="note"><b>Demo data</b>: drawn garments, simulated '
             "users. These figures say that the pipeline works, and nothing about real "
@@ -196,3 +199,15 @@ def html_page(
 </body>
 </html>
 """
+
+
+def with_pictures(text: str, parts: Path) -> str:
+    """The page with the files that it names in it."""
+    kinds = {".png": "image/png", ".jpg": "image/jpeg"}
+
+    def inline(match: re.Match) -> str:
+        file = parts / match[2]
+        data = base64.b64encode(file.read_bytes()).decode()
+        return f'{match[1]}="data:{kinds[file.suffix]};base64,{data}"'
+
+    return re.sub(r'(src|srcset)="([\w/-]+\.(?:png|jpg))"', inline, text)
