@@ -131,8 +131,7 @@ def _check_updatable(found: Mapping[str, Any], settings: Settings) -> None:
 
 def _options_of(before: Before, given: Mapping[str, Any]) -> Options:
     """The options of the first import; raises InputError if others are given."""
-    known = {field.name for field in dataclasses.fields(Options)}
-    options = {key: v for key, v in before.options.items() if key in known}
+    options = dataclasses.asdict(Options.of(before.options))
     for key, value in given.items():
         if key != "max_quarantine" and key in options and options[key] != value:
             raise InputError(

@@ -3,27 +3,35 @@
 import json
 import shutil
 
+import fhn_jax.data_tools.import_catalogue as import_catalogue_module
 import numpy as np
 import pytest
 import shops
 from fhn_jax.data_tools.import_catalogue import import_catalogue
 from runs import act, settings, train
 
+from benchmarks.reliability.interruptions import is_litter
 from fhn_jax.cli import refreshing
-from fhn_jax.codes import Codes
+from fhn_jax.cli.refreshed import RefreshState
+from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.item_table import read_items, read_users
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.vector_files import load_vectors
 from fhn_jax.evaluation.evaluators import load_codes
+from fhn_jax.files import Versions
 from fhn_jax.new_users import BprFit, no_clicks
 from fhn_jax.recommender import Recommender
 from fhn_jax.recommender.publishing import published
 from fhn_jax.recommender.suggestions import Judged
+from fhn_jax.reporting import refreshes as reporting_refreshes
 from fhn_jax.reporting.refreshes import read_records
+from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.training.experiment import Experiment
 from fhn_jax.web import photos
+from fhn_jax.web.following import database_of
 from fhn_jax.web.photos import read_encoder
+from fhn_jax.web.state import State
 
 pytest.importorskip("duckdb")
 pytestmark = pytest.mark.slow
@@ -176,6 +184,15 @@ def refreshed_config(place):
     return config.lock()
 
 
+def like_as_visitor(state, outfits, user=None):
+    """A new visitor who likes some outfits; its number."""
+    visitor = state.visitor(state.create(user)).id
+    with state.changing(visitor) as change:
+        for items in outfits:
+            change.judge(items, True)
+    return visitor
+
+
 def encode(workdir, program=b"trained"):
     """An encoder of photos, of which only the name is right."""
     codes = Codes.load(workdir / "codes.safetensors")
@@ -196,12 +213,17 @@ def test_a_refresh_takes_todays_tables_to_a_version(place, monkeypatch):
     encode(place / "run", b"first")
     monkeypatch.setattr(refreshing, "write_encoder", lambda run: encode(run.workdir))
     # Without training, then with; the second is interrupted before it publishes.
-    refresh(place, shop=str(shop), epochs=0)
+    state = State(database_of(place / "run"), load_codes(place / "run")[0].identity)
+    visitor = like_as_visitor(state, [(7, k, 7) for k in range(5)])
+    like_as_visitor(state, [(0, 7, 7)], user=2)
+    refresh(place, shop=str(shop), epochs=0, events=True)
     versions = published(place / "run")
     first = Codes.load(versions.current / "codes.safetensors")
     assert versions.current.name == "1" and first.num_items == (9, 8, 8)
     assert read_encoder(versions.current / photos.FILE).program == b"first"
-    assert first.num_users == 5
+    assert first.num_users == 6 and first.users[5].any()
+    likes = read_catalogue(versions.current, "shop").splits["train"].positives
+    assert [2, 0, 7, 7] in np.column_stack([likes.users, likes.items]).tolist()
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -222,24 +244,31 @@ def test_a_refresh_takes_todays_tables_to_a_version(place, monkeypatch):
     refresh(place, shop=str(shop), epochs=1, fall="0.9")
     assert versions.current.name == "2" and trained_on == [1]
     second = Codes.load(versions.current / "codes.safetensors")
-    assert second.identity == first.identity and second.num_users == 5
+    assert second.identity == first.identity and second.num_users == 6
     assert second.sha256() != first.sha256()
     # Photos of visitors are encoded by the network of the codes.
     encoder = read_encoder(versions.current / photos.FILE)
     assert (encoder.program, encoder.run) == (b"trained", second.config_hash)
-    # What falls is not published; the data are.
+    # What falls is not published; the data are, without the visitor who has gone.
+    state.forget(visitor)
+    state.close()
     with monkeypatch.context() as patch:
         scores = iter([0.9, 0.5])
         patch.setattr(refreshing, "_score", lambda *_: next(scores))
         with pytest.raises(SystemExit) as ended:
-            refresh(place, shop="", epochs=1, fall="0.1")
+            refresh(place, events=True, epochs=1, fall="0.1")
     assert ended.value.code == 2 and versions.current.name == "3"
     third = Codes.load(versions.current / "codes.safetensors")
-    assert third.sha256() == second.sha256()
+    assert np.array_equal(third.users[:5], second.users[:5])
+    assert second.users[5].any() and not third.users[5].any()
+    assert read_users(versions.current)[5] == "forgotten-user-5"
     assert [p.name for p in (place / "run" / "refreshes").glob("[0-9]*")] == ["1"]
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         refresh(place, shop=str(place / "none"), epochs=0)
     plain, trained, fell, failed = read_records(place / "run")["refreshes"]
+    assert plain["changes"]["new users"] == 2
+    assert plain["changes"]["likes of visitors"] == 6
+    assert fell["changes"] == {"likes that visitors took back": 5}
     assert plain["changes"]["new items"] == 1 and plain["version"] == 1
     assert trained["is_good"] and trained["before"] > 0.2 and trained["curves"]
     assert (fell["before"], fell["after"], fell["is_good"]) == (0.9, 0.5, False)
@@ -256,7 +285,45 @@ def test_a_refresh_takes_todays_tables_to_a_version(place, monkeypatch):
         assert not left.users[4].any() and not left.user_latents[4].any(), folder
     best = Experiment(refreshed_config(place), place / "run/refreshes/1").best()
     table = np.asarray(best.model.user.embedding[...])
-    assert not table[4].any() and table[:4].any(axis=1).all()
+    assert not table[4:].any() and table[:4].any(axis=1).all()
+
+
+def test_a_refresh_that_is_interrupted_anywhere_is_finished_by_the_next(
+    place, monkeypatch
+):
+    shop = str(shops.write(place / "shop", items=[NEW, *shops.items()]))
+    refresh(place, epochs=0)
+    versions = published(place / "run")
+    old = Codes.load(versions.current / "codes.safetensors")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    seen = []
+    for owner, name in (
+        (import_catalogue_module, "replaced_folder"),
+        (refreshing, "update_codes"),
+        (Latents, "save_with"),
+        (refreshing, "publish_run"),
+        (Composer, "kept"),
+        (Versions, "_point_to"),
+        (Versions, "_prune"),
+        (RefreshState, "write"),
+        (refreshing, "_remove_old"),
+        (reporting_refreshes, "note"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                refresh(place, shop=shop, epochs=0)
+        found = Recommender.open(versions.current, versions.current, "shop").codes
+        seen.append(found.num_items)
+        assert found.sha256() == old.sha256() or found.num_items == (9, 8, 8)
+    assert seen == [(8, 8, 8)] * 6 + [(9, 8, 8)] * 4
+    refresh(place, shop=shop, epochs=0)
+    new = Codes.load(versions.current / "codes.safetensors")
+    assert new.sha256() == found.sha256()
+    assert not [path for path in place.rglob("*") if is_litter(path)]
 
 
 # Deleting for good.

@@ -1,6 +1,8 @@
 """How an import is to be made."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from fhn_jax.data_tools.shop.splits import METHODS
 
@@ -38,6 +40,12 @@ class Options:
     image_size: int = 291
     images: bool = True
     seed: int = 0
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Options":
+        """Those of an import, as it kept them; keys of other versions are left out."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
 
     def __post_init__(self):
         """Raises ValueError for what cannot be."""

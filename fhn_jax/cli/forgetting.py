@@ -71,8 +71,8 @@ def _forget_user(runs: Sequence[Run], text: str) -> dict[str, int]:
         if number >= own_codes.num_users:
             continue  # The user came later.
         of = _of_all(own_codes, catalogue)
-        found |= _forget_rows(each, number, of, place)
-        _save(each, own_codes.without_user(number), latents, of)
+        found |= _forget_rows(each, [number], of, place)
+        _save(each, own_codes.without_users([number]), latents, of)
         found[place + CODES] = 1
     # Last, since it says who is meant.
     return found | forgetting.forget_user_id(root, own, number)
@@ -104,13 +104,23 @@ def _forget_item(runs: Sequence[Run], text: str) -> dict[str, int]:
         if item >= own_codes.num_items[category]:
             continue  # The item came later.
         of = _of_all(own_codes, catalogue)
-        found |= _forget_rows(each, None, of, place)
+        found |= _forget_rows(each, [], of, place)
         changed = own_codes.without_item(category, item, stone)
         if latents is not None:
             latents = latents.without_item(category, item, changed)
         _save(each, changed, latents, of)
         found[place + CODES] = 1
     return found
+
+
+def forget_rows_of(users: Sequence[int], runs: Sequence[Run]) -> None:
+    """Deletes users from the codes and checkpoints of runs, whose data stay."""
+    for run in runs:
+        codes, latents = load_codes(run.workdir)
+        known = [user for user in users if user < codes.num_users]
+        if known:
+            _forget_rows(run, known, None, "")
+            _save(run, codes.without_users(known), latents, None)
 
 
 def _of_all(codes: Codes, catalogue: Catalogue) -> Catalogue | None:
@@ -150,9 +160,9 @@ def _save(
 
 
 def _forget_rows(
-    run: Run, user: int | None, catalogue: Catalogue | None, place: str
+    run: Run, users: Sequence[int], catalogue: Catalogue | None, place: str
 ) -> dict[str, int]:
-    """Zeroes the rows of a user in the checkpoints, and notes the data if given."""
+    """Zeroes the rows of users in the checkpoints, and notes the data if given."""
     folder = run.workdir / "checkpoints"
     if not folder.is_dir():
         return {}
@@ -160,7 +170,7 @@ def _forget_rows(
 
     with Checkpoints(folder) as checkpoints:
         data = None if catalogue is None else catalogue.train_checksum
-        return {place + folder.name: checkpoints.forget_user(user, data)}
+        return {place + folder.name: checkpoints.forget_users(users, data)}
 
 
 def _drop(run: Run, names: tuple[str, ...], place: str) -> dict[str, int]:

@@ -5,7 +5,7 @@ import dataclasses
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from fhn_jax.cli.publishing import publish_run
 from fhn_jax.cli.refreshed import RUNS, RefreshState, run_at
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.cli.training import open_experiment, update_codes, write_encoder
+from fhn_jax.cli.visitor_likes import take_likes_of_visitors
 from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.errors import InputError
@@ -25,7 +26,15 @@ FELL = 2
 _SCORE = "asymmetric"
 
 
-def refresh(choice: RunChoice, *, shop: str, epochs: int, fall: str) -> None:
+def refresh(
+    choice: RunChoice,
+    *,
+    shop: str,
+    events: bool,
+    database_url: str,
+    epochs: int,
+    fall: str,
+) -> None:
     """Updates the data, trains a few epochs from the last run, and publishes.
 
     Each step that is done is not done again when an interrupted refresh is called anew.
@@ -33,6 +42,8 @@ def refresh(choice: RunChoice, *, shop: str, epochs: int, fall: str) -> None:
 
     Args:
       shop: folder of the shop's tables of today; the data stay as they are if empty.
+      events: whether to take what visitors like now, see `take_likes_of_visitors`.
+      database_url: of another database of visitors than that of the workdir.
       epochs: 0 trains nothing: new items and users get codes of the last network.
       fall: the most by which the AUC on the validation split may fall.
     Raises:
@@ -61,7 +72,11 @@ def refresh(choice: RunChoice, *, shop: str, epochs: int, fall: str) -> None:
             run.workdir
         )  # Damaged ones are said before anything is done.
         try:
-            version = _refresh(run, shop, epochs, most, record)
+            changes = _update_data(run, shop)
+            if events:
+                changes += take_likes_of_visitors(run, database_url)
+            record["changes"] = dict(changes)
+            version = _refresh(run, epochs, most, record)
         except Exception as error:
             record["is_good"] = False
             with contextlib.suppress(OSError):
@@ -79,20 +94,16 @@ def refresh(choice: RunChoice, *, shop: str, epochs: int, fall: str) -> None:
         sys.exit(FELL)
 
 
-def _refresh(
-    run: Run, shop: str, epochs: int, most: float, record: dict[str, Any]
-) -> Path:
-    """The steps; notes what they do in `record`, and returns the new version."""
-    from fhn_jax.reporting.refreshes import curves_of
-
-    if shop:
-        record["changes"] = dict(_update_data(run, Path(shop)))
+def _refresh(run: Run, epochs: int, most: float, record: dict[str, Any]) -> Path:
+    """The steps after the data; notes what they do in `record`, and returns the new version."""
     state = RefreshState.read(run.workdir)
     last = run_at(run, state.last)
     update_codes(last)
     if epochs:
         record["is_good"] = _train(run, last, state, epochs, most)
         record |= {"before": state.before, "after": state.after}
+        from fhn_jax.reporting.refresh_curves import curves_of
+
         record["curves"] = curves_of(_folder(run, state))
     served = run_at(run, state.last)
     _encode_photos(run, served)
@@ -122,8 +133,10 @@ def _fall(text: str) -> float:
     return value
 
 
-def _update_data(run: Run, shop: Path) -> Mapping[str, int]:
-    """Takes the shop's tables into the data; what changed → how many."""
+def _update_data(run: Run, shop: str) -> Counter[str]:
+    """Takes the shop's tables into the data, if any; what changed → how many."""
+    if not shop:
+        return Counter()
     # In a checkout it lies beside the package, where pyright does not look.
     from fhn_jax.data_tools.import_catalogue import (  # pyright: ignore[reportMissingImports]
         import_catalogue,
@@ -131,7 +144,7 @@ def _update_data(run: Run, shop: Path) -> Mapping[str, int]:
 
     summary = import_catalogue(shop, run.root, update=True)
     print(summary.text)
-    return summary.changes
+    return Counter(summary.changes)
 
 
 def _train(run: Run, last: Run, state: RefreshState, epochs: int, most: float) -> bool:
@@ -206,6 +219,8 @@ COMMANDS = (
             Flag(
                 "shop", "", "Folder of the shop's tables; the data as they are if empty"
             ),
+            Flag("events", False, "Take the likes of visitors, as they are now"),
+            Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
             Flag("epochs", 3, "To train from the last run; 0: codes of its network"),
             Flag("fall", "0.01", "The most by which the validation AUC may fall"),
         ),

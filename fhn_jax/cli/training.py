@@ -123,12 +123,16 @@ def update_codes(run: Run) -> None:
     Raises:
       InputError, MissingFileError: see `growth.grow`; there are no codes yet.
     """
-    from fhn_jax.new_users import join_users
-    from fhn_jax.training.growth import grow, new_items
-
     with files.lock(run.workdir / CODES, "encoding what is new"):
         known, latents = load_codes(run.workdir)
         catalogue = run.catalogue()
+        if known.dataset_checksum == catalogue.checksum:
+            print("there are no new items, users and likes; all codes stay")
+            return
+        # Packages of training take seconds to import.
+        from fhn_jax.new_users import join_users
+        from fhn_jax.training.growth import grow, new_items
+
         count = sum(map(len, new_items(known, catalogue)))
         of_run = (run.config, run.workdir, known, latents)
         codes, latents = grow(*of_run, catalogue, progress)

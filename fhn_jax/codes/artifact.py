@@ -300,10 +300,10 @@ class Codes:
         """Hexadecimal SHA-256 of the artifact, which `save` writes into it."""
         return tensor_file.digest(*self._contents())
 
-    def without_user(self, user: int) -> "Codes":
-        """The same with nothing of a user, whose number stays."""
+    def without_users(self, gone: Sequence[int]) -> "Codes":
+        """The same with nothing of some users, whose numbers stay."""
         users, latents = self.users.copy(), self.user_latents.copy()
-        users[user], latents[user] = 0, 0
+        users[[*gone]], latents[[*gone]] = 0, 0
         return replace(self, users=users, user_latents=latents, lineage=self.identity)
 
     def without_item(self, category: int, item: int, name: str) -> "Codes":

@@ -6,16 +6,23 @@ one. Outfits of a deleted item keep its number, behind which there is nothing an
 """
 
 import contextlib
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fhn_jax import files
-from fhn_jax.data.catalogue import NEGATIVES, Catalogue
+from fhn_jax.data.catalogue import NEGATIVES, Catalogue, Outfits, Questions, Split
 from fhn_jax.data.images import LmdbImages, open_images
-from fhn_jax.data.item_table import ITEMS_FILE, USERS_FILE, rewrite_table
+from fhn_jax.data.item_table import (
+    ITEMS_FILE,
+    USERS_FILE,
+    VISITORS_FILE,
+    delete_rows,
+    rewrite_table,
+)
 from fhn_jax.data.layout import read_catalogue, write_outfits, write_questions
 from fhn_jax.data.pictures import blank
 from fhn_jax.data.records import replace_record
@@ -41,37 +48,81 @@ def forget_likes(root: Path, variant: str, user: int) -> Receipt:
     catalogue = read_catalogue(root, variant)
     folder = root / f"tuples_{variant}"
     receipt: Receipt = {}
+    for name, split in catalogue.splits.items():
+        own = split.positives.users == user
+        receipt[f"{folder.name}/tuples_{name}_posi"] = int(own.sum())
+        if own.all():
+            raise InputError(
+                f"{folder}: only this user has outfits in the {name} split; delete "
+                "the data, or import others first"
+            )
+    for name, asked in catalogue.fitb.items():
+        receipt[f"{folder.name}/fill_in_blank_{name}"] = int(
+            (asked.users == user).sum()
+        )
+    left = without_outfits(catalogue, lambda users, _: users == user, stand_ins=[user])
     names = catalogue.slot_names
     with _changed_folder(folder) as new:
-        for name, split in catalogue.splits.items():
-            own = split.positives.users == user
-            receipt[f"{folder.name}/tuples_{name}_posi"] = int(own.sum())
-            if own.all():
-                raise InputError(
-                    f"{folder}: only this user has outfits in the {name} split; delete "
-                    "the data, or import others first"
-                )
-            # The place of each outfit that stays; that of another for the stand-in.
-            rows = np.flatnonzero(~own)
-            users = split.positives.users[rows]
-            if name == "train" and own.any():
-                rows, users = np.append(rows, rows[0]), np.append(users, np.int32(user))
-            items = split.positives.items[rows]
+        for name, split in left.splits.items():
+            users, items = split.positives.users, split.positives.items
             write_outfits(new / f"tuples_{name}_posi", names, users, items[:, None])
             for kind, outfits in split.negatives.items():
-                shape = len(own), split.ratio(kind), len(names)
-                theirs = outfits.items.reshape(shape)[rows]
+                theirs = outfits.items.reshape(
+                    len(users), split.ratio(kind), len(names)
+                )
                 path = new / f"tuples_{name}_{NEGATIVES[kind]}"
                 write_outfits(path, names, users, theirs)
-        for name, asked in catalogue.fitb.items():
-            own = asked.users == user
-            receipt[f"{folder.name}/fill_in_blank_{name}"] = int(own.sum())
+        for name in catalogue.fitb:
             path = new / f"fill_in_blank_{name}"
-            if own.all():
-                path.unlink()
+            if name in left.fitb:
+                asked = left.fitb[name]
+                write_questions(path, names, asked.users, asked.items)
             else:
-                write_questions(path, names, asked.users[~own], asked.items[~own])
+                path.unlink()
+    path = root / VISITORS_FILE
+    if path.is_file():
+        receipt[path.name] = delete_rows(path, f"c0 = {user}")
     return receipt
+
+
+def without_outfits(
+    catalogue: Catalogue,
+    gone: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    stand_ins: Sequence[int],
+) -> Catalogue:
+    """A catalogue without some positives, with their negatives and questions.
+
+    Args:
+      gone: which positives go, from their users [n] and items [n, s].
+      stand_ins: users all of whose outfits go: each gets one of another user to train on.
+    Returns:
+      the same without splits and questions of which nothing is left.
+    """
+    splits, fitb = {}, {}
+    for name, split in catalogue.splits.items():
+        own = gone(split.positives.users, split.positives.items)
+        # The place of each outfit that stays; that of another for each stand-in.
+        rows = np.flatnonzero(~own)
+        users = split.positives.users[rows]
+        if name == "train":
+            rows = np.append(rows, np.repeat(rows[:1], len(stand_ins)))
+            users = np.append(users, np.array(stand_ins, np.int32))
+        if not len(rows):
+            continue
+        negatives = {}
+        for kind, outfits in split.negatives.items():
+            ratio, slots = split.ratio(kind), outfits.items.shape[1]
+            theirs = outfits.items.reshape(len(own), ratio, slots)[rows]
+            owners = np.repeat(users, ratio)
+            negatives[kind] = Outfits(owners, theirs.reshape(-1, slots))
+        positives = Outfits(users, split.positives.items[rows])
+        splits[name] = Split(name, positives, negatives)
+    for name, asked in catalogue.fitb.items():
+        stays = ~gone(asked.users, asked.items[:, 0])
+        if stays.any():
+            fitb[name] = Questions(asked.users[stays], asked.items[stays])
+    return dataclasses.replace(catalogue, splits=splits, fitb=fitb)
 
 
 def forget_user_id(root: Path, own: str, user: int) -> Receipt:

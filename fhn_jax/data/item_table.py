@@ -25,6 +25,8 @@ from fhn_jax import files
 from fhn_jax.errors import InputError, MissingKeyError, MissingPackageError, nearest
 
 ITEMS_FILE, USERS_FILE = "items.parquet", "users.parquet"
+# Which likes are of visitors of the site: numbers of the user and of the items.
+VISITORS_FILE = "visitors.parquet"
 _REQUIRED = ("category", "index", "id", "title")
 OWN_COLUMNS = (*_REQUIRED, "removed")
 _REMEDY = "import the catalogue again with `fhn-jax import-catalogue`"
@@ -197,6 +199,20 @@ def rewrite_table(path: Path, put: str, where: str, *, erase: bool = False) -> i
             database.execute(
                 f"COPY (SELECT * FROM t) TO '{_quoted(temporary)}' (FORMAT parquet)"
             )
+    return count
+
+
+def delete_rows(path: Path, where: str) -> int:
+    """Deletes rows of a table, whole or not at all; returns how many.
+
+    Args:
+      where: of SQL.
+    """
+    with _reading(path) as database:
+        database.execute(f"CREATE TABLE t AS FROM read_parquet('{_quoted(path)}')")
+        (count,) = database.execute(f"DELETE FROM t WHERE {where}").fetchone()
+        with files.atomic_path(path) as temporary:
+            database.execute(f"COPY t TO '{_quoted(temporary)}' (FORMAT parquet)")
     return count
 
 

@@ -5,32 +5,22 @@ of the trainings one after the other.
 """
 
 import datetime
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fhn_jax import files
-from fhn_jax.reporting import charts
-from fhn_jax.reporting.charts import Axes, Theme
 from fhn_jax.reporting.page import (
     escape,
     html_page,
     section,
     with_pictures,
 )
-from fhn_jax.reporting.training import CURVES, read_log, series
 
 # In the workdir.
 RECORDS, PAGE = "refreshes.json", "refreshes.html"
 _KEPT = 50
-_CURVES = CURVES[:2]
-# A refresh logs a few epochs; of more, so many points are drawn.
-_MOST_POINTS = 200
-_MOST_DATES = 7
 _NEW = ("new items", "new users", "new likes")
 
 
@@ -46,16 +36,6 @@ def read_records(workdir: Path) -> dict[str, Any]:
     return files.read_sealed(path, "remove it: it only tells what was done")
 
 
-def curves_of(run: Path) -> list[dict[str, Any]]:
-    """The curves of a run that are drawn, from its metrics.jsonl."""
-    names = {"step", "epoch", *(line[0] for *_, lines in _CURVES for line in lines)}
-    found = [
-        {name: value for name, value in record.items() if name in names}
-        for record in read_log(run / "metrics.jsonl")
-    ]
-    return found[:: math.ceil(len(found) / _MOST_POINTS) or 1]
-
-
 def note(workdir: Path, record: Mapping[str, Any], dataset: str = "") -> Path:
     """Keeps a record of a refresh, and writes the page anew.
 
@@ -63,7 +43,7 @@ def note(workdir: Path, record: Mapping[str, Any], dataset: str = "") -> Path:
       workdir: of the run.
       record: "outcome", a text, and as far as there are any "seconds", "changes" (what →
         how many), "before" and "after" (validation AUC), "version" (that is current then),
-        "is_good" and "curves", see `curves_of`.
+        "is_good" and "curves", see `refresh_curves`.
       dataset: what the data are called; "" for what they were called before.
     Returns:
       the path of the page.
@@ -90,7 +70,13 @@ def _page(parts: Path, dataset: str, records: Sequence[Mapping[str, Any]]) -> st
     facts = f"The last {len(records)}, until {_when(last)} UTC"
     if bad:
         facts += f" · {bad} marked ✗"
-    sections = [section("What they did", "", _table(records)), _curves(parts, records)]
+    sections = [section("What they did", "", _table(records))]
+    trained = [record for record in records if record.get("curves")]
+    if trained:
+        # Charts take seconds to import, and most refreshes of a day train nothing.
+        from fhn_jax.reporting.refresh_curves import curves_section
+
+        sections.append(curves_section(parts, trained))
     return html_page(
         dataset, "refreshes", facts, f'<p class="words">{words}</p>', sections, RECORDS
     )
@@ -148,58 +134,3 @@ def _aucs(record: Mapping[str, Any]) -> str:
     if record.get("after") is None:
         return "–"
     return f"{record['before']:.4f} → {record['after']:.4f}"
-
-
-def _curves(parts: Path, records: Sequence[Mapping[str, Any]]) -> str:
-    trained = [record for record in records if record.get("curves")]
-    if not trained:
-        return ""
-    figures = []
-    for name, title, note, lines in _CURVES:
-
-        def draw(axes: Axes, theme: Theme, lines=lines) -> None:
-            _draw(axes, theme, trained, lines)
-
-        figures.append(charts.figure(parts, name, draw, title, note))
-    lead = (
-        "One training after the other; each goes on from the network that was published "
-        "before it, and a dashed line is where it began."
-    )
-    return section("Training", lead, f'<div class="charts">{"".join(figures)}</div>')
-
-
-def _draw(
-    axes: Axes,
-    theme: Theme,
-    trained: Sequence[Mapping[str, Any]],
-    lines: Sequence[tuple[str, str, str]],
-) -> None:
-    """Lines of metrics, a stretch of the axis for each training."""
-    start, middles = 0.0, []
-    labelled: set[str] = set()
-    for record in trained:
-        found = [(series(record["curves"], line[0]), *line[1:]) for line in lines]
-        length = max((x.max() for (x, _, _), *_ in found if len(x)), default=1.0)
-        for (x, y, _), label, colour in found:
-            if not len(x):
-                continue
-            is_first = label not in labelled
-            labelled.add(label)
-            axes.plot(
-                *(start + x, y),
-                lw=2,
-                marker="o",
-                ms=3,
-                label=label if is_first else None,
-                color=theme.series[colour],
-            )
-        axes.axvline(start, lw=0.8, ls="--", color=theme.muted)
-        middles.append(start + length / 2)
-        start += length
-    shown = np.linspace(0, len(trained) - 1, min(len(trained), _MOST_DATES)).astype(int)
-    days = [datetime.datetime.fromisoformat(trained[k]["when"]) for k in shown]
-    axes.set_xticks([middles[k] for k in shown], [f"{day:%d %b}" for day in days])
-    axes.grid(visible=False, axis="x")
-    axes.set_xlim(0, start)
-    if len(labelled) > 1:
-        axes.legend(loc="best")

@@ -287,11 +287,11 @@ class Checkpoints:
         restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
         return restored, self.host(step)
 
-    def forget_user(self, user: int | None, data: str | None) -> int:
-        """Zeroes the rows of a user in all checkpoints; returns how many checkpoints.
+    def forget_users(self, users: Sequence[int], data: str | None) -> int:
+        """Zeroes the rows of users in all checkpoints; returns how many checkpoints.
 
         Args:
-          user: None notes the data alone.
+          users: none of them notes the data alone.
           data: the checksum of the data as they are now, noted from now on; None leaves
             what is noted.
         """
@@ -308,8 +308,8 @@ class Checkpoints:
             }
             arrays = {
                 # The optimiser has a table of the same kind for each of its moments.
-                name: array.at[user].set(0)
-                if user is not None and "user/embedding" in name
+                name: array.at[jnp.array(users)].set(0)
+                if users and "user/embedding" in name
                 else array
                 for name, array in self._load(step, shapes).items()
             }

@@ -49,8 +49,6 @@ def grow(
             f"{codes.config_hash[:12]}) than its config.json says "
             f"({config_hash(config)[:12]}); extract all features anew, without --update"
         )
-    if catalogue.checksum == codes.dataset_checksum:
-        return codes, latents
     lineage = codes.identity
     items = new_items(codes, catalogue)
     if any(map(len, items)):

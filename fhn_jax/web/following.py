@@ -14,6 +14,8 @@ from fhn_jax.web import photos
 from fhn_jax.web.service import Service
 from fhn_jax.web.state import State
 
+# The database of visitors in the workdir, where no other is given.
+VISITORS = "visitors.sqlite"
 # Between looks for another version.
 _LOOK_S = 1.0
 
@@ -91,7 +93,7 @@ def make_service(settings: Settings, state: State | None = None) -> Service:
 
 def database_of(workdir: Path) -> str:
     """The URL of the visitors' database of a run, where no other is given."""
-    return f"sqlite:///{(workdir / 'visitors.sqlite').absolute()}"
+    return f"sqlite:///{(workdir / VISITORS).absolute()}"
 
 
 def follow(app: Any, settings: Settings, ended: threading.Event) -> None:
