@@ -53,22 +53,25 @@ def name_items(root, catalogue):
     """Writes items.parquet and users.parquet for data that are of no shop.
 
     Items are top-0, top-1, …; the second of each category has no title, the third is
-    called `EVIL`. The ids of users look like numbers: user 0 is 100.
+    called `EVIL`. Colours are navy, red and `EVIL`, in turn. The ids of users look like
+    numbers: user 0 is 100.
     """
     import duckdb
 
     with duckdb.connect() as database:
         database.execute(
             'create table t (category varchar, "index" int, id varchar, title varchar,'
-            " price double, in_stock boolean, brand varchar, url varchar)"
+            " price double, in_stock boolean, brand varchar, colour varchar,"
+            " url varchar)"
         )
         for category, names in zip(catalogue.categories, catalogue.names, strict=True):
             for i in range(len(names)):
                 own = f"{category}-{i}"
                 title = {1: None, 2: EVIL}.get(i, f"Linen {category} no. {i}")
-                row = [category, i, own, title, i + 0.5, i % 2 == 0, EVIL]
+                colour = ("navy", "red", EVIL)[i % 3]
+                row = [category, i, own, title, i + 0.5, i % 2 == 0, EVIL, colour]
                 url = "javascript:alert(1)" if i == 2 else f"https://shop.test/{own}"
-                database.execute(f"insert into t values ({'?,' * 7}?)", [*row, url])
+                database.execute(f"insert into t values ({'?,' * 8}?)", [*row, url])
         database.execute(f"copy t to '{root}/items.parquet' (format parquet)")
         users = f"range({catalogue.num_users}) u(i)"
         ids = f"select i::int as index, (100 + i)::varchar as id from {users}"

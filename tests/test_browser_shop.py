@@ -1,10 +1,13 @@
 """The page of a shop in a browser: looks of two to six pieces, titles and attributes."""
 
+import itertools
+
 import pytest
 from random_codes import codes_of
 from shapes import SLOTS, write_shapes
 from shops import EVIL, name_items
 from test_browser import (
+    Keys,
     Page,
     chromium,  # noqa: F401
     pytestmark,  # noqa: F401
@@ -53,51 +56,104 @@ def page(chromium, address):  # noqa: F811
     assert [entry["message"] for entry in chromium.get_log("browser")] == []
 
 
+# Of each card its tiles, and of all that is no part of a tile what lies over one.
 BOXES = """
-return [...document.querySelectorAll("#cards .card")].map((card) => ({
-  look: card.querySelector(".look").getBoundingClientRect().toJSON(),
-  pieces: [...card.querySelectorAll(".piece")].map((p) => p.getBoundingClientRect().toJSON()),
-  names: [...card.querySelectorAll(".names b")].map((name) => name.textContent),
-}))
+const box = (one) => one.getBoundingClientRect().toJSON();
+return [...document.querySelectorAll("#cards .card")].map((card) => {
+  const tiles = [...card.querySelectorAll(".tile")];
+  const others = [...card.querySelectorAll("*")].filter(
+    (one) => !tiles.some((tile) => tile.contains(one) || one.contains(tile)));
+  return {
+    look: box(card.querySelector(".look")),
+    tiles: tiles.map(box),
+    photos: tiles.map((tile) => box(tile.querySelector("img"))),
+    others: others.map(box),
+    names: [...card.querySelectorAll(".name b")].map((name) => name.textContent),
+  };
+});
 """
 
 
+def overlap(a, b):
+    wide = min(a["right"], b["right"]) - max(a["left"], b["left"])
+    tall = min(a["bottom"], b["bottom"]) - max(a["top"], b["top"])
+    return wide > 0.5 and tall > 0.5
+
+
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
-def test_the_pieces_of_each_shape_lie_beside_each_other_in_the_look(page, width, dark):
+def test_the_pieces_of_each_shape_lie_side_by_side_in_equal_tiles(page, width, dark):
     screen(page.driver, width, 900, dark=dark)
     page.script(SHOW, [[SLOTS[slot] for slot in shape] for shape in SHAPES])
     page.wait(lambda: len(page.all("#cards .card:not(.ghost)")) == 2 * len(SHAPES))
     cards = page.script(BOXES)
-    assert {len(card["pieces"]) for card in cards} == {2, 3, 4, 5, 6}
+    assert {len(card["tiles"]) for card in cards} == {2, 3, 4, 5, 6}
     for card in cards:
-        look, pieces = card["look"], card["pieces"]
-        assert len(card["names"]) == len(pieces)
-        area = sum(box["width"] * box["height"] for box in pieces)
-        assert area > 0.7 * look["width"] * look["height"]
-        for number, a in enumerate(pieces):
-            assert look["left"] <= a["left"] and a["right"] <= look["right"]
-            assert look["top"] <= a["top"] and a["bottom"] <= look["bottom"] + 0.5
-            for b in pieces[number + 1 :]:
-                assert (
-                    a["right"] <= b["left"] + 0.5
-                    or b["right"] <= a["left"] + 0.5
-                    or a["bottom"] <= b["top"] + 0.5
-                    or b["bottom"] <= a["top"] + 0.5
-                )
+        look, tiles = card["look"], card["tiles"]
+        assert len(card["names"]) == len(tiles)
+        assert card["photos"] == tiles
+        first = tiles[0]
+        assert first["height"] == pytest.approx(first["width"] * 4 / 3, abs=0.5)
+        rows = {}
+        for number, tile in enumerate(tiles):
+            for side in ("width", "height"):
+                assert tile[side] == pytest.approx(first[side], abs=0.5)
+            assert look["left"] <= tile["left"] and tile["right"] <= look["right"] + 0.5
+            assert look["top"] <= tile["top"] and tile["bottom"] <= look["bottom"] + 0.5
+            assert not any(overlap(tile, other) for other in tiles[number + 1 :])
+            # Nothing lies over a garment.
+            assert not any(overlap(tile, other) for other in card["others"])
+            rows.setdefault(round(tile["top"]), []).append(tile)
+        gaps = {
+            round(b["left"] - a["right"])
+            for row in rows.values()
+            for a, b in itertools.pairwise(sorted(row, key=lambda tile: tile["left"]))
+        }
+        assert len(gaps) == 1 and gaps < {2, 3, 4, 5, 6}
     assert page.script("return document.documentElement.scrollWidth") <= width
 
 
 def test_the_form_of_conditions_decides_what_is_shown(page):
-    shown = "[...document.querySelectorAll('#cards .piece[data-item]')]"
+    def items(of=""):
+        shown = (
+            "[...document.querySelectorAll(`#cards .piece[data-item]${arguments[0]}`)]"
+        )
+        return page.script(f"return {shown}.map((piece) => +piece.dataset.item)", of)
 
-    def items():
-        return page.script(f"return {shown}.map((piece) => +piece.dataset.item)")
+    def open_facet(name):
+        page.click(f"#filter .facet:has([name={name}]) summary")
 
-    field = page.one("#filter [name=price]")
+    open_facet("price")
+    field = page.one("#filter [name=price][data-operator='<=']")
     field.send_keys("9\n")
     page.wait(lambda: items() and max(items()) <= 8)
     page.click("#filter [name=in_stock] + span")
     page.wait(lambda: items() and {item % 2 for item in items()} == {0})
+    # Items are navy, red and another colour in turn; a facet is a list for the keyboard.
+    page.script(
+        "document.querySelector('#filter .facet:has([name=colour]) summary').focus()"
+    )
+    for key in (Keys.ENTER, Keys.TAB, Keys.TAB, Keys.SPACE, Keys.TAB, Keys.SPACE):
+        page.press(key)
+    page.wait(lambda: items() and {item % 3 for item in items()} == {0, 1})
+    page.press(Keys.ESCAPE)
+    assert not page.all("#filter .facet[open]")
+    assert "colour (2)" in page.one("#filter").text.lower()
+    page.click("#clear")
+    page.wait(lambda: max(items()) > 8 and not page.one("#clear").is_displayed())
+    # Of one category alone.
+    open_facet("of")
+    page.click("#filter [name=of][value=shoe]")
+    open_facet("price")
+    field.send_keys("9\n")
+    page.wait(
+        lambda: (
+            items("[data-category=shoe]") and max(items("[data-category=shoe]")) <= 8
+        )
+    )
+    assert max(items()) > 8
+    open_facet("of")
+    page.click("#filter [name=of][value='']")
+    open_facet("price")
     field.clear()
     field.send_keys("0\n")
     why = page.one("#empty-why")
@@ -127,14 +183,17 @@ def test_a_piece_shows_what_the_shop_says_of_it_as_text(page):
         facts = dict(row.text.split("\n") for row in page.all("#menu-about div"))
         link = page.one("#menu-link")
         href = link.get_attribute("href") if link.is_displayed() else None
+        price, brand = (page.one(f"#menu-{name}").text for name in ("price", "brand"))
         page.click("#menu .close")
-        return facts, href
+        return facts, href, price, brand
 
-    facts, link = open_piece(4)
+    facts, link, price, brand = open_piece(4)
     assert link == "https://shop.test/bag-4"
+    assert page.one("#menu-link").get_attribute("rel") == "noopener noreferrer"
     shown = {name.lower(): value for name, value in facts.items()}
-    assert shown["price"] == "4.50" and shown["in stock"] == "yes"
-    assert shown["id"] == "bag-4" and shown["brand"].startswith(EVIL[:20])
+    # The shop names no currency.
+    assert price == "4.50" and shown["in stock"] == "yes"
+    assert shown["id"] == "bag-4" and brand.startswith(EVIL[:20])
     assert open_piece(2)[1] is None  # javascript: is no address
     assert page.all("img[src=x]") == []
 

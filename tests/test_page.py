@@ -8,12 +8,13 @@ import pytest
 from web_site import browser, make_site, program
 
 from fhn_jax.web.app import create_app
+from fhn_jax.web.page import SCRIPTS
 
 EVIL = '<img src=x onerror="alert(1)">\'"&'
 API = "/api/v1"
 
 
-VOID = ("img", "input", "link", "meta", "path", "rect", "use")
+VOID = ("circle", "img", "input", "link", "meta", "path", "rect", "use")
 
 
 class Elements(HTMLParser):
@@ -103,6 +104,13 @@ def test_a_visitor_finds_what_was_learned(app):
     assert "What person 3 of the data would be shown." in client.get("/").text
 
 
+def test_a_demo_says_that_it_is_one(app, page, monkeypatch):
+    assert "simulated" not in page.text
+    monkeypatch.setattr(app.state.service, "_is_demo", True)
+    (line,) = [t for _, t in Elements(program(app).get("/").text).named("footer")]
+    assert "garments are drawn" in line and "users are simulated" in line
+
+
 def test_an_old_cookie_is_somebody_new(app):
     client = browser(app)
     client.cookies.set("visitor", "of another time")
@@ -150,7 +158,7 @@ def test_pictures_have_a_text_and_controls_a_name(page):
 
 def test_files_are_kept_as_long_as_they_do_not_change(app, page):
     addresses = re.findall(r'"(/static/[^"]+)"', page.text)
-    assert len(addresses) == 3
+    assert len(addresses) == 2 + len(SCRIPTS)
     for address in addresses:
         answer = program(app).get(address)
         assert answer.status_code == 200
@@ -159,7 +167,7 @@ def test_files_are_kept_as_long_as_they_do_not_change(app, page):
     assert [kind.split(";")[0] for kind in kinds] == [
         "image/svg+xml",
         "text/css",
-        "text/javascript",
+        *["text/javascript"] * len(SCRIPTS),
     ]
 
 
@@ -212,4 +220,4 @@ def test_text_has_the_contrast_that_wcag_aa_asks_for(theme):
         assert contrast(theme[text], theme[ground]) >= 4.5, (text, ground)
     for line in ("control", "accent", "good", "bad"):
         assert contrast(theme[line], theme["surface"]) >= 3, line
-    assert contrast("#a3213c", theme["photo"]) >= 3  # focus on a piece
+    assert contrast("#a3213c", theme["photo"]) >= 3

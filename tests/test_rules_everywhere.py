@@ -8,7 +8,7 @@ import pytest
 from random_codes import codes_of
 from runs import act
 from shapes import write_shapes
-from shops import name_items
+from shops import EVIL, name_items
 from test_page import Elements
 from web_site import API, judge, ok, problem, program, recommended
 
@@ -329,22 +329,66 @@ def test_sold_out_items_leave_pages_that_were_shown_already(app):
 
 def test_the_catalogue_lists_what_conditions_may_be_on(app):
     about = ok(program(app).get(f"{API}/catalogue"))["attributes"]
-    assert about["price"] == {"kind": "number", "values": None}
+    most = max(app.state.service.catalogue().categories.values()) - 0.5
+    assert about["price"] == {
+        "kind": "number",
+        "values": None,
+        "counts": None,
+        "least": 0.5,
+        "most": most,
+    }
     assert about["in_stock"]["kind"] == "boolean"
     assert about["brand"]["kind"] == "text" and len(about["brand"]["values"]) == 1
-
-
-def test_the_page_has_a_form_of_conditions(app):
-    elements = Elements(program(app).get("/").text)
-    fields = [*elements.named("input"), *elements.named("select")]
-    asked = {a["name"]: a["data-condition"] for a, _ in fields if "data-condition" in a}
-    assert asked == {"price": "price<=", "in_stock": "in_stock=", "brand": "brand="}
-    brands = [text for a, text in fields if a.get("data-condition") == "brand="]
-    condition = "brand=" + brands[0].removeprefix("any")
-    shown = ok(
-        visitor_of(app).get(f"{API}/recommendations", params={"where": [condition]})
+    counts = dict(
+        zip(about["colour"]["values"], about["colour"]["counts"], strict=True)
     )
-    assert shown["outfits"]
+    names = app.state.service.recommender.names
+    colours = names.columns()["colour"].tolist()
+    assert counts == {colour: colours.count(colour) for colour in set(colours)}
+
+
+def test_the_page_has_a_form_of_what_tells_items_apart(app):
+    elements = Elements(program(app).get("/").text)
+    named = [
+        (a["data-name"], a["data-kind"])
+        for _, a, _ in elements.found
+        if "data-name" in a
+    ]
+    # All pieces have the same brand, and each another address.
+    assert named == [("colour", "text"), ("price", "number"), ("in_stock", "boolean")]
+    values = [a for a, _ in elements.named("input") if a.get("name") == "colour"]
+    assert {a["value"] for a in values} == {"navy", "red", EVIL}
+    fills = [a["fill"] for a, _ in elements.named("circle")]
+    assert fills == ["#000080", "#cc2936"]
+
+
+def test_a_shop_without_attributes_has_no_form(app, monkeypatch):
+    monkeypatch.setattr(app.state.service.outfits, "attributes", dict)
+    assert 'id="filter"' not in program(app).get("/").text
+
+
+def test_a_taste_is_told_in_the_words_of_the_shop(app):
+    visitor = visitor_of(app)
+
+    def groups():
+        answer = ok(visitor.get(f"{API}/visitors/me/taste"))["groups"]
+        return {
+            group["name"]: {
+                kind: [word["text"] for word in group[kind]]
+                for kind in ("liked", "passed")
+            }
+            for group in answer
+        }
+
+    assert groups() == {}
+    for item, liked in ((0, True), (3, True), (6, False), (1, False), (4, False)):
+        judge(visitor, liked, item={"category": "top", "item": item})
+    # Items 0, 3 and 6 are navy, 1 and 4 are red; of the brand there is but one.
+    assert groups() == {"Colour": {"liked": ["navy"], "passed": ["red"]}}
+    (group,) = ok(visitor.get(f"{API}/visitors/me/taste"))["groups"]
+    assert group["liked"] == [
+        {"text": "navy", "liked": 2, "passed": 1, "colour": "#000080"}
+    ]
 
 
 # --- the bar ------------------------------------------------------------------------

@@ -213,6 +213,7 @@ def test_cards_have_ids_titles_and_attributes_as_the_shop_has_them(app, visitor)
     assert card["title"] == "Linen shoe no. 4"
     assert card["attributes"] == {
         **{"price": 4.5, "in_stock": True, "brand": EVIL},
+        "colour": "red",
         "url": "https://shop.test/shoe-4",
     }
     assert ok(visitor.get(f"{API}/item", params={"id": "shoe-1"}))["title"] == "shoe-1"

@@ -6,11 +6,13 @@ The command line, the page and tasks of a cluster all recommend through this.
 from fhn_jax.new_users import Posterior
 from fhn_jax.recommender.recommender import Recommender
 from fhn_jax.recommender.suggestions import Judged, Reasons, Rules, Suggestion
+from fhn_jax.retrieval.columns import Column
 from fhn_jax.retrieval.composer import ExternalItem
 from fhn_jax.retrieval.filters import Only, Without
 from fhn_jax.retrieval.where import Where
 
 __all__ = [
+    "Column",
     "ExternalItem",
     "Judged",
     "Only",

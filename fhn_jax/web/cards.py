@@ -8,13 +8,13 @@ from jaxtyping import Float32
 
 from fhn_jax.codes import Codes
 from fhn_jax.recommender import Recommender, Suggestion
-from fhn_jax.web import schemas
+from fhn_jax.web import schemas, tiles
 from fhn_jax.web.change import Judgement
 from fhn_jax.web.state import KeptPhoto
 
 API = "/api/v1"
 # What a card shows of what the shop says.
-_SHOWN = ("price",)
+_SHOWN = ("price", "currency")
 
 
 class Refused(Exception):
@@ -181,7 +181,7 @@ class Cards:
             title=self.recommender.title(category, item),
             attributes={k: v for k, v in said.items() if full or k in _SHOWN},
             image=f"{base}/image?v={self._version}",
-            thumbnail=f"{base}/thumbnail?v={self._version}",
+            thumbnail=f"{base}/thumbnail?v={self._version}.{tiles.VERSION}",
         )
 
     def photo_card(self, photo: KeptPhoto) -> schemas.ItemCard:
@@ -194,7 +194,7 @@ class Cards:
             title=photo.title,
             attributes={},
             image=address,
-            thumbnail=address,
+            thumbnail=f"{address}?tile=1",
         )
 
     def outfit_card(

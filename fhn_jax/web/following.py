@@ -86,6 +86,7 @@ def make_service(settings: Settings, state: State | None = None) -> Service:
         encoder,
         outfits=len(recommender.index),
         known_users=settings.known_users,
+        demo=(Path(root) / "DEMO").is_file(),
         root_path=settings.root_path,
         version=0 if version is None else int(version.name),
     )

@@ -9,11 +9,12 @@ from http import HTTPStatus
 
 from PIL import Image
 
-from fhn_jax.data.images import ImageStore, thumbnail
+from fhn_jax.data.images import ImageStore
+from fhn_jax.data.pictures import decode
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import Cards, Refused
+from fhn_jax.web.tiles import tile
 
-THUMBNAIL_PX = 320
 _CACHE_BYTES = 64 * 2**20
 _TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
@@ -96,16 +97,12 @@ class Items:
             return data, _TYPES[image.format or ""]
 
     def thumbnail(self, name: str, item: int) -> tuple[bytes, str]:
-        """A small picture of an item and its media type; raises as `image`."""
+        """The tile of an item, and its media type; raises as `image`."""
         category = self._cards.category(name)
         made = self._thumbnails.get((category, item))
         if made is None:
             images, name = self._name(category, item)
-            _read(images, name)
-            picture = io.BytesIO()
-            small = thumbnail(images, name, THUMBNAIL_PX)
-            small.save(picture, "JPEG", quality=85)
-            made = picture.getvalue()
+            made = tile(decode(_read(images, name), name))
             self._thumbnails.put((category, item), made)
         return made, _TYPES["JPEG"]
 

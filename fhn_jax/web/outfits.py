@@ -11,6 +11,7 @@ from fhn_jax.recommender import Suggestion
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import Cards, Refused
 from fhn_jax.web.impressions import Model
+from fhn_jax.web.liking import in_words
 from fhn_jax.web.rules import ANYTHING, Asked, RulesOf
 from fhn_jax.web.state import KeptPhoto, State, Visitor
 from fhn_jax.web.tastes import Tastes
@@ -39,6 +40,12 @@ class Outfits:
     def attributes(self) -> dict[str, schemas.Attribute]:
         """What conditions may be on."""
         return self._rules.attributes()
+
+    def taste(self, visitor: Visitor) -> schemas.TasteInWords:
+        """What a visitor likes, in words."""
+        judged = self._tastes.of(visitor).judged
+        groups = in_words(judged, self._cards, self.attributes())
+        return schemas.TasteInWords(groups=groups)
 
     def recommend(
         self,

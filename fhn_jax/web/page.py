@@ -13,12 +13,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from fhn_jax.web.cards import API
+from fhn_jax.web.facets import facets
 from fhn_jax.web.routes import TheService, kept_response, problem, token_of
 
 # Outfits in the first document.
 _OUTFITS = 12
 _STATIC = resources.files("fhn_jax.web") / "static"
 _NAMES = frozenset(path.name for path in _STATIC.iterdir())
+# In the order in which they need each other.
+SCRIPTS = ("api.js", "cards.js", "judging.js", "pieces.js", "taste.js", "page.js")
 # Of Swagger UI, which a package brings.
 _SWAGGER_NAMES = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
 
@@ -63,15 +66,18 @@ def index(request: Request, service: TheService) -> HTMLResponse:
         outfits = service.outfits.start(visitor, _OUTFITS)
     else:
         outfits = service.outfits.recommend(visitor, _OUTFITS, 0.2)
+    catalogue = service.catalogue()
     return _document(
         request,
         "index.html",
         about=None if visitor is None else service.visitors.about(visitor),
-        catalogue=service.catalogue(),
+        catalogue=catalogue,
+        facets=facets(catalogue),
         k=_OUTFITS,
         lead=service.visitors.lead(visitor),
         is_new=is_new,
         outfits=outfits.outfits,
+        scripts=SCRIPTS,
         user_ids=service.recommender.names.users is not None,
     )
 

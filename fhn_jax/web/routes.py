@@ -218,6 +218,12 @@ def history(
     return service.visitors.history(visitor, limit)
 
 
+@router.get("/visitors/me/taste", responses=_MINE)
+def taste(service: TheService, visitor: TheVisitor) -> schemas.TasteInWords:
+    """The colours, styles and brands of what you liked and passed on."""
+    return service.outfits.taste(visitor)
+
+
 @router.get("/start", responses=_MINE)
 def start(
     service: TheService,
@@ -369,7 +375,7 @@ def image(
 def thumbnail(
     request: Request, service: TheService, category: _Category, item: _Item
 ) -> Response:
-    """A small picture of an item."""
+    """A tile of an item: 300x400 pixels that show all of its picture."""
     return kept_response(request, *service.items.thumbnail(category, item))
 
 
@@ -409,9 +415,12 @@ def add_photo(
     response_class=Response,
     responses=_PICTURE | problems(401, 403, 404),
 )
-def picture(service: TheService, visitor: TheVisitor, number: _Item) -> Response:
-    """A photo of yours."""
-    return Response(service.wardrobe.photo(visitor, number), media_type="image/jpeg")
+def picture(
+    service: TheService, visitor: TheVisitor, number: _Item, tile: bool = False
+) -> Response:
+    """A photo of yours, as it is kept or as a tile of the page."""
+    data = service.wardrobe.photo(visitor, number, as_tile=tile)
+    return Response(data, media_type="image/jpeg")
 
 
 @router.delete(

@@ -5,7 +5,9 @@ import re
 from collections.abc import Hashable, Sequence
 from http import HTTPStatus
 
-from fhn_jax.recommender import Only, Rules, Where, Without
+import numpy as np
+
+from fhn_jax.recommender import Column, Only, Rules, Where, Without
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import Cards, Refused
 
@@ -37,6 +39,8 @@ class RulesOf:
 
     def __init__(self, cards: Cards):
         self._cards, self._attributes = cards, cards.recommender.index.attributes
+        # Counting takes a while, and the page shows them each time.
+        self._described: tuple[Hashable, dict[str, schemas.Attribute]] = (None, {})
 
     @property
     def version(self) -> Hashable:
@@ -45,16 +49,14 @@ class RulesOf:
 
     def attributes(self) -> dict[str, schemas.Attribute]:
         """What conditions may be on."""
-        columns = {} if self._attributes is None else self._attributes.columns()
-        return {
-            name: schemas.Attribute(
-                kind=column.kind,
-                values=sorted(column.texts)
-                if 0 < len(column.texts) <= _MOST_LISTED
-                else None,
-            )
-            for name, column in columns.items()
-        }
+        if self._attributes is None:
+            return {}
+        version, found = self._described
+        if version != self.version:
+            columns = self._attributes.columns()
+            found = {name: _described(column) for name, column in columns.items()}
+            self._described = self.version, found
+        return found
 
     def of(self, asked: Asked) -> Rules:
         """The rules of a query.
@@ -105,3 +107,19 @@ class RulesOf:
                 known = item  # Even one that looks like a number.
             found.setdefault(name, []).append(self._cards.item(category, known))
         return found
+
+
+def _described(column: Column) -> schemas.Attribute:
+    about = schemas.Attribute(
+        kind=column.kind, values=None, counts=None, least=None, most=None
+    )
+    if column.kind == "number":
+        there = column.values[np.isfinite(column.values)]
+        if len(there):
+            about.least, about.most = float(there.min()), float(there.max())
+    elif 0 < len(column.texts) <= _MOST_LISTED:
+        there = column.values[column.values >= 0]
+        counts = np.bincount(there, minlength=len(column.texts)).tolist()
+        about.values = sorted(column.texts)
+        about.counts = [counts[column.texts[text]] for text in about.values]
+    return about

@@ -132,7 +132,7 @@ class ItemCard(BaseModel):
     thumbnail: str
     attributes: dict[str, str | bool | int | float] = Field(
         description="What the shop says of it: price, brand, colour, url, …; in lists "
-        "and outfits the price alone"
+        "and outfits price and currency alone"
     )
 
 
@@ -202,6 +202,29 @@ class History(BaseModel):
     """Judgements, the newest first."""
 
     feedback: list[JudgementCard]
+
+
+class TasteWord(BaseModel):
+    """A colour, a style or a brand."""
+
+    text: str
+    liked: int = Field(description="Items of it that were liked")
+    passed: int
+    colour: str | None = Field(description="As #rrggbb, where it names one")
+
+
+class TasteGroup(BaseModel):
+    """Words of one kind."""
+
+    name: str
+    liked: list[TasteWord] = Field(description="More often liked than not")
+    passed: list[TasteWord] = Field(description="More often passed on than liked")
+
+
+class TasteInWords(BaseModel):
+    """A taste, in words of the shop: of attributes, else of titles."""
+
+    groups: list[TasteGroup]
 
 
 class StoredJudgement(BaseModel):
@@ -327,6 +350,9 @@ class Attribute(BaseModel):
 
     kind: Literal["number", "boolean", "text", "time"]
     values: list[str] | None = Field(description="Of a text, where there are few")
+    counts: list[int] | None = Field(description="Of items, for each of the values")
+    least: float | None = Field(description="Of numbers")
+    most: float | None
 
 
 class Catalogue(BaseModel):
@@ -340,6 +366,7 @@ class Catalogue(BaseModel):
     bits: int
     users: int = Field(description="Known users that may be opened")
     photos: bool
+    demo: bool = Field(description="Whether garments are drawn and users simulated")
     attributes: dict[str, Attribute] = Field(
         description="What conditions may be on, by name"
     )

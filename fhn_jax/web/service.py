@@ -30,6 +30,7 @@ class Service:
       encoder: of photos; without it none can be uploaded.
       outfits: how many are stored.
       known_users: whether anybody may open a known user.
+      demo: whether the data are those of `make_demo`.
       root_path: what a proxy puts before all paths.
       version: the number of a published one; 0 of what is served as it is in the run.
     Attributes:
@@ -46,11 +47,13 @@ class Service:
         *,
         outfits: int,
         known_users: bool = True,
+        demo: bool = False,
         root_path: str = "",
         version: int = 0,
     ):
         self.version, self.identity = version, recommender.codes.identity
         model = Model(version, recommender.codes.sha256())
+        self._is_demo = demo
         self.recommender, self.state, self._num_outfits = recommender, state, outfits
         cards = Cards(recommender, root_path)
         tastes = Tastes(recommender, state)
@@ -76,6 +79,7 @@ class Service:
             bits=codes.bits,
             users=codes.num_users if self.visitors.known_users else 0,
             photos=self.wardrobe.takes_photos,
+            demo=self._is_demo,
             attributes=self.outfits.attributes(),
         )
 

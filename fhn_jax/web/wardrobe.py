@@ -2,10 +2,12 @@
 
 from http import HTTPStatus
 
+from fhn_jax.data.pictures import decode
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import Cards, Refused
 from fhn_jax.web.photos import PhotoEncoder
 from fhn_jax.web.state import KeptPhoto, State, Visitor
+from fhn_jax.web.tiles import tile
 
 MOST_IN_WARDROBE = 200
 # Each way to combine photos is searched by itself.
@@ -117,15 +119,16 @@ class Wardrobe:
             raise _too_many_photos()
         return self._cards.photo_card(KeptPhoto(number, category, title, photo))
 
-    def photo(self, visitor: Visitor, number: int) -> bytes:
-        """The JPEG of a visitor's photo.
+    def photo(self, visitor: Visitor, number: int, *, as_tile: bool = False) -> bytes:
+        """The JPEG of a visitor's photo, as it is kept or as a tile.
 
         Raises:
           Refused: the visitor has no such photo.
         """
         for photo in self._state.photos(visitor.id):
             if photo.id == number:
-                return photo.photo.picture
+                picture = photo.photo.picture
+                return tile(decode(picture, photo.title)) if as_tile else picture
         raise Refused(HTTPStatus.NOT_FOUND, f"photo {number} is not in your wardrobe")
 
     def remove_photo(self, visitor: Visitor, number: int) -> None:

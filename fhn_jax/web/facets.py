@@ -1,0 +1,78 @@
+"""What the page's form of filters offers, of what the shop says of its items."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from fhn_jax.web import schemas
+from fhn_jax.web.colours import are_colours, swatch
+
+# In this order, before all others.
+_FIRST = ("colour", "color", "season", "price", "brand")
+# Said beside the price, and no property of a garment.
+_NOT_OFFERED = ("currency",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A value to choose."""
+
+    text: str
+    count: int
+    colour: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Facet:
+    """An attribute to filter by."""
+
+    name: str
+    label: str
+    kind: str
+    least: str = ""
+    most: str = ""
+    options: Sequence[Option] = ()
+
+
+def facets(catalogue: schemas.Catalogue) -> list[Facet]:
+    """The attributes by which items can be told apart, the usual ones first."""
+    found = []
+    for name, about in catalogue.attributes.items():
+        facet = Facet(name, label(name), about.kind)
+        if about.kind == "number" and about.least != about.most:
+            limits = f"{about.least:g}", f"{about.most:g}"
+            facet = dataclasses.replace(facet, least=limits[0], most=limits[1])
+        elif about.kind == "text" and tells_apart(name, about):
+            facet = dataclasses.replace(facet, options=_options(about))
+        elif about.kind != "boolean":
+            continue
+        found.append(facet)
+    places = {name: place for place, name in enumerate(_FIRST)}
+    return sorted(found, key=lambda one: places.get(one.name.lower(), len(_FIRST)))
+
+
+def tells_apart(name: str, about: schemas.Attribute) -> bool:
+    """Whether the values of a text are kinds of items: several, and of several items."""
+    counts = about.counts or []
+    several = 2 <= len(counts) and 2 * len(counts) <= sum(counts)
+    return several and name.lower() not in _NOT_OFFERED
+
+
+def label(name: str) -> str:
+    """The name of a column as people write it."""
+    return name.replace("_", " ").capitalize()
+
+
+def _options(about: schemas.Attribute) -> list[Option]:
+    values, counts = about.values or [], about.counts or []
+    colours = _colours(values)
+    return [
+        Option(text=text, count=count, colour=colour)
+        for text, count, colour in zip(values, counts, colours, strict=True)
+        if count
+    ]
+
+
+def _colours(texts: Iterable[str]) -> list[str | None]:
+    """The colours of texts, if that is what they are."""
+    texts = list(texts)
+    return [swatch(text) if are_colours(texts) else None for text in texts]

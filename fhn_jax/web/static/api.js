@@ -1,0 +1,87 @@
+// The page without a framework: it renders what the API answers into the templates of
+// index.html. Everything that comes from outside is set as text, never as HTML.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const API = document.body.dataset.api;
+const K = Number(document.body.dataset.k) || 12;
+const IN_A_ROW = 16; // bits
+const MOVE_MS = window.matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 220;
+
+class Failure extends Error {
+  constructor(text, status) {
+    super(text);
+    this.status = status;
+  }
+}
+
+// Who only looks is no visitor yet.
+let known = document.body.dataset.visitor === "1";
+// Looks through the eyes of a person of the data.
+let opened = document.body.dataset.opened === "1";
+
+async function enter(user = null) {
+  await request("POST", "/visitors", { user });
+  known = true;
+  opened = user !== null;
+}
+
+async function call(method, path, body) {
+  if (!known) await enter();
+  try {
+    return await request(method, path, body);
+  } catch (error) {
+    if (error.status !== 401) throw error;
+    await enter(); // forgotten meanwhile
+    return request(method, path, body);
+  }
+}
+
+async function request(method, path, body) {
+  const options = { method, headers: { accept: "application/json" } };
+  if (body instanceof FormData) options.body = body;
+  else if (body !== undefined) {
+    options.headers["content-type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let answer;
+  try {
+    answer = await fetch(API + path, options);
+  } catch {
+    throw new Failure("The server cannot be reached.", 0);
+  }
+  if (answer.status === 204) return null;
+  const data = await answer.json().catch(() => ({}));
+  if (answer.ok) return data;
+  if (answer.status === 429)
+    throw new Failure(`That was fast. Try again in ${answer.headers.get("retry-after") || 5} s.`, 429);
+  throw new Failure(data.detail || `The server answered ${answer.status}.`, answer.status);
+}
+
+// Runs what a click asked for; shows what went wrong, with a way to try again.
+async function attempt(action) {
+  try {
+    const result = await action();
+    $("banner").hidden = true;
+    return result;
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    const retry = $("banner").querySelector("button");
+    $("banner").querySelector("span").textContent = error.message;
+    retry.hidden = error.status >= 400 && error.status < 500 && error.status !== 429;
+    retry.onclick = () => attempt(action);
+    $("banner").hidden = false;
+    return undefined;
+  }
+}
+
+let toastTimer;
+function say(text) {
+  $("toast").textContent = text;
+  $("toast").classList.add("shown");
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => $("toast").classList.remove("shown"), 3500);
+}
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;

@@ -1,0 +1,94 @@
+"""Tiles: pictures of garments of one shape, which lie side by side on the page.
+
+Shops' photos have any shape and background. A tile shows all of one, and beside it its
+background goes on, out of focus. A garment on white is centred, with the same
+margins as all others; the page gives white the tint of its tiles.
+"""
+
+import io
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageFilter
+
+WIDTH, HEIGHT = 300, 400
+# Part of the addresses of tiles, which browsers keep: another one for other tiles.
+VERSION = 1
+# JPEG leaves white a little grey.
+_WHITE = 248
+# So many lines beside a bar have something of its white.
+_MIXED = 2
+# Of a garment that was cut out, which would be cramped at the edges: its share of a tile.
+_SHARE = 0.84
+# How much what goes on beside a photo is blurred, in pixels.
+_BLUR = 12
+
+
+def tile(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """A JPEG of 300x400 pixels that shows all of a photo.
+
+    Args:
+      pixels: levels of the photo.
+    """
+    pixels = _without_bars(pixels)
+    is_cut_out = bool((_corners(pixels.min(-1)) >= _WHITE).all())
+    share = 1.0
+    if is_cut_out:
+        pixels, share = _without_margins(pixels), _SHARE
+    photo = Image.fromarray(pixels)
+    scale = share * min(WIDTH / photo.width, HEIGHT / photo.height)
+    wide, tall = (max(1, round(side * scale)) for side in photo.size)
+    photo = photo.resize((wide, tall), Image.Resampling.LANCZOS)
+    left, top = (WIDTH - wide) // 2, (HEIGHT - tall) // 2
+    if is_cut_out:
+        made = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    else:
+        beside = ((top, HEIGHT - top - tall), (left, WIDTH - left - wide), (0, 0))
+        made = Image.fromarray(np.pad(np.asarray(photo), beside, "edge"))
+        made = made.filter(ImageFilter.GaussianBlur(_BLUR))
+    made.paste(photo, (left, top))
+    data = io.BytesIO()
+    made.save(data, "JPEG", quality=85)
+    return data.getvalue()
+
+
+def _without_bars(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "a b 3"]:
+    """A photo without the white bars that made it square.
+
+    White around a garment that was cut out is no bar: without it, the corners are white
+    too.
+    """
+    least = pixels.min(-1)
+    for axis in (0, 1):
+        size = pixels.shape[axis]
+        lines = np.flatnonzero(least.mean(1 - axis) < _WHITE)
+        if not len(lines):
+            return pixels  # All of it is white.
+        first, last = lines[0], lines[-1]
+        first += _MIXED if first > 0 else 0
+        last -= _MIXED if last < size - 1 else 0
+        if last - first < size // 8:
+            continue
+        kept = np.arange(first, last + 1)
+        if np.median(_corners(least.take(kept, axis))) < _WHITE:
+            pixels, least = pixels.take(kept, axis), least.take(kept, axis)
+    return pixels
+
+
+def _corners(levels: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, " 16"]:
+    """Some pixels of the corners, none of which mixes with what is beside the photo."""
+    height, width = levels.shape
+    rows, columns = (
+        np.array([n, n + 1, side - n - 2, side - n - 1])
+        for side, n in ((height, min(3, height // 8)), (width, min(3, width // 8)))
+    )
+    return levels[np.ix_(rows % height, columns % width)].reshape(-1)
+
+
+def _without_margins(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "a b 3"]:
+    """A garment on white without the white around it."""
+    is_garment = pixels.min(-1) < _WHITE - 10
+    rows, columns = (np.flatnonzero(is_garment.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return pixels
+    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
