@@ -359,7 +359,7 @@ def test_the_page_has_a_form_of_what_tells_items_apart(app):
     values = [a for a, _ in elements.named("input") if a.get("name") == "colour"]
     assert {a["value"] for a in values} == {"navy", "red", EVIL}
     fills = [a["fill"] for a, _ in elements.named("circle")]
-    assert fills == ["#000080", "#cc2936"]
+    assert fills == ["#1f2b50", "#cc2936"]
 
 
 def test_a_shop_without_attributes_has_no_form(app, monkeypatch):
@@ -387,7 +387,7 @@ def test_a_taste_is_told_in_the_words_of_the_shop(app):
     assert groups() == {"Colour": {"liked": ["navy"], "passed": ["red"]}}
     (group,) = ok(visitor.get(f"{API}/visitors/me/taste"))["groups"]
     assert group["liked"] == [
-        {"text": "navy", "liked": 2, "passed": 1, "colour": "#000080"}
+        {"text": "navy", "liked": 2, "passed": 1, "colour": "#1f2b50"}
     ]
 
 

@@ -21,7 +21,7 @@ _MIXED = 2
 # Of a garment that was cut out, which would be cramped at the edges: its share of a tile.
 _SHARE = 0.84
 # How much what goes on beside a photo is blurred, in pixels.
-_BLUR = 12
+_BLUR = 36
 
 
 def tile(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
@@ -32,24 +32,30 @@ def tile(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
     """
     pixels = _without_bars(pixels)
     is_cut_out = bool((_corners(pixels.min(-1)) >= _WHITE).all())
-    share = 1.0
-    if is_cut_out:
-        pixels, share = _without_margins(pixels), _SHARE
-    photo = Image.fromarray(pixels)
-    scale = share * min(WIDTH / photo.width, HEIGHT / photo.height)
-    wide, tall = (max(1, round(side * scale)) for side in photo.size)
-    photo = photo.resize((wide, tall), Image.Resampling.LANCZOS)
-    left, top = (WIDTH - wide) // 2, (HEIGHT - tall) // 2
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = _garment(pixels) if is_cut_out else (0, 0, width, height)
+    scale = min(WIDTH / (right - left), HEIGHT / (bottom - top))
+    scale *= _SHARE if is_cut_out else 1
+    wide, tall = (max(1, round(side * scale)) for side in (width, height))
+    photo = Image.fromarray(pixels).resize((wide, tall), Image.Resampling.LANCZOS)
+    x = round((WIDTH - scale * (left + right)) / 2)
+    y = round((HEIGHT - scale * (top + bottom)) / 2)
     if is_cut_out:
         made = Image.new("RGB", (WIDTH, HEIGHT), "white")
     else:
-        beside = ((top, HEIGHT - top - tall), (left, WIDTH - left - wide), (0, 0))
-        made = Image.fromarray(np.pad(np.asarray(photo), beside, "edge"))
-        made = made.filter(ImageFilter.GaussianBlur(_BLUR))
-    made.paste(photo, (left, top))
+        ground = _edges(np.asarray(photo), axis=0 if tall < HEIGHT else 1)
+        made = Image.fromarray(ground).filter(ImageFilter.GaussianBlur(_BLUR))
+    made.paste(photo, (x, y))
     data = io.BytesIO()
     made.save(data, "JPEG", quality=85)
     return data.getvalue()
+
+
+def _edges(photo: UInt8[np.ndarray, "h w 3"], axis: int) -> UInt8[np.ndarray, "H W 3"]:
+    """A tile whose halves go on as two edges of a photo end."""
+    size = (HEIGHT, WIDTH)[axis]
+    lines = np.where(np.arange(size) < size / 2, 0, photo.shape[axis] - 1)
+    return photo.take(lines, axis)
 
 
 def _without_bars(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "a b 3"]:
@@ -85,10 +91,10 @@ def _corners(levels: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, " 16"]:
     return levels[np.ix_(rows % height, columns % width)].reshape(-1)
 
 
-def _without_margins(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "a b 3"]:
-    """A garment on white without the white around it."""
+def _garment(pixels: UInt8[np.ndarray, "h w 3"]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is not white."""
     is_garment = pixels.min(-1) < _WHITE - 10
     rows, columns = (np.flatnonzero(is_garment.any(axis)) for axis in (1, 0))
     if not len(rows):
-        return pixels
-    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return 0, 0, pixels.shape[1], pixels.shape[0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -129,12 +129,16 @@ function countChosen() {
   $("clear").hidden = !conditions();
 }
 
+let loads = 0;
+
 async function load({ first = 0 } = {}) {
   const list = $("cards");
+  const number = ++loads;
   page = first;
   if (!list.children.length) ghosts(list, K);
   list.setAttribute("aria-busy", "true");
   const { outfits, emptied_by: by } = await call("GET", wanted());
+  if (number !== loads) return undefined; // another question has been asked
   if (!outfits.length && page) return load();
   if (by) {
     $("empty-title").textContent = "Nothing fits";
