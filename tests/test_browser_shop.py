@@ -166,6 +166,17 @@ def test_the_form_of_conditions_decides_what_is_shown(page):
 def test_looks_of_different_shapes_are_judged(page):
     page.click("#cards .card:has(.look-2) [data-act=like]")
     page.judged(1, 0)
+    # The taste is told in the colours of the shop: those of what was liked.
+    page.click("#tab-taste")
+    page.wait(lambda: page.all("#words .yes li"))
+    liked = {row.text.lower()[:9] for row in page.all("#words .yes li")}
+    numbers = (
+        "fetch(`${document.body.dataset.api}/visitors/me/feedback`).then("
+        "(r) => r.json()).then(({ feedback }) => feedback[0].outfit.items.map((i) => i.item))"
+    )
+    colours = ("navy", "red", EVIL[:9])
+    assert liked == {colours[i % 3] for i in page.script(f"return {numbers}")}
+    page.click("#tab-outfits")
     page.click("#cards .card:has(.look-4) [data-act=dislike]")
     page.judged(1, 1)
     page.click("#cards .card:has(.look-3) [data-act=why]")
@@ -177,9 +188,8 @@ def test_a_piece_shows_what_the_shop_says_of_it_as_text(page):
     def open_piece(number):
         page.click("#tab-wardrobe")
         opens = "fetch(document.body.dataset.api + '/item?id=bag-' + arguments[0])"
-        # Waits until the facts of the piece before are gone.
         page.script(f"return {opens}.then((r) => r.json()).then(openMenu)", number)
-        page.wait(lambda: page.one("#menu-about div").is_displayed())
+        page.wait(lambda: page.one("#menu").is_displayed())
         facts = dict(row.text.split("\n") for row in page.all("#menu-about div"))
         link = page.one("#menu-link")
         href = link.get_attribute("href") if link.is_displayed() else None

@@ -51,6 +51,9 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
     titles = {("top", item): f"{EVIL} {item}" for item in range(32)}
+    for item in range(8):
+        called = "Red leather boots" if item % 2 else "Navy canvas sneakers"
+        titles["shoe", item] = called
     app = create_app(make_site(tmp_path_factory.mktemp("site"), titles=titles))
     yield app
     app.state.service.state.close()
@@ -109,6 +112,19 @@ def test_a_demo_says_that_it_is_one(app, page, monkeypatch):
     monkeypatch.setattr(app.state.service, "_is_demo", True)
     (line,) = [t for _, t in Elements(program(app).get("/").text).named("footer")]
     assert "garments are drawn" in line and "users are simulated" in line
+
+
+def test_without_attributes_a_taste_is_told_in_words_of_titles(app):
+    client = browser(app)
+    client.post(f"{API}/visitors", json={})
+    for item, liked in ((0, True), (2, True), (1, False), (3, True)):
+        shoe = {"category": "shoe", "item": item}
+        client.post(f"{API}/feedback", json={"item": shoe, "liked": liked})
+    colours, styles = client.get(f"{API}/visitors/me/taste").json()["groups"]
+    assert colours["name"] == "Colours" and styles["name"] == "Styles"
+    (navy,) = colours["liked"]
+    assert navy == {"text": "navy", "liked": 2, "passed": 0, "colour": "#1f2b50"}
+    assert [word["text"] for word in styles["liked"]] == ["canvas", "sneakers"]
 
 
 def test_an_old_cookie_is_somebody_new(app):

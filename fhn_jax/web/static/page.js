@@ -60,9 +60,16 @@ function neighbour(card, key) {
   const place = cards.indexOf(card);
   if (key === "ArrowRight") return cards[place + 1];
   if (key === "ArrowLeft") return cards[place - 1];
+  // The nearest of the row above or below.
+  const way = key === "ArrowDown" ? 1 : -1;
   const here = card.getBoundingClientRect();
-  const column = cards.filter((one) => Math.abs(one.getBoundingClientRect().left - here.left) < 2);
-  return column[column.indexOf(card) + (key === "ArrowDown" ? 1 : -1)];
+  const far = (one) => {
+    const box = one.getBoundingClientRect();
+    const down = way * (box.top - here.top);
+    return down > 2 ? 1e4 * down + Math.abs(box.left - here.left) : Infinity;
+  };
+  const nearest = cards.reduce((best, one) => (far(one) < far(best) ? one : best), card);
+  return nearest === card ? undefined : nearest;
 }
 
 const judgeable = (card) => card && card.querySelector(".actions:not([hidden])");
@@ -114,7 +121,8 @@ if ($("filter")) {
     for (const facet of $("filter").querySelectorAll(".facet[open]"))
       if (facet !== but) facet.open = false;
   };
-  document.addEventListener("click", (event) => closeFacets(event.target.closest(".facet")));
+  for (const kind of ["click", "focusin"])
+    document.addEventListener(kind, (event) => closeFacets(event.target.closest(".facet")));
   $("filter").onkeydown = (event) => {
     if (event.key !== "Escape") return;
     const facet = event.target.closest(".facet[open]");

@@ -8,20 +8,20 @@ function openMenu({ category, item, title, thumbnail }) {
   chosen = { category, item: photo ? item : Number(item), title };
   $("menu-title").textContent = title;
   $("menu-image").src = thumbnail;
-  describe({});
   for (const button of $("menu").querySelectorAll("[data-do]"))
     button.hidden = photo && button.dataset.do !== "complete";
-  $("menu").showModal();
-  if (!photo) tellAbout(chosen);
+  const asked = chosen;
+  (photo ? Promise.resolve({}) : attempt(() => factsOf(asked))).then((facts) => {
+    if (asked !== chosen) return; // another piece has been asked for
+    describe(facts ?? {});
+    if (!$("menu").open) $("menu").showModal();
+  });
 }
 
-const tellAbout = (asked) =>
-  attempt(async () => {
-    const path = `/items/${encodeURIComponent(asked.category)}/${asked.item}`;
-    const { id, attributes } = await call("GET", path);
-    // Another piece may be shown by now.
-    if (asked === chosen) describe(id ? { ...attributes, id } : attributes);
-  });
+async function factsOf({ category, item }) {
+  const { id, attributes } = await call("GET", `/items/${encodeURIComponent(category)}/${item}`);
+  return id ? { ...attributes, id } : attributes;
+}
 
 function describe({ brand, price, currency, url, ...others }) {
   $("menu-brand").textContent = brand ?? "";
