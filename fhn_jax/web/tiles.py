@@ -20,6 +20,8 @@ _WHITE = 248
 _MIXED = 2
 # Of a garment that was cut out, which would be cramped at the edges: its share of a tile.
 _SHARE = 0.84
+# No more is seen of a garment that is lost in its picture, in widths of the tile.
+_LARGEST = 3
 # How much what goes on beside a photo is blurred, in pixels.
 _BLUR = 36
 
@@ -31,20 +33,24 @@ def tile(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
       pixels: levels of the photo.
     """
     pixels = _without_bars(pixels)
-    is_cut_out = bool((_corners(pixels.min(-1)) >= _WHITE).all())
+    is_cut_out = bool((_corners(_least(pixels)) >= _WHITE).all())
     height, width = pixels.shape[:2]
     left, top, right, bottom = _garment(pixels) if is_cut_out else (0, 0, width, height)
-    scale = min(WIDTH / (right - left), HEIGHT / (bottom - top))
-    scale *= _SHARE if is_cut_out else 1
+    scale = min(WIDTH / width, HEIGHT / height)
+    if is_cut_out:
+        fits = min(WIDTH / (right - left), HEIGHT / (bottom - top))
+        scale = min(_SHARE * fits, _LARGEST * scale)
     wide, tall = (max(1, round(side * scale)) for side in (width, height))
-    photo = Image.fromarray(pixels).resize((wide, tall), Image.Resampling.LANCZOS)
+    photo = Image.fromarray(pixels).resize((wide, tall), Image.Resampling.BICUBIC)
     x = round((WIDTH - scale * (left + right)) / 2)
     y = round((HEIGHT - scale * (top + bottom)) / 2)
     if is_cut_out:
         made = Image.new("RGB", (WIDTH, HEIGHT), "white")
     else:
         ground = _edges(np.asarray(photo), axis=0 if tall < HEIGHT else 1)
-        made = Image.fromarray(ground).filter(ImageFilter.GaussianBlur(_BLUR))
+        small = Image.fromarray(ground).reduce(4)
+        small = small.filter(ImageFilter.GaussianBlur(_BLUR / 4))
+        made = small.resize((WIDTH, HEIGHT))
     made.paste(photo, (x, y))
     data = io.BytesIO()
     made.save(data, "JPEG", quality=85)
@@ -64,7 +70,7 @@ def _without_bars(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "a b 
     White around a garment that was cut out is no bar: without it, the corners are white
     too.
     """
-    least = pixels.min(-1)
+    least = _least(pixels)
     for axis in (0, 1):
         size = pixels.shape[axis]
         lines = np.flatnonzero(least.mean(1 - axis) < _WHITE)
@@ -81,6 +87,12 @@ def _without_bars(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "a b 
     return pixels
 
 
+def _least(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
+    """The least of each pixel's levels; by columns, which is faster than `min`."""
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    return np.minimum(np.minimum(red, green), blue)
+
+
 def _corners(levels: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, " 16"]:
     """Some pixels of the corners, none of which mixes with what is beside the photo."""
     height, width = levels.shape
@@ -93,7 +105,7 @@ def _corners(levels: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, " 16"]:
 
 def _garment(pixels: UInt8[np.ndarray, "h w 3"]) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what is not white."""
-    is_garment = pixels.min(-1) < _WHITE - 10
+    is_garment = _least(pixels) < _WHITE - 10
     rows, columns = (np.flatnonzero(is_garment.any(axis)) for axis in (1, 0))
     if not len(rows):
         return 0, 0, pixels.shape[1], pixels.shape[0]
