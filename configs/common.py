@@ -138,6 +138,7 @@ def fashion_hash_net(modalities, arg):
     config.optimizer = ConfigDict(
         dict(
             name=optimizer,
+            users="auto",  # "rows": a step passes over its own users alone; "dense"
             rates=RATES[optimizer],
             weight_decay=1e-6,
             momentum=0.9,

@@ -306,6 +306,7 @@ def test_an_unknown_optimizer_is_an_error():
         ("loss.binary_share", 1.5, "loss.binary_share=1.5: expected 0 to 1"),
         ("loss.vse_weight", -1.0, "loss.vse_weight=-1.0: expected at least 0"),
         ("optimizer.name", "sdg", "optimizer.name='sdg': expected one of sgd, adam"),
+        ("optimizer.users", "few", "'few': expected one of auto, dense, rows"),
         ("schedule.name", "cos", "schedule.name='cos': expected one of constant"),
         ("schedule.factor", 2.0, "schedule.factor=2.0: expected above 0, below 1"),
         ("train.epochs", 0, "train.epochs=0: expected at least 1"),

@@ -31,6 +31,7 @@ from flax import nnx
 from tests.test_train_state import Setting, RATES
 from fhn_jax.training import sharding
 from fhn_jax.training.epochs import DeviceEpochs, HostEpochs
+from fhn_jax.training.rows import skipped_step
 from fhn_jax.training.schedule import Schedule
 from fhn_jax.training.objective import Objective
 from fhn_jax.training.step import Trainer, make_optimizer, pop_metrics
@@ -50,10 +51,12 @@ def stream(batches):
 
 def train(sampler, data, model):
     mesh = sharding.make_mesh(data, model) if data * model > 1 else None
+    # The device's sampler has steps of rows.
+    skipped = skipped_step("adam", RATES["user"]) if sampler == "device" else None
     trainer = Trainer(
         setting.model, one.optimizer, one.objective, segments=one.segments,
         slots=one.slots, augmentation=one.augmentation, mean=one.mean, std=one.std,
-        average_decay=one.average_decay, mesh=mesh,
+        average_decay=one.average_decay, mesh=mesh, skipped=skipped,
     )
     state = trainer.init()
     if sampler == "device":
@@ -62,6 +65,7 @@ def train(sampler, data, model):
         epochs = HostEpochs(trainer, setting.batches, stream, {}, key)
     for advance, _ in epochs.advances(schedule, 0, 0, 1.0):
         state, _ = advance(state)
+    state = trainer.settle(state)
     shards = {}
     variables = jax.tree_util.tree_flatten_with_path(
         state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)

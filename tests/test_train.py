@@ -48,6 +48,7 @@ LONG = {
     "train.log_steps": 3,
     "train.average_decay": 0.9,
     "optimizer.name": "adamw",
+    "optimizer.users": "rows",
     "optimizer.weight_decay": 0.01,
     "optimizer.rates.user": 0.05,
     "optimizer.rates.text": 0.01,
@@ -176,7 +177,7 @@ def test_the_run_of_the_resume_tests_has_something_to_lose(root, uninterrupted):
     arrays, host = latest(settings(root, LONG), uninterrupted)
     kinds = {name.split("/")[0] for name in arrays}
     assert kinds == {
-        "step", "params", "opt_state", "average", "sums", "bad_steps"
+        "step", "params", "opt_state", "average", "sums", "bad_steps", "rows"
     }  # fmt: skip
     assert host["schedule"]["scale"] < 1
     rates = [

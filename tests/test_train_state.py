@@ -14,7 +14,9 @@ from fhn_jax.data.negatives import NegativeSampler
 from fhn_jax.models.augment import Augmentation, normalise
 from fhn_jax.models.fashion_hash_net import FashionHashNet, Shape
 from fhn_jax.models.hashing import Hash
+from fhn_jax.training.epochs import DeviceEpochs
 from fhn_jax.training.objective import Objective, bpr_loss, softmax_loss, vse_loss
+from fhn_jax.training.rows import skipped_step
 from fhn_jax.training.step import (
     GROUPS,
     METRICS,
@@ -96,13 +98,16 @@ class Setting:
         augmentation=None,
         multiple=1,
         compute_dtype="float32",
+        users=4,
+        count=None,
+        **options,
     ):
-        self.data = catalogue(random_positives(4, 5, SIZES), SIZES)
+        self.data = catalogue(random_positives(users, 5, SIZES), SIZES)
         sampler = NegativeSampler(self.data, "random_online", ratio=ratio)
         self.batches = TrainBatches(self.data, sampler, batch_size, 0, multiple)
         head = dict(hidden=5, input_dropout=0.0, dropout=dropout, stddev=0.5)
         shape = Shape(
-            num_users=4,
+            num_users=count or users,
             slots=self.data.slots,
             text_dim=TEXT_DIM,
             image_size=IMAGE_SIZE,
@@ -136,6 +141,7 @@ class Setting:
             std=STD,
             average_decay=average_decay,
             compute_dtype=compute_dtype,
+            **options,
         )
         rng = np.random.default_rng(0)
         n = self.data.num_items
@@ -361,6 +367,34 @@ def test_a_state_that_takes_the_network_s_variables_has_no_copy_of_them():
     other = setting.step(taken, setting.batch())
     assert all(leaf.is_deleted() for leaf in variables)
     assert_equal(one, other)
+
+
+def test_nothing_as_large_as_the_user_table_is_copied_in_a_step_of_rows():
+    """Neither in a step, nor in many of them in a loop of the device."""
+    skipped = skipped_step("adam", 0.1)
+    adam = make_optimizer("adam", RATES)
+    setting = Setting(optimizer=adam, skipped=skipped, average_decay=0.9, count=10**6)
+    state = setting.trainer.shapes()
+    table = state.params["user"]["embedding"]
+    assert table.shape == (10**6, 8)
+    step = setting.trainer.step.lower(
+        state, jax.random.key(0), np.float32(1), np.float32(1), setting.batch(), {},
+        setting.tables,
+    )  # fmt: skip
+    epochs = DeviceEpochs(
+        setting.trainer, setting.batches, setting.tables, jax.random.key(0), most=2
+    )
+    rows, weights = setting.batches.order(0)
+    loop = epochs._run.lower(
+        state, np.float32(1), np.ones(len(rows), np.float32), rows, weights,
+        np.int32(0), np.int32(2), epochs._resident,
+    )  # fmt: skip
+    for lowered in (step, loop):
+        memory = lowered.compile().memory_analysis()
+        # The table, two moments, the average; and one number a user.
+        assert memory.alias_size_in_bytes > 10**6 * (4 * 8 * 4 + 4)
+        # Neither is there twice; the products of steps are.
+        assert memory.temp_size_in_bytes < 2 * 10**6
 
 
 def test_a_step_is_a_function_of_its_arguments():

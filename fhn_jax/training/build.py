@@ -25,6 +25,7 @@ from fhn_jax.training import sharding
 from fhn_jax.training.epochs import DeviceEpochs, HostEpochs
 from fhn_jax.training.export import ItemEncoder
 from fhn_jax.training.objective import Objective
+from fhn_jax.training.rows import Skipped, by_rows, skipped_step
 from fhn_jax.training.schedule import Schedule
 from fhn_jax.training.settings import Settings
 from fhn_jax.training.step import Trainer, make_optimizer
@@ -123,10 +124,30 @@ def make_schedule(config: Settings, steps_per_epoch: int) -> Schedule:
 
 def make_update_rule(config: Settings) -> optax.GradientTransformation:
     """The optimiser, with its rates."""
+    settings = _optimizer(config)
+    settings.pop("users", None)
+    return make_optimizer(**settings)
+
+
+def make_skipped(config: Settings) -> Skipped | None:
+    """What a step does to users who are not in it; None to pass over all users.
+
+    Raises:
+      ValueError: unknown `optimizer.users`.
+    """
+    settings = _optimizer(config)
+    # Runs of version 0.3 know no other.
+    if not by_rows(settings.pop("users", "dense"), settings["name"]):
+        return None
+    settings.pop("eps")
+    return skipped_step(rate=settings.pop("rates")["user"], **settings)
+
+
+def _optimizer(config: Settings) -> dict[str, Any]:
     settings = config.optimizer.to_dict()
     if not config.model.backbone.trainable:
         settings["rates"]["backbone"] = 0.0
-    return make_optimizer(**settings)
+    return settings
 
 
 def make_trainer(
@@ -145,6 +166,7 @@ def make_trainer(
         average_decay=config.train.average_decay,
         compute_dtype=compute_dtype(config),
         mesh=make_mesh(config),
+        skipped=make_skipped(config),
     )
 
 
@@ -206,6 +228,7 @@ def check_config(config: Settings) -> None:
     make_objective(config)
     make_schedule(config, 1)
     make_update_rule(config)
+    make_skipped(config)
     backbone = config.model.backbone.to_dict()
     if backbone.get("norm") == "frozen_batch" and not backbone["weights"]:
         raise InputError(

@@ -20,6 +20,7 @@ from orbax.checkpoint import v1 as ocp
 
 from fhn_jax.errors import InputError, NotFiniteError
 from fhn_jax.training import sharding
+from fhn_jax.training.rows import USER_TABLE
 from fhn_jax.training.step import TrainState
 
 # Behind the step, in the names of folders that are no checkpoints.
@@ -309,7 +310,7 @@ class Checkpoints:
             arrays = {
                 # The optimiser has a table of the same kind for each of its moments.
                 name: array.at[jnp.array(users)].set(0)
-                if users and "user/embedding" in name
+                if users and USER_TABLE in name
                 else array
                 for name, array in self._load(step, shapes).items()
             }

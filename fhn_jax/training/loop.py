@@ -123,6 +123,7 @@ class Loop:
         epochs = (step - self.resumed_at) / self.steps_per_epoch
         seconds = (paused - self.resumed) / epochs
         pop_metrics(state)  # Names what is not finite, before validation trips over it.
+        state = self.epochs.trainer.settle(state)
         score, measured = None, {}
         if self.validation is not None:
             model = self.epochs.trainer.model(state)

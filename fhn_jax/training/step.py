@@ -17,6 +17,7 @@ from fhn_jax.models.augment import Augmentation, normalise
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.training import sharding
 from fhn_jax.training.objective import Objective, vse_loss
+from fhn_jax.training.rows import RowState, RowUpdates, Skipped
 
 GROUPS = ("user", "backbone", "visual", "text", "matching")
 OPTIMIZERS = ("sgd", "adam", "adamw", "adamax")
@@ -41,6 +42,7 @@ class TrainState(NamedTuple):
         without averaging.
       sums: metric → its sum over the rows since the last log, and "rows", their count.
       bad_steps: metric → [] int32, the first step at which it was not finite, or -1.
+      rows: what `RowUpdates` remembers; None where all users are passed over.
     """
 
     step: Int[Array, ""]
@@ -49,6 +51,7 @@ class TrainState(NamedTuple):
     average: nnx.State | None
     sums: dict[str, Float[Array, ""]]
     bad_steps: dict[str, Int[Array, ""]]
+    rows: RowState | None = None
 
 
 def group_of(path: tuple) -> str:
@@ -124,6 +127,8 @@ class Trainer:
       compute_dtype: of the encoders' arithmetic, "float32" or "bfloat16"; variables,
         codes, scores and losses are float32 in any case.
       mesh: of devices that share the work, see `sharding`; None for one device.
+      skipped: of the optimizer, see `skipped_step`: a step then passes over the rows of
+        its users alone. Without, it passes over the whole user table.
     """
 
     def __init__(
@@ -140,6 +145,7 @@ class Trainer:
         average_decay: float = 0.0,
         compute_dtype: str = "float32",
         mesh: Mesh | None = None,
+        skipped: Skipped | None = None,
     ):
         self.graphdef, self._params, self.constants = nnx.split(model, nnx.Param, ...)
         self.optimizer, self.objective = optimizer, objective
@@ -150,7 +156,11 @@ class Trainer:
         self.takes_images = model.backbone is not None
         self.compute_dtype = jnp.dtype(compute_dtype)
         self.mesh = mesh
+        self.rows = None
+        if skipped is not None:
+            self.rows = RowUpdates(skipped, averaged=bool(average_decay))
         self.step = self._jit_step()
+        self._settle = self._jit_settle()
 
     def init(
         self, model: FashionHashNet | None = None, *, take: bool = False
@@ -174,7 +184,7 @@ class Trainer:
 
     def _start(self, params) -> TrainState:
         average = jax.tree.map(jnp.array, params) if self.average_decay else None
-        return TrainState(
+        state = TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             opt_state=self.optimizer.init(params),
@@ -182,6 +192,9 @@ class Trainer:
             sums=zero_sums(),
             bad_steps={name: jnp.full((), -1, jnp.int32) for name in METRICS},
         )
+        if self.rows is not None:
+            state = state._replace(rows=self.rows.start(state))
+        return state
 
     def shapes(self) -> TrainState:
         """A state without values: shapes, dtypes and shardings, to be restored."""
@@ -217,8 +230,25 @@ class Trainer:
             out_shardings=state,
         )
 
+    def _jit_settle(self):
+        if self.rows is None:
+            return lambda state: state
+        where = {} if self.mesh is None else self.state_shardings
+        where = where and {"in_shardings": (where,), "out_shardings": where}
+        return jax.jit(self.rows.settle, donate_argnums=0, **where)
+
+    def settle(self, state: TrainState) -> TrainState:
+        """The state (donated) in which every user has had every step."""
+        behind = state.rows is not None and int(state.rows.start) != int(state.step)
+        return self._settle(state) if behind else state
+
     def model(self, state: TrainState) -> FashionHashNet:
-        """The network to validate and export: of averaged variables if there are."""
+        """The network to validate and export: of averaged variables if there are.
+
+        A state that is not settled is copied for that.
+        """
+        if state.rows is not None and int(state.rows.start) != int(state.step):
+            state = self._settle(jax.tree.map(sharding.copy, state))
         params = state.params if state.average is None else state.average
         params = sharding.local(params)
         return nnx.merge(self.graphdef, params, self.constants, copy=True)
@@ -246,6 +276,25 @@ class Trainer:
           inputs: modality → rows of `batch.items`, where streamed.
           tables: modality → rows of all items, where resident on the device.
         """
+        if self.rows is None:
+            return self._update(state, key, beta, rate, batch, inputs, tables)
+        own, batch, users = self.rows.take(state, batch, self._everywhere)
+        after = self._update(own, key, beta, rate, batch, inputs, tables)
+        decay = self._decay(state.step)
+        return self.rows.put(state, after, users, rate, decay)
+
+    def _everywhere(self, array):
+        if self.mesh is None:
+            return array
+        return jax.lax.with_sharding_constraint(array, sharding.everywhere(self.mesh))
+
+    def _decay(self, step):
+        """Of the moving average; early on it is over all steps so far."""
+        done = step.astype(jnp.float32)
+        return jnp.minimum(self.average_decay, (1 + done) / (10 + done))
+
+    def _update(self, state, key, beta, rate, batch, inputs, tables) -> TrainState:
+        """`one_step` over all rows of the user table that the state has."""
         key = jax.random.fold_in(key, state.step)
         image_key, dropout_key = jax.random.split(key)
         inputs = dict(inputs)
@@ -261,9 +310,7 @@ class Trainer:
         params: Any = optax.apply_updates(state.params, updates)
         average = state.average
         if average is not None:
-            # Early on the average is over all steps so far, not mostly the start.
-            done = state.step.astype(jnp.float32)
-            decay = jnp.minimum(self.average_decay, (1 + done) / (10 + done))
+            decay = self._decay(state.step)
             average = jax.tree.map(
                 lambda a, p: decay * a + (1 - decay) * p, average, params
             )
@@ -274,7 +321,9 @@ class Trainer:
             for name, first in state.bad_steps.items()
         }
         sums = jax.tree.map(jnp.add, state.sums, sums)
-        return TrainState(state.step + 1, params, opt_state, average, sums, bad_steps)
+        return TrainState(
+            state.step + 1, params, opt_state, average, sums, bad_steps, state.rows
+        )
 
     def _loss(self, dropout_key, beta, batch, inputs, params):
         model = nnx.merge(self.graphdef, params, self.constants, copy=True)
