@@ -3,15 +3,19 @@
     python benchmarks/train_step.py --json train_step.json
     python benchmarks/train_step.py --modalities text --batch 256
     python benchmarks/train_step.py --baseline torch
+    python benchmarks/train_step.py --users 630 100k 1M 10M --optimizers sgd adam
+
 
 Without options the cases that DESIGN.md names. A pair is a positive outfit and its
 negative: six items of three categories. The network has the reference's settings. The
 baseline is the same network and step written plainly in PyTorch, in the same run (pip
-install "fhn_jax[bench]"). Each side runs in a process of its own, so that peak memory
+install "fhn_jax[bench]"). With --users the text case has other numbers of users, each
+step with others; `dense` is the step that passes over all of them. Each side runs in a process of its own, so that peak memory
 is its own; sides take turns, and both use all cores.
 """
 
 import dataclasses
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -22,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import harness  # noqa: E402
 
-USERS = 630
 TEXT_DIM = 2400
 ITEMS_A_PAIR = 6
 CATEGORIES = 3
+USERS = {"630": 630, "100k": 10**5, "1M": 10**6, "10M": 10**7}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Case:
       image_size: pixels of a side.
       batch: pairs.
       dtype: of the arithmetic in the encoders.
+      users: how many, one of `USERS`.
+      optimizer: "sgd" or "adam".
+      table: "rows" or "dense": what a step passes over of the users.
     """
 
     modalities: tuple[str, ...]
@@ -45,6 +52,9 @@ class Case:
     image_size: int = 291
     batch: int = 8
     dtype: str = "float32"
+    users: str = "630"
+    optimizer: str = "sgd"
+    table: str = "rows"
 
     @property
     def name(self) -> str:
@@ -53,7 +63,10 @@ class Case:
         if "visual" in self.modalities:
             name += f"_{self.backbone}_{self.image_size}"
         dtype = "" if self.dtype == "float32" else f"_{self.dtype}"
-        return f"train_step/{name}_b{self.batch}{dtype}"
+        name = f"train_step/{name}_b{self.batch}{dtype}"
+        if (self.users, self.optimizer, self.table) == ("630", "sgd", "rows"):
+            return name
+        return f"{name}/{self.users}_users_{self.optimizer}_{self.table}"
 
     def inputs(self) -> dict[str, np.ndarray]:
         """Images and text vectors of the items of a batch, category by category."""
@@ -104,11 +117,18 @@ def measure_jax(case: Case, repeats: int, profile: str | None) -> Measured:
 
     per_category = case.batch * ITEMS_A_PAIR // CATEGORIES
     segments = (per_category,) * CATEGORIES
-    network = synthetic.model(case.modalities, case.backbone, case.image_size, USERS)
-    trainer = synthetic.trainer(network, segments, compute_dtype=case.dtype)
+    count = USERS[case.users]
+    network = synthetic.model(case.modalities, case.backbone, case.image_size, count)
+    trainer = synthetic.trainer(
+        network,
+        segments,
+        optimizer=case.optimizer,
+        rows=case.table == "rows",
+        compute_dtype=case.dtype,
+    )
     rows = np.arange(per_category, dtype=np.int32).reshape(case.batch, 2, 1)
     batch = Batch(
-        users=np.arange(case.batch, dtype=np.int32) % USERS,
+        users=np.zeros(case.batch, np.int32),
         outfits=np.repeat(rows, CATEGORIES, axis=2),
         weights=np.ones(case.batch, np.float32),
         items=np.arange(case.batch * ITEMS_A_PAIR, dtype=np.int32),
@@ -120,12 +140,17 @@ def measure_jax(case: Case, repeats: int, profile: str | None) -> Measured:
         tables, inputs = jax.tree.map(jnp.asarray, inputs), {}
     key, one = jax.random.key(0), np.float32(1)
     state = trainer.init(take=True)
-    arguments = (key, one, one, batch, inputs, tables)
-    flops = (trainer.step.lower(state, *arguments).cost_analysis() or {}).get("flops")
+    rng = np.random.default_rng(0)
+
+    def arguments():
+        users = rng.integers(count, size=case.batch, dtype=np.int32)
+        return key, one, one, batch._replace(users=users), inputs, tables
+
+    flops = (trainer.step.lower(state, *arguments()).cost_analysis() or {}).get("flops")
 
     def step():
         nonlocal state
-        state = jax.block_until_ready(trainer.step(state, *arguments))
+        state = jax.block_until_ready(trainer.step(state, *arguments()))
 
     start = time.perf_counter()
     step()
@@ -157,7 +182,7 @@ def measure_torch(case: Case, repeats: int, profile: str | None) -> Measured:
     import plain_torch
 
     step = plain_torch.make_step(
-        case.inputs(), case.batch, case.backbone, USERS, case.dtype
+        case.inputs(), case.batch, case.backbone, USERS[case.users], case.dtype
     )
     start = time.perf_counter()
     step()
@@ -203,6 +228,9 @@ def main() -> None:
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--batch", type=int, help="pairs")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
+    parser.add_argument("--users", nargs="+", choices=USERS, help="of the text case")
+    parser.add_argument("--optimizers", nargs="+", choices=("sgd", "adam"))
+    parser.add_argument("--tables", nargs="+", choices=("rows", "dense"))
     parser.add_argument("--baseline", choices=("torch",))
     parser.add_argument("--profile", help="folder for a jax.profiler trace of a step")
     parser.add_argument(
@@ -212,32 +240,45 @@ def main() -> None:
     repeats, processes = options.pop("repeats"), options.pop("processes")
     json_path, baseline = options.pop("json"), options.pop("baseline")
     profile = options.pop("profile")
+    users, optimizers, tables = (
+        options.pop(name) or (first,)
+        for name, first in (("users", "630"), ("optimizers", "sgd"), ("tables", "rows"))
+    )
     given = {key: value for key, value in options.items() if value is not None}
     cases = CASES
     if given:
         if "modalities" in given:
             given["modalities"] = tuple(given["modalities"].split(","))
         cases = (dataclasses.replace(CASES[0], **given),)
+    variants = tuple(itertools.product(optimizers, tables, users))
+    if variants != (("sgd", "rows", "630"),):
+        cases = [
+            dataclasses.replace(cases[-1], optimizer=name, table=table, users=count)
+            for name, table, count in variants
+        ]
     sides = {"": measure_jax} | ({"torch": measure_torch} if baseline else {})
     rows, accelerator = [], None
+    found = {case: {side: [] for side in sides} for case in cases}
+    for _ in range(processes):
+        for case, side in itertools.product(cases, sides):
+            measured = harness.apart(sides[side], case, repeats, profile)
+            found[case][side].append(measured)
+            # A run may take long, or be stopped before the table.
+            print(
+                f"{case.name} {side or 'fhn_jax'}: "
+                f"{np.median(measured.timing.cpu):.3f} CPU-s a step, "
+                f"{measured.memory:,.0f} MiB, first step {measured.first:.1f} s",
+                file=sys.stderr,
+            )
     for case in cases:
-        found = {side: [] for side in sides}
-        for _ in range(processes):
-            for side, measure in sides.items():
-                measured = harness.apart(measure, case, repeats, profile)
-                found[side].append(measured)
-                # A run may take long, or be stopped before the table.
-                print(
-                    f"{case.name} {side or 'fhn_jax'}: "
-                    f"{np.median(measured.timing.cpu):.3f} CPU-s a step, "
-                    f"{measured.memory:,.0f} MiB, first step {measured.first:.1f} s",
-                    file=sys.stderr,
-                )
-        for side, measured in found.items():
+        for side, measured in found[case].items():
             rows += rows_of(case, side, measured)
-        accelerator = found[""][0].accelerator
+        accelerator = found[case][""][0].accelerator
         if baseline:
-            rows.append(_ratio(case, found))
+            rows.append(_ratio(case, found[case]))
+        few = dataclasses.replace(case, users="630")
+        if case != few and few in found:
+            rows += _growth(case, found[case][""], found[few][""])
     harness.report(rows, json_path, accelerator)
 
 
@@ -248,6 +289,20 @@ def _ratio(case: Case, found: dict[str, list[Measured]]) -> harness.Row:
         for ours, theirs in zip(found[""], found["torch"], strict=True)
     )
     return harness.Row(case.name, "CPU time, ours / torch", "1", ratios)
+
+
+def _growth(case: Case, many: list[Measured], few: list[Measured]) -> list[harness.Row]:
+    """What a step takes, through what it takes with 630 users, process by process."""
+    rows = []
+    for metric, of in (("time", "wall"), ("CPU time", "cpu")):
+        ratios = tuple(
+            float(np.median(getattr(a.timing, of)) / np.median(getattr(b.timing, of)))
+            for a, b in zip(many, few, strict=True)
+        )
+        rows.append(
+            harness.Row(case.name, f"{metric}, of that of 630 users", "1", ratios)
+        )
+    return rows
 
 
 if __name__ == "__main__":

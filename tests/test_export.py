@@ -261,3 +261,13 @@ def test_latents_that_are_not_finite_are_refused(case):
         FloatingPointError, match="text latents are not finite; .* lower"
     ):
         case.codes(latents)
+
+
+def test_users_are_encoded_a_chunk_at_a_time(case, monkeypatch):
+    latents = draw_latents(case.catalogue)
+    at_once, _ = case.codes(latents)
+    monkeypatch.setattr(export, "_USERS", 3)
+    in_chunks, _ = case.codes(latents)
+    assert in_chunks.num_users > 3
+    assert in_chunks.identity == at_once.identity
+    np.testing.assert_array_equal(in_chunks.user_latents, at_once.user_latents)

@@ -29,8 +29,9 @@ from runs import (
 from fhn_jax import files
 from fhn_jax.cli import verify
 from fhn_jax.data.batches import TrainBatches
-from fhn_jax.errors import BusyError
-from fhn_jax.training import experiment, loop
+from fhn_jax.data.items import Free
+from fhn_jax.errors import BusyError, InputError
+from fhn_jax.training import experiment, inputs, loop
 from fhn_jax.training.epochs import HostEpochs
 from fhn_jax.training.loop import due
 from fhn_jax.training.schedule import Schedule
@@ -362,6 +363,17 @@ def test_nan_stops_the_run_and_names_metric_and_step(
     # The last good state is a good one: from there the run ends as it should.
     train(config, tmp_path)
     assert_equal_runs(config, tmp_path, uninterrupted)
+
+
+def test_a_user_table_larger_than_memory_is_refused(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs, "free_bytes", lambda root: Free(2**10, 0, True))
+    text = (
+        r"the table of \d+ users x 16 .* needs 0\.0 GiB .* 0\.0 GiB are free; .*"
+        r"--config\.mesh\.model"
+    )
+    with pytest.raises(InputError, match=text):
+        train(settings(root, SHORT), tmp_path)
+    assert steps(tmp_path) == []
 
 
 def test_a_rate_far_too_high_is_an_error(root, tmp_path):

@@ -22,7 +22,7 @@ from fhn_jax.models.hashing import tanh_scale
 from fhn_jax.training import build, compile_cache, pretrained, sharding
 from fhn_jax.training.checkpoint import Checkpoints
 from fhn_jax.training.export import all_items, make_codes
-from fhn_jax.training.inputs import Progress, load_inputs
+from fhn_jax.training.inputs import Progress, check_table_fits, load_inputs
 from fhn_jax.training.loop import Loop
 from fhn_jax.training.settings import Settings, config_hash, config_values
 from fhn_jax.training.validation import Validation
@@ -173,6 +173,7 @@ class Experiment:
                 schedule.recall(host["schedule"])
             else:
                 if given is None:
+                    check_table_fits(config, trainer.shapes())
                     given = self.new_model()
                     pretrained.load_weights(config, given)
                 state = trainer.init(given, take=True)

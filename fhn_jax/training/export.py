@@ -10,7 +10,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float32, Int32
+from jaxtyping import Array, Float32, Int32, UInt8
 
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, pack
@@ -27,6 +27,8 @@ ItemLatents = dict[str, tuple[Float32[np.ndarray, "_n d"], ...]]
 LatentChunk = tuple[int, slice, dict[str, Float32[np.ndarray, "_n d"]]]
 # Bytes of relaxed codes that are kept in memory, if a file can take more.
 _IN_MEMORY = 2**30
+# Users that are encoded at once.
+_USERS = 2**16
 
 
 class ItemEncoder:
@@ -174,16 +176,11 @@ def make_codes(
       OSError: there is no room on the disk.
     """
     hash_, modalities, offsets = model.hash, model.modalities, catalogue.offsets
-    users = model.user(jnp.arange(catalogue.num_users))
-    _check_finite("user", users)
+    users, user_latents = _users(model, catalogue.num_users, beta, scratch)
     rows = len(modalities), catalogue.num_items
     packed = np.zeros((*rows, model.bits // 8), np.uint8)
     scales = np.zeros(rows, np.float16)
-    shape = (*rows, model.bits)
-    if scratch is None or 4 * math.prod(shape) <= _IN_MEMORY:
-        relaxed = np.zeros(shape, np.float32)
-    else:
-        relaxed = files.unnamed_array(scratch, shape, np.float32)
+    relaxed = _zeros((*rows, model.bits), scratch)
     for category, part, latents in chunks:
         start = offsets[category]
         at = slice(start + part.start, start + part.stop)
@@ -218,14 +215,35 @@ def make_codes(
         config_hash=config_hash,
         items=by_category(packed),
         item_scales=by_category(scales) if hash_.item_scale else None,
-        users=_packed(hash_, users),
-        user_latents=np.asarray(hash_.relaxed(users, beta)),
+        users=users,
+        user_latents=user_latents,
         lambda_user=_weights(matching.lambda_user, ones),
         lambda_item=_weights(matching.lambda_item, ones),
         alpha=1.0 if matching.alpha is None else float(matching.alpha[...]),
         names=catalogue.names,
     )
     return codes, Latents(by_category(relaxed), codes.sha256())
+
+
+def _users(
+    model: FashionHashNet, count: int, beta: float, scratch: Path | None
+) -> tuple[UInt8[np.ndarray, "n w"], Float32[np.ndarray, "n d"]]:
+    """The packed and the relaxed codes of users, made a chunk at a time."""
+    packed = np.zeros((count, model.bits // 8), np.uint8)
+    relaxed = _zeros((count, model.bits), scratch)
+    for start in range(0, count, _USERS):
+        z = model.user(jnp.arange(start, min(start + _USERS, count)))
+        _check_finite("user", z)
+        packed[start : start + _USERS] = _packed(model.hash, z)
+        relaxed[start : start + _USERS] = model.hash.relaxed(z, beta)
+    return packed, relaxed
+
+
+def _zeros(shape: tuple[int, ...], scratch: Path | None) -> np.ndarray:
+    """Room for relaxed codes, beside a file if it is much."""
+    if scratch is None or 4 * math.prod(shape) <= _IN_MEMORY:
+        return np.zeros(shape, np.float32)
+    return files.unnamed_array(scratch, shape, np.float32)
 
 
 def export_encoder(

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,10 @@ from fhn_jax.data.images import LmdbImages, load_table, open_images, verify_imag
 from fhn_jax.data.items import Free, ItemInputs, choose_cache
 from fhn_jax.data.pixels import host_table
 from fhn_jax.data.vectors import read_features, read_text_vectors
+from fhn_jax.errors import InputError
 from fhn_jax.training import sharding
 from fhn_jax.training.build import make_mesh
+from fhn_jax.training.rows import user_tables
 from fhn_jax.training.settings import Settings
 
 Progress = Callable[[str], Callable[[int, int], None]]
@@ -121,6 +124,31 @@ def free_bytes(root: Path) -> Free:
         memory = _available_memory()
     memory, disk = sharding.gather(np.array([memory, disk])).min(axis=0).tolist()
     return Free(memory, disk, is_cpu)
+
+
+def check_table_fits(config: Settings, state: Any) -> None:
+    """Refuses a user table that memory cannot hold, before it is drawn.
+
+    Args:
+      config: `mesh` and `data.root` are used.
+      state: the shapes of a `TrainState`.
+    Raises:
+      InputError: says both sizes.
+    """
+    tables = [4 * table.size for table in user_tables(state)]
+    # Drawing the table takes three times its size, before there is anything else.
+    needed = max(sum(tables), 3 * tables[0]) // config.mesh.model
+    free = free_bytes(Path(config.data.root))
+    devices = len(jax.local_devices()) if free.is_cpu else 1
+    each = free.device // min(devices, config.mesh.data * config.mesh.model)
+    if needed > each:
+        users, width = user_tables(state)[0].shape
+        raise InputError(
+            f"the table of {users:,} users x {width} with the optimizer's moments and the "
+            f"average of it needs {needed / 2**30:,.1f} GiB of memory on each device, and "
+            f"{each / 2**30:,.1f} GiB are free; spread it over more devices with "
+            "--config.mesh.model, a divisor of model.bits, or use fewer model.bits"
+        )
 
 
 def _available_memory() -> int:

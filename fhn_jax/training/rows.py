@@ -139,7 +139,7 @@ class RowUpdates:
         Raises:
           ValueError: the optimiser keeps other moments than it was said to.
         """
-        table, *others = _tables(state)
+        table, *others = user_tables(state)
         wide = 1 + sum(other.shape == table.shape for other in others)
         if wide != self.kept:
             raise InputError(
@@ -172,7 +172,7 @@ class RowUpdates:
         real = jnp.asarray(batch.weights) > 0
         users = place(jnp.where(real, jnp.asarray(batch.users), nobody))
         users, own_done, places = _distinct(users, _rows_of(done, users), nobody)
-        rows = [_rows_of(table, users) for table in _tables(state)]
+        rows = [_rows_of(table, users) for table in user_tables(state)]
         own = _with_tables(state, self._caught_up(rows, own_done, state))
         arrays: Any = batch._replace(users=places)
         return own, arrays, users
@@ -196,7 +196,7 @@ class RowUpdates:
         """
         tables = [
             _with_rows(table, users, rows)
-            for table, rows in zip(_tables(state), _tables(after), strict=True)
+            for table, rows in zip(user_tables(state), user_tables(after), strict=True)
         ]
         now = state.step - state.rows.start
         rows = self._advanced(state.rows, now, self._matrix(rate, decay))
@@ -220,7 +220,7 @@ class RowUpdates:
             ]
 
         chunks = jnp.where(due, -(-len(done) // size), 0)
-        tables = jax.lax.fori_loop(0, chunks, chunk, _tables(state))
+        tables = jax.lax.fori_loop(0, chunks, chunk, user_tables(state))
         start = jnp.where(due, state.step, state.rows.start)
         rows = state.rows._replace(start=start)
         return _with_tables(state, tables)._replace(rows=rows)
@@ -315,7 +315,7 @@ def _paths(state: Any):
     return flat, structure
 
 
-def _tables(state: Any) -> list[Array]:
+def user_tables(state: Any) -> list[Any]:
     """The user table, its moments, and its average if there is one."""
     return [leaf for is_table, leaf in _paths(state)[0] if is_table]
 

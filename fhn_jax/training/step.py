@@ -175,8 +175,10 @@ class Trainer:
         params = self._params if model is None else nnx.state(model, nnx.Param)
         if not take:
             params = jax.tree.map(jnp.array, params)
-        # Compiled as one: each array by itself would take longer.
-        state = jax.jit(self._start)(params)._replace(params=params)
+        # Compiled as one: each array by itself would take longer. What jax is given and
+        # gives back is copied.
+        others = jax.jit(lambda params: self._start(params)._replace(params=None))
+        state = others(params)._replace(params=params)
         if self.mesh is None:
             # As a restored one lies, so that both take the same compiled step.
             return jax.device_put(state, self.state_shardings)

@@ -10,6 +10,7 @@ from jaxtyping import Float32
 
 from fhn_jax.data.catalogue import Catalogue, Outfits, items_by_category
 from fhn_jax.evaluation import metrics
+from fhn_jax.evaluation.evaluators import scores_by_user
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.training import sharding
 from fhn_jax.training.export import ItemEncoder, ItemLatents
@@ -46,7 +47,7 @@ class Validation:
     ):
         self.encoder, self.objective = encoder, objective
         self.slots, self.offsets = catalogue.slots, catalogue.offsets
-        part = catalogue.splits[split]
+        self.part = part = catalogue.splits[split]
         self.positives, self.negatives = part.positives, part.negatives["random"]
         self.items = items_by_category(
             np.concatenate([self.positives.items, self.negatives.items]), self.slots
@@ -142,17 +143,8 @@ class Validation:
 
     def _auc(self, positive, negative) -> float:
         """Mean over the users that have positives."""
-        return float(
-            np.mean(
-                [
-                    metrics.auc(
-                        positive[self.positives.users == user],
-                        negative[self.negatives.users == user],
-                    )
-                    for user in np.unique(self.positives.users)
-                ]
-            )
-        )
+        by_user = scores_by_user(self.part, "random", positive, negative)
+        return float(np.mean([metrics.auc(*scores) for scores in by_user.values()]))
 
 
 def bit_statistics(
