@@ -12,17 +12,26 @@ index built anew, to compare with; then of bringing both together again (`compac
 A shop of 200 items is imported, trained for a few epochs, published and served by processes
 of their own. A line is appended to items.csv, `refresh --epochs 0` runs, and the time counts
 until the server composes an outfit with the new item.
+
+    python benchmarks/update.py --load
+
+The same shop changes a line of items.csv 50 times, each time with a refresh, and goes back
+20 times, while clients ask for outfits and like them. Each version is waited for; a request
+that gets no answer, or an error, is lost.
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +46,7 @@ from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.updating import update_index
 
 ITEMS, NEW, OUTFITS, BITS = 999_999, 10_000, 10**6, 128
-PORT = 8931
+PORT, CLIENTS = 8931, 4
 
 
 def synthetic(items: int) -> Codes:
@@ -153,28 +162,46 @@ def patiently(found, seconds: float = 120):
             time.sleep(0.1)
 
 
-def shop(folder: Path) -> list[harness.Row]:
-    """The time from a line of items.csv to an outfit of the running server."""
+QUIET = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[Path]:
+    """A shop of 201 items, imported, trained, published and served; yields the workdir."""
     write_shop(folder / "shop")
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     root, workdir = folder / "data", folder / "run"
-    subprocess.run(command("import-catalogue", folder / "shop", root), **quiet)
+    subprocess.run(command("import-catalogue", folder / "shop", root), **QUIET)
     flags = [f"--config.data.root={root}", "--config.train.epochs=3"]
     flags += ["--config.wandb.mode=disabled", f"--workdir={workdir}"]
-    subprocess.run(command("train", "--config=shop", *flags), **quiet)
-    subprocess.run(command("extract-features", f"--workdir={workdir}"), **quiet)
-    subprocess.run(command("publish", f"--workdir={workdir}"), **quiet)
+    subprocess.run(command("train", "--config=shop", *flags), **QUIET)
+    subprocess.run(command("extract-features", f"--workdir={workdir}"), **QUIET)
+    subprocess.run(command("publish", f"--workdir={workdir}"), **QUIET)
     serve = command("serve", f"--workdir={workdir}", f"--port={PORT}", "--rate=0")
     server = subprocess.Popen(serve, stdout=subprocess.DEVNULL)
     try:
         patiently(lambda: ask("/ready"))
+        yield workdir
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def refresh(folder: Path) -> float:
+    """Takes the shop's tables to the server; how many seconds that took."""
+    start = time.perf_counter()
+    flags = [f"--workdir={folder / 'run'}", f"--shop={folder / 'shop'}", "--epochs=0"]
+    subprocess.run(command("refresh", *flags), **QUIET)
+    return time.perf_counter() - start
+
+
+def shop(folder: Path) -> list[harness.Row]:
+    """The time from a line of items.csv to an outfit of the running server."""
+    with served(folder):
         token = ask("/api/v1/visitors", {})["token"]
         start = time.perf_counter()
         with open(folder / "shop" / "items.csv", "a") as file:
             file.write("top-new,T-Shirts,linen top of today\n")
-        of_shop = [f"--shop={folder / 'shop'}", "--epochs=0"]
-        subprocess.run(command("refresh", f"--workdir={workdir}", *of_shop), **quiet)
-        refreshed = time.perf_counter() - start
+        refreshed = refresh(folder)
 
         def composed() -> dict:
             item = ask("/api/v1/item?id=top-new")["item"]
@@ -184,13 +211,98 @@ def shop(folder: Path) -> list[harness.Row]:
         found = patiently(composed)
         seconds = time.perf_counter() - start
         assert any(piece["id"] == "top-new" for piece in found["items"])
-    finally:
-        server.terminate()
-        server.wait()
     return [
         harness.Row("update/shop_200", "refresh without training", "s", (refreshed,)),
         harness.Row("update/shop_200", "from items.csv to an outfit", "s", (seconds,)),
     ]
+
+
+class Client:
+    """A visitor who asks for outfits and likes one, again and again.
+
+    Attributes:
+      seconds: of each answer.
+      lost: what was no answer, or an error.
+    """
+
+    def __init__(self):
+        self.seconds: list[float] = []
+        self.lost: list[str] = []
+        self._come()
+
+    def _come(self) -> None:
+        self._token = ask("/api/v1/visitors", {})["token"]
+
+    def run(self, ended: threading.Event) -> None:
+        while not ended.is_set():
+            found = self._ask("/api/v1/recommendations?k=12")
+            if found is not None and not found["outfits"]:
+                self._come()  # All that there is has been liked.
+            elif found is not None:
+                shown = found["outfits"][0]["items"]
+                items = {piece["category"]: piece["item"] for piece in shown}
+                self._ask("/api/v1/feedback", {"liked": True, "items": items})
+
+    def _ask(self, path: str, body: dict | None = None) -> dict | None:
+        start = time.perf_counter()
+        try:
+            return ask(path, body, self._token)
+        except (urllib.error.URLError, ConnectionError, ValueError) as error:
+            self.lost.append(f"{path}: {error!r}")
+            return None
+        finally:
+            self.seconds.append(time.perf_counter() - start)
+
+
+def under_load(folder: Path, refreshes: int, rollbacks: int) -> list[harness.Row]:
+    """Requests that are lost while versions come and go, each of them served for a while."""
+    path, took = folder / "shop" / "items.csv", []
+    with served(folder) as workdir:
+        clients = [Client() for _ in range(CLIENTS)]
+        ended = threading.Event()
+        threads = [threading.Thread(target=c.run, args=(ended,)) for c in clients]
+        for thread in threads:
+            thread.start()
+        titles, rest = ["linen top 0"], rollbacks
+        for number in range(refreshes):
+            line, title = f"top-0,T-Shirts,{titles[-1]}", f"linen top of day {number}"
+            path.write_text(path.read_text().replace(line, f"top-0,T-Shirts,{title}"))
+            titles.append(title)
+            took.append(refresh(folder))
+            _wait_for(title)
+            # One after some refreshes, until there have been so many.
+            if rest and (number + 1) * rollbacks // refreshes > rollbacks - rest:
+                rest -= 1
+                subprocess.run(command("rollback", f"--workdir={workdir}"), **QUIET)
+                _wait_for(titles[-2])
+        ended.set()
+        for thread in threads:
+            thread.join()
+    lost = [text for client in clients for text in client.lost]
+    print(*lost[:20], sep="\n", file=sys.stderr)
+    seconds = [s for client in clients for s in client.seconds]
+    name = f"update/{refreshes}_refreshes_{rollbacks}_rollbacks"
+    quantiles = {
+        f"answer, {q}th percentile": np.percentile(seconds, q) for q in (50, 99)
+    }
+    return [
+        harness.Row(name, "requests", "", (len(seconds),)),
+        harness.Row(name, "requests lost", "", (len(lost),)),
+        harness.Row(name, "refresh", "s", tuple(took)),
+        *(harness.Row(name, q, "s", (float(s),)) for q, s in quantiles.items()),
+        harness.Row(name, "slowest answer", "s", (max(seconds),)),
+    ]
+
+
+def _wait_for(title: str) -> None:
+    """Waits until the server has the version with this title."""
+
+    def there() -> None:
+        found = ask("/api/v1/item?id=top-0")
+        if found["title"] != title:
+            raise KeyError(title)
+
+    patiently(there)
 
 
 def main() -> None:
@@ -199,10 +311,18 @@ def main() -> None:
     parser.add_argument(
         "--shop", action="store_true", help="a served shop of 200 items"
     )
+    parser.add_argument(
+        "--load", action="store_true", help="the same, while versions come and go"
+    )
+    parser.add_argument("--refreshes", type=int, default=50, help="of --load")
+    parser.add_argument("--rollbacks", type=int, default=20, help="of --load")
     parser.add_argument("--json", metavar="FILE", help="where to write the results")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = (shop if options.shop else large)(Path(folder))
+        if options.load:
+            rows = under_load(Path(folder), options.refreshes, options.rollbacks)
+        else:
+            rows = (shop if options.shop else large)(Path(folder))
     harness.report(rows, options.json)
 
 

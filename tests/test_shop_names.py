@@ -17,6 +17,7 @@ from web_site import API, compose, judge, ok, problem, program, recommended
 from fhn_jax import files
 from fhn_jax.cli.run import RunChoice
 from fhn_jax.data.catalogue import stored_outfits
+from fhn_jax.data.item_table import rewrite_table
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import UserError
 from fhn_jax.reporting.page import Pictures
@@ -28,6 +29,10 @@ from fhn_jax.web.app import Settings, create_app
 pytest.importorskip("duckdb")
 
 
+# A user of the data who was a visitor of the site.
+SOMEBODY = "visitor-3-1790000000"
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     """A run of random codes of a shop's items, with outfits of four shapes."""
@@ -35,6 +40,7 @@ def workdir(tmp_path_factory):
     root = write_shapes(folder / "data", image_size=16)
     catalogue = read_catalogue(root, "8")
     name_items(root, catalogue)
+    rewrite_table(root / "users.parquet", f"id = '{SOMEBODY}'", '"index" = 6')
     codes_of(catalogue).save(folder / "run" / "codes.safetensors")
     config = {"data": {"root": str(root), "variant": "8"}}
     files.write_json(folder / "run" / "config.json", config)
@@ -262,6 +268,8 @@ def test_requests_may_name_items_by_the_shops_ids(visitor):
         ("compose", {"fixed": {"shoe": "w1"}}, 404),
         ("compose", {"templates": [["shoe"]]}, 422),
         ("visitors", {"user": "3"}, 404),
+        ("visitors", {"user": SOMEBODY}, 404),
+        ("visitors", {"user": 6}, 404),
     ],
 )
 def test_unknown_ids_are_refused(visitor, path, request_, status):

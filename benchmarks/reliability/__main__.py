@@ -10,7 +10,7 @@ Prints tables, and ends with 1 if a promise of docs/reliability.md was broken:
   kill    a writer is killed (SIGKILL), at a random moment or before a random call of the
           operating system: what is there is the old or the new, the next writer ends
           where an undisturbed one does, bit for bit, and nothing else is left. A run is
-          trained, exported, evaluated and reported
+          trained, exported, evaluated and reported, a site refreshed
   fault   each fsync, rename, reservation, mkdir, open and mmap of a writer fails once,
           with ENOSPC and EIO: the same, and the error names a file. Of writers that take
           long, every tenth or twelfth call
@@ -35,10 +35,11 @@ _KILLS = {
     "import": 0.16,
     "report": 0.03,
     "run": 0.05,
+    "refresh": 0.05,
 }
 # Of those that take long: each so-many-th call fails, and so many disks are too small.
-_EVERY = {"checkpoints": 12, "import": 12, "report": 12, "index": 10}
-_SIZES = {"report": 2, "checkpoints": 3, "import": 6}
+_EVERY = {"checkpoints": 12, "import": 12, "report": 12, "index": 10, "refresh": 40}
+_SIZES = {"report": 2, "checkpoints": 3, "import": 6, "refresh": 2}
 
 
 def main() -> None:

@@ -23,6 +23,9 @@ from fhn_jax.data.images import LmdbImages, open_images
 from fhn_jax.data.item_table import read_items
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import MissingFileError
+from fhn_jax.recommender import Judged, Recommender
+from fhn_jax.recommender.publishing import published
+from fhn_jax.reporting.refreshes import read_records
 from fhn_jax.reporting.report import write_report
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.training import experiment  # noqa: F401  (so that it is imported)
@@ -333,6 +336,50 @@ def read_report(folder: Path) -> Any:
     return digests(folder / "run", "report")
 
 
+@_once
+def site(new: Path) -> None:
+    """A shop, its data and a run of them, to be refreshed."""
+    shutil.copytree(shop(), new / "shop")
+    import_catalogue(new / "shop", new / "data", image_size=32)
+    values = {"root": new / "data", "variant": "shop", "text": "title"}
+    flags = [f"--config.data.{key}={value}" for key, value in values.items()]
+    flags += ["--config.wandb.mode=disabled", "--config.train.epochs=1"]
+    train = [f"--config={CONFIG}:smoke", *flags, "--workdir", str(new / "run")]
+    main.run(["train", *train])
+    main.run(["extract-features", *train])
+
+
+def write_refresh(folder: Path, step: int) -> None:
+    """Refreshes of a site: first without training, then with."""
+    for name in ("shop", "data", "run"):
+        if not (folder / name).exists():
+            with files.new_folder(folder / name) as new:
+                shutil.copytree(site() / name, new, dirs_exist_ok=True)
+    run = folder / "run"
+    if len(read_records(run)["refreshes"]) > step:
+        return
+    config = files.read_sealed(run / "config.json", "")
+    config["data"]["root"] = str(folder / "data")
+    files.write_sealed(run / "config.json", config)
+    items = (site() / "shop" / "items.csv").read_text()
+    new = f"new-{step},T-Shirts,New T-Shirts no. {step},top-{step}.jpg\n"
+    (folder / "shop" / "items.csv").write_text(items + new)
+    flags = ["--workdir", str(run), "--shop", str(folder / "shop")]
+    main.run(["refresh", *flags, f"--epochs={step}", "--fall=0.9"])
+
+
+def read_refresh(folder: Path) -> Any:
+    """What is served: codes, data, and what is recommended."""
+    current = published(folder / "run").current
+    if current is None:
+        raise MissingFileError("no version")
+    served = Recommender.open(current, current, "shop")
+    catalogue = read_catalogue(current, "shop")
+    shown = served.recommend(served.start(0), 20, judged=Judged.nothing(3))
+    items = [outfit.items for outfit in shown]
+    return served.codes.sha256(), catalogue.checksum, items, digests(current, "images")
+
+
 KINDS = {
     "codes": Kind(write_codes, read_codes, 2, "*.safetensors"),
     "index": Kind(write_index, read_index, 3, "index/**/*"),
@@ -341,5 +388,6 @@ KINDS = {
     "checkpoints": Kind(write_checkpoint, read_checkpoints, 4),
     "import": Kind(write_import, read_import, 1),
     "report": Kind(write_report_of, read_report, 2),
+    "refresh": Kind(write_refresh, read_refresh, 2),
     "run": Kind(write_run, read_run, 1),
 }

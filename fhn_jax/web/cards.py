@@ -1,5 +1,6 @@
 """From names in requests to numbers of the codes, and back to cards in responses."""
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -15,6 +16,8 @@ from fhn_jax.web.state import KeptPhoto
 API = "/api/v1"
 # What a card shows of what the shop says.
 _SHOWN = ("price", "currency")
+# Users of the data who were visitors, see `change.name_of`, or are deleted: nobody else's.
+_PRIVATE = re.compile(r"visitor-\d+-\d+|forgotten-user-\d+")
 
 
 class Refused(Exception):
@@ -131,6 +134,8 @@ class Cards:
                     HTTPStatus.NOT_FOUND, f"user {user[:80]!r} is not known to the shop"
                 )
             user = users.number(user)
+        if user < count and users is not None and _PRIVATE.fullmatch(users[user]):
+            raise Refused(HTTPStatus.NOT_FOUND, f"user {user} is not known to the shop")
         if user >= count:
             raise Refused(
                 HTTPStatus.NOT_FOUND,
