@@ -6,25 +6,26 @@
 
 Writes ROOT/vectors/NAME.npz, and beside it NAME.json: which network made them of what. A
 config reads them with `features=NAME`. One batch of images is in memory at a time; what
-was made before an interruption is kept, and the same command goes on from there.
+was made before an interruption is kept, and the same command goes on from there. With
+--ray-address the nodes of a Ray cluster make them, which all see ROOT at the same path.
 """
 
-import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from fhn_jax.data_tools.embedding import RAY_ADDRESS, embed
 from fhn_jax.data_tools.image_models import make_image_model
 from fhn_jax.data_tools.item_lists import item_names
 
 from fhn_jax.data.images import load_table, open_images
 from fhn_jax.data.records import Progress
-from fhn_jax.data.vector_files import vectors_path, write_vectors
 from fhn_jax.errors import InputError
-from fhn_jax.files import lock, read_json, write_json
 from fhn_jax.program import Arguments, run_program
+
+# In a part of the features, which is what an interruption costs.
+_BATCHES = 4
 
 
 def embed_images(
@@ -34,6 +35,7 @@ def embed_images(
     *,
     batch: int = 64,
     progress: Progress | None = None,
+    ray_address: str = "",
 ) -> Path:
     """Writes features of every image to `ROOT/vectors/NAME.npz`.
 
@@ -43,6 +45,7 @@ def embed_images(
       model: see `make_image_model`.
       batch: images at a time.
       progress: called with the number of images done, and of all.
+      ray_address: of the head of a Ray cluster; this process makes them if empty.
     Returns:
       the npz file.
     Raises:
@@ -51,74 +54,39 @@ def embed_images(
       ModuleNotFoundError: the library of the model is not installed.
       ValueError: an image is damaged, or the model is unknown.
       BusyError: another process makes the same vectors.
+      ConnectionError: no cluster answers at the address.
     """
     if batch < 1:
         raise InputError(f"batch={batch}: expected at least 1")
     names = item_names(root)
-    path = vectors_path(root, name or model.replace("/", "_").replace(":", "_"))
-    part = path.with_name(f".{path.stem}.part")
     images = open_images(Path(root))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with lock(path, "making the vectors"):
-        network = make_image_model(model)
+    name = name or model.replace("/", "_").replace(":", "_")
+    return embed(
+        *(root, name, names, _prepare, (Path(root).resolve(), model, batch)),
+        *(names, _BATCHES * batch, progress),
+        model=model,
+        source=f"images of {images.path.name}",
+        ray_address=ray_address,
+    )
 
-        def features(some: Sequence[str]) -> np.ndarray:
+
+def _prepare(shared: tuple[Path, str, int]) -> Callable[[Sequence[str]], np.ndarray]:
+    """What makes the features of some images, in a process of its own."""
+    root, model, batch = shared
+    images, network = open_images(root), make_image_model(model)
+
+    def features(names: Sequence[str]) -> np.ndarray:
+        found = []
+        for start in range(0, len(names), batch):
+            some = names[start : start + batch]
             pixels = load_table(images, some, network.size)
             # One shape, which is compiled once.
             padded = np.zeros((batch, *pixels.shape[1:]), np.uint8)
             padded[: len(some)] = pixels
-            return network.features(padded)[: len(some)]
+            found.append(network.features(padded)[: len(some)])
+        return np.concatenate(found)
 
-        _make(part, names, model, batch, features, progress)
-        rows = np.memmap(part / "rows", "<f4", "r").reshape(len(names), -1)
-        written = write_vectors(
-            root,
-            path.stem,
-            names,
-            (rows[i : i + 4096] for i in range(0, len(names), 4096)),
-            model=model,
-            source=f"images of {images.path.name}",
-        )
-        shutil.rmtree(part)
-    return written
-
-
-def _make(
-    part: Path,
-    names: Sequence[str],
-    model: str,
-    batch: int,
-    features: Callable[[Sequence[str]], np.ndarray],
-    progress: Progress | None,
-) -> None:
-    """Makes what is missing in the file `rows` of a folder, in the order of the names."""
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    about = {"model": model, "names": digest}
-    done, width = 0, 0
-    if part.is_dir() and (part / "about.json").is_file():
-        found = read_json(part / "about.json", dict, f"remove {part}")
-        width = found.pop("width", 0)
-        if found == about and width:
-            done = (part / "rows").stat().st_size // (4 * width)
-    if not done:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-    with open(part / "rows", "ab") as file:
-        file.truncate(done * width * 4)
-        for some in _batches(names, done, batch):
-            rows = np.ascontiguousarray(features(some), "<f4")
-            if not width:
-                width = rows.shape[1]
-                write_json(part / "about.json", about | {"width": width})
-            file.write(rows.data)
-            done += len(some)
-            if progress is not None:
-                progress(done, len(names))
-
-
-def _batches(names: Sequence[str], start: int, batch: int) -> Iterator[Sequence[str]]:
-    for first in range(start, len(names), batch):
-        yield names[first : first + batch]
+    return features
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -135,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--batch", type=int, default=64, help="images at a time; default: %(default)s"
     )
+    parser.add_argument(*RAY_ADDRESS[0], **RAY_ADDRESS[1])
     options = parser.parse_args(arguments)
 
     def progress(done: int, total: int) -> None:
@@ -146,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.model,
         batch=options.batch,
         progress=progress,
+        ray_address=options.ray_address,
     )
     print(f"\n{path}: use it with --config t3:features={path.stem}")
 

@@ -5,7 +5,8 @@
     fhn-jax embed-text data/shop --name potion --model model2vec:minishlab/potion-base-8M
 
 Writes ROOT/vectors/NAME.npz, and beside it NAME.json: which model made them of what. A
-config reads them with `data.text=NAME`.
+config reads them with `data.text=NAME`. What was made before an interruption is kept;
+with --ray-address the nodes of a Ray cluster make them.
 """
 
 import csv
@@ -14,12 +15,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fhn_jax.data_tools.embedding import RAY_ADDRESS, embed
 from fhn_jax.data_tools.item_lists import item_names, read_lists
 from fhn_jax.data_tools.text_models import make_text_model
 
 from fhn_jax.data.item_table import ITEMS_FILE, read_items
 from fhn_jax.data.titles import read_titles
-from fhn_jax.data.vector_files import write_vectors
 from fhn_jax.errors import InputError, MissingFileError, nearest
 from fhn_jax.files import read_text
 from fhn_jax.program import Arguments, run_program
@@ -34,6 +35,7 @@ def embed_text(
     columns: Sequence[str] = ("title",),
     *,
     titles: str | os.PathLike | None = None,
+    ray_address: str = "",
 ) -> Path:
     """Writes a text vector of every item to `ROOT/vectors/NAME.npz`.
 
@@ -47,12 +49,15 @@ def embed_text(
       columns: whose texts are put together, where the texts are in a table.
       titles: a CSV file with a column `name` of image file names, or a JSON object of
         image names and titles.
+      ray_address: of the head of a Ray cluster; this process makes them if empty.
     Returns:
       the npz file.
     Raises:
       FileNotFoundError: there are no titles, or no lists of items.
       ModuleNotFoundError: the library of the model is not installed.
       ValueError: a column or model is unknown, or no item has a text.
+      BusyError: another process makes the same vectors.
+      ConnectionError: no cluster answers at the address.
     """
     root = Path(root)
     names = item_names(root)
@@ -63,14 +68,11 @@ def embed_text(
             f"{source}: no item of {root} has a text in {', '.join(columns)}; expected "
             "titles by the image names of image_list_*"
         )
-    encode = make_text_model(model)
-    return write_vectors(
-        root,
-        name,
-        names,
-        (encode(known[i : i + _AT_ONCE]) for i in range(0, len(known), _AT_ONCE)),
+    return embed(
+        *(root, name, names, make_text_model, model, known, _AT_ONCE),
         model=model,
         source=f"{', '.join(columns)} of {source.name}",
+        ray_address=ray_address,
     )
 
 
@@ -188,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--titles", metavar="FILE", help="a CSV or JSON file with the texts"
     )
+    parser.add_argument(*RAY_ADDRESS[0], **RAY_ADDRESS[1])
     options = parser.parse_args(arguments)
     path = embed_text(
         options.root,
@@ -195,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.model,
         options.columns,
         titles=options.titles,
+        ray_address=options.ray_address,
     )
     print(f"{path}: use it with --config.data.text={options.name}")
 

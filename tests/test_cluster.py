@@ -16,8 +16,8 @@ from runs import act, run
 from fhn_jax import files
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
-from fhn_jax.integrations import ray as cluster
-from fhn_jax.integrations.ray import ClusterIndex
+from fhn_jax.integrations import cluster, recommending
+from fhn_jax.integrations.ray import ClusterIndex, open_index
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.searcher import Searcher
@@ -209,7 +209,7 @@ def test_an_index_that_cannot_be_opened_is_named(address, local, tmp_path):
 
 def test_an_index_that_another_node_lacks_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="every node needs the index at this"):
-        cluster._open(tmp_path / "none", "", CODES)
+        open_index(tmp_path / "none", "", CODES)
 
 
 def test_an_index_without_outfits_has_no_hits(address, tmp_path):
@@ -245,7 +245,7 @@ def test_recommendations_of_all_users_are_those_of_the_local_index(
 ):
     folder, index = local
     seen = []
-    count = cluster.recommend_all(
+    count = recommending.recommend_all(
         folder,
         CODES,
         tmp_path / "out",
@@ -292,15 +292,15 @@ def test_wrong_recommendations_are_refused_and_leave_nothing(
     monkeypatch.chdir(tmp_path)
     arguments = {"folder": local[0], "codes": CODES, "out": "out"} | changes
     with pytest.raises(error, match=message):
-        cluster.recommend_all(**arguments)
+        recommending.recommend_all(**arguments)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_task_that_fails_leaves_no_folder(address, local, tmp_path, monkeypatch):
     # As if the index were changed when the tasks have been sent.
-    monkeypatch.setattr(cluster, "_version", lambda folder: "of another time")
+    monkeypatch.setattr(recommending, "index_version", lambda folder: "of another time")
     with pytest.raises(ValueError, match="has been changed since it was opened"):
-        cluster.recommend_all(local[0], CODES, tmp_path / "out", users_each=4)
+        recommending.recommend_all(local[0], CODES, tmp_path / "out", users_each=4)
     assert not list(tmp_path.iterdir())
 
 
@@ -380,7 +380,7 @@ def test_a_connected_process_keeps_its_cluster(address):
 def test_a_missing_package_is_named_with_its_pip_line(monkeypatch, tmp_path, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModuleNotFoundError, match=package) as caught:
-        cluster.recommend_all(tmp_path, CODES, tmp_path / "out")
+        recommending.recommend_all(tmp_path, CODES, tmp_path / "out")
     assert 'pip install "fhn_jax[cluster]"' in str(caught.value)
 
 

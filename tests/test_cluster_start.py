@@ -3,7 +3,7 @@
 import pytest
 
 from fhn_jax.errors import UserError
-from fhn_jax.integrations import ray as cluster
+from fhn_jax.integrations import cluster
 
 
 class FakeRay:
@@ -30,14 +30,14 @@ SLOW = Exception("The current node timed out during startup.\nThis could happen 
 @pytest.mark.parametrize("failure", [SLOW, SystemExit(1), RuntimeError("no raylet")])
 def test_ray_that_starts_slowly_is_given_time(monkeypatch, failure):
     fake = FakeRay([failure] * 3)
-    monkeypatch.setattr(cluster, "_ray", lambda: fake)
+    monkeypatch.setattr(cluster, "ray_module", lambda: fake)
     with cluster.connect():
         assert fake.addresses == [None] * 4
 
 
 def test_ray_that_does_not_start_is_an_error_of_one_line(monkeypatch):
     fake = FakeRay([SLOW] * 100)
-    monkeypatch.setattr(cluster, "_ray", lambda: fake)
+    monkeypatch.setattr(cluster, "ray_module", lambda: fake)
     with pytest.raises(UserError, match="does not start .*startup.*try again") as error:
         with cluster.connect():
             pytest.fail("connected")
@@ -47,7 +47,7 @@ def test_ray_that_does_not_start_is_an_error_of_one_line(monkeypatch):
 
 def test_a_cluster_that_cannot_be_joined_is_an_error_of_one_line(monkeypatch):
     fake = FakeRay([RuntimeError("Version mismatch:\n    Ray: 2.1")])
-    monkeypatch.setattr(cluster, "_ray", lambda: fake)
+    monkeypatch.setattr(cluster, "ray_module", lambda: fake)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.7:6379")
     with pytest.raises(UserError, match="10.0.0.7:6379 cannot be joined .Version mis"):
         with cluster.connect():

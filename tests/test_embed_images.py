@@ -68,14 +68,27 @@ def test_an_interrupted_run_goes_on_where_it_was(root, use):
     with pytest.raises(KeyboardInterrupt):
         program.embed_images(root, "again", batch=10)
     assert not (root / "vectors" / "again.npz").exists()
-    with open(root / "vectors" / ".again.part" / "rows", "ab") as file:
-        file.write(b"half")  # of a row
+    parts = root / "vectors" / ".again.parts"
+    (parts / "part-00001.npy").write_bytes(b"half")  # of a part
     rest = use(Network())
     program.embed_images(root, "again", batch=10)
     assert rest.seen == 60  # 96 images in batches of ten, of which four were done
     found = read_features(root, "again", read_catalogue(root, "8"))
     np.testing.assert_array_equal(found, expected(root))
-    assert not (root / "vectors" / ".again.part").exists()
+    assert not parts.exists()
+
+
+def test_a_part_that_was_damaged_is_made_again(root, use):
+    use(Network(stop=40))
+    with pytest.raises(KeyboardInterrupt):
+        program.embed_images(root, "hurt", batch=10)
+    part = root / "vectors" / ".hurt.parts" / "part-00000.npy"
+    part.write_bytes(part.read_bytes()[:-1] + b"!")
+    rest = use(Network())
+    program.embed_images(root, "hurt", batch=10)
+    assert rest.seen == 100
+    found = read_features(root, "hurt", read_catalogue(root, "8"))
+    np.testing.assert_array_equal(found, expected(root))
 
 
 def test_another_model_starts_anew(root, use):

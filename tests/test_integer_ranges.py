@@ -10,7 +10,7 @@ from fhn_jax.cli.new_users import parse_clicks
 from fhn_jax.codes import Codes
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
-from fhn_jax.integrations.ray import _check_address
+from fhn_jax.integrations.cluster import _check_address
 from fhn_jax.new_users import fit_users
 from fhn_jax.retrieval.arguments import item_ids, outfit_ids
 from fhn_jax.training import sharding

@@ -148,7 +148,8 @@ def test_files_of_recommendations_have_the_shops_names(workdir, tmp_path):
     pytest.importorskip("ray", reason="ray is not installed")
     from fhn_jax.cli.recommending import _own_names
     from fhn_jax.cli.rules import Given
-    from fhn_jax.integrations import ray as cluster
+    from fhn_jax.integrations.ray import index_version
+    from fhn_jax.integrations.recommending import _prepare
 
     run = RunChoice(workdir=workdir).open()
     codes, outfits = run.codes(), stored_outfits(run.catalogue())
@@ -159,11 +160,12 @@ def test_files_of_recommendations_have_the_shops_names(workdir, tmp_path):
     rules = pickle.loads(
         pickle.dumps(([Where("price<=30.5")], {"item": 2}, seen, attributes))
     )
-    shared = codes, _own_names(cluster, names), rules
-    version = cluster._version(tmp_path / "index")
+    own = _own_names(names)
+    version = index_version(tmp_path / "index")
     path = tmp_path / "part.parquet"
     # The task itself: a cluster takes seconds to start, see test_cluster.py.
-    cluster._recommend(tmp_path / "index", version, shared, 2, 4, 3, "asymmetric", path)
+    shared = (tmp_path / "index", version, codes, 3, "asymmetric", own, rules)
+    _prepare(shared)((2, 6), path)
     rows = parquet.read_table(path).to_pylist()
     assert [row["user_id"] for row in rows[::3]] == ["102", "103", "104", "105"]
     liked = run.catalogue().splits["train"].positives

@@ -71,10 +71,11 @@ def search(
     filters = [*([MustContain(items)] if items else ()), *asked.filters(names)]
     with contextlib.ExitStack() as stack:
         if ray_address:
-            from fhn_jax.integrations import ray as cluster
+            from fhn_jax.integrations.cluster import connect
+            from fhn_jax.integrations.ray import ClusterIndex
 
-            stack.enter_context(cluster.connect(ray_address))
-            searcher = cluster.ClusterIndex.open(index, codes)
+            stack.enter_context(connect(ray_address))
+            searcher = ClusterIndex.open(index, codes)
         elif index:
             from fhn_jax.retrieval.outfit_index import OutfitIndex
 
@@ -172,7 +173,8 @@ def recommend_all(
       ray_address: of the head of a Ray cluster; this machine alone if empty.
       given: see `rules.Given`.
     """
-    from fhn_jax.integrations import ray as cluster
+    from fhn_jax.integrations import recommending
+    from fhn_jax.integrations.cluster import connect
     from fhn_jax.retrieval.outfit_index import OutfitIndex
 
     _check_one_source(index, outfits)
@@ -183,7 +185,7 @@ def recommend_all(
     names = run.names(codes)
     asked = rules.Given(**given)
     filters, seen = asked.filters(names), asked.seen(run, codes)
-    with cluster.connect(ray_address), contextlib.ExitStack() as stack:
+    with connect(ray_address), contextlib.ExitStack() as stack:
         folder = Path(index)
         if not index:
             # Beside the result, where all nodes can read it.
@@ -191,10 +193,10 @@ def recommend_all(
             folder = stack.enter_context(outfits_beside) / "index"
             stored = _outfits(run, codes, names, outfits)
             OutfitIndex.build(folder, codes, stored)
-        count = cluster.recommend_all(
+        count = recommending.recommend_all(
             *(folder, codes, path, k),
             progress=progress("recommending"),
-            own=_own_names(cluster, names),
+            own=_own_names(names),
             filters=filters,
             at_most=asked.caps(),
             seen=seen,
@@ -205,15 +207,18 @@ def recommend_all(
     say_written(path)
 
 
-def _own_names(cluster: Any, names: ItemNames) -> Any:
+def _own_names(names: ItemNames) -> Any:
     """What a shop calls users and items, for the files; None for data of no shop."""
+    from fhn_jax.integrations.recommending import OwnNames
+
     if names.table is None:
         return None
     ids, titles = (
         [[call(c, i) for i in range(count)] for c, count in enumerate(names.counts)]
         for call in (names.id, names.title)
     )
-    return cluster.OwnNames(names.users and names.users.names, ids, titles)
+    users: Any = names.users and names.users.names
+    return OwnNames(users, ids, titles)
 
 
 def _check_one_source(index: str, outfits: str) -> None:

@@ -8,6 +8,7 @@ changed in place, `read_json` for what is read back.
 from fhn_jax.files.arrays import ArrayChange, ArrayFolder, ArrayFormat
 from fhn_jax.files.journal import append_record, read_records
 from fhn_jax.files.locks import lock, sweep, temporary_folder
+from fhn_jax.files.parts import Parts, parts, write_part
 from fhn_jax.files.reading import (
     checksum_of,
     map_array,
@@ -36,6 +37,7 @@ __all__ = [
     "ArrayChange",
     "ArrayFolder",
     "ArrayFormat",
+    "Parts",
     "Versions",
     "append_record",
     "atomic_path",
@@ -44,6 +46,7 @@ __all__ = [
     "lock",
     "map_array",
     "new_folder",
+    "parts",
     "read_json",
     "read_records",
     "read_sealed",
@@ -58,6 +61,7 @@ __all__ = [
     "unnamed_array",
     "write_bytes",
     "write_json",
+    "write_part",
     "write_sealed",
     "write_text",
 ]
