@@ -265,7 +265,10 @@ def test_a_refresh_takes_todays_tables_to_a_version(place, monkeypatch):
     assert [p.name for p in (place / "run" / "refreshes").glob("[0-9]*")] == ["1"]
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         refresh(place, shop=str(place / "none"), epochs=0)
-    plain, trained, fell, failed = read_records(place / "run")["refreshes"]
+    (place / "run" / "visitors.sqlite").unlink()
+    with pytest.raises(FileNotFoundError, match="would all be taken as deleted"):
+        refresh(place, events=True)
+    plain, trained, fell, failed, _ = read_records(place / "run")["refreshes"]
     assert plain["changes"]["new users"] == 2
     assert plain["changes"]["likes of visitors"] == 6
     assert fell["changes"] == {"likes that visitors took back": 5}

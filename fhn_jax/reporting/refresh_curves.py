@@ -44,8 +44,8 @@ def curves_section(folder: Path, trained: Sequence[Mapping[str, Any]]) -> str:
 
         figures.append(charts.figure(folder, name, draw, title, note))
     lead = (
-        "One training after the other; each goes on from the network that was published "
-        "before it, and a dashed line is where it began."
+        "One training after the other; each begins at a dashed line, with the network that "
+        "was published before it."
     )
     return section("Training", lead, f'<div class="charts">{"".join(figures)}</div>')
 
@@ -56,32 +56,29 @@ def _draw(
     trained: Sequence[Mapping[str, Any]],
     lines: Sequence[tuple[str, str, str]],
 ) -> None:
-    """Lines of metrics, a stretch of the axis for each training."""
-    start, middles = 0.0, []
-    labelled: set[str] = set()
+    """Lines of metrics, with a stretch of the axis for each training."""
+    starts, ends = [0.0], []
     for record in trained:
-        found = [(series(record["curves"], line[0]), *line[1:]) for line in lines]
-        length = max((x.max() for (x, _, _), *_ in found if len(x)), default=1.0)
-        for (x, y, _), label, colour in found:
-            if not len(x):
-                continue
-            is_first = label not in labelled
-            labelled.add(label)
-            axes.plot(
-                *(start + x, y),
-                lw=2,
-                marker="o",
-                ms=3,
-                label=label if is_first else None,
-                color=theme.series[colour],
-            )
+        epochs = [series(record["curves"], line[0])[0] for line in lines]
+        length = max((x.max() for x in epochs if len(x)), default=1.0)
+        ends.append(starts[-1] + length)
+        starts.append(ends[-1])
+    for metric, label, colour in lines:
+        found = [series(record["curves"], metric)[:2] for record in trained]
+        x = np.concatenate(
+            [x + start for (x, _), start in zip(found, starts, strict=False)]
+        )
+        y = np.concatenate([y for _, y in found])
+        if len(x):
+            color = theme.series[colour]
+            axes.plot(x, y, lw=2, marker="o", ms=4, label=label, color=color)
+    for start in starts[:-1]:
         axes.axvline(start, lw=0.8, ls="--", color=theme.muted)
-        middles.append(start + length / 2)
-        start += length
     shown = np.linspace(0, len(trained) - 1, min(len(trained), _MOST_DATES)).astype(int)
     days = [datetime.datetime.fromisoformat(trained[k]["when"]) for k in shown]
-    axes.set_xticks([middles[k] for k in shown], [f"{day:%d %b}" for day in days])
+    middles = [(starts[k] + ends[k]) / 2 for k in shown]
+    axes.set_xticks(middles, [f"{day:%d %b}" for day in days])
     axes.grid(visible=False, axis="x")
-    axes.set_xlim(0, start)
-    if len(labelled) > 1:
+    axes.set_xlim(-0.03 * ends[-1], 1.03 * ends[-1])
+    if len(axes.lines) > len(trained) + 1:
         axes.legend(loc="best")
