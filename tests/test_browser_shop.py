@@ -160,7 +160,7 @@ def test_the_form_of_conditions_decides_what_is_shown(page):
     page.wait(
         lambda: why.is_displayed() and why.text.startswith("No outfit is left by")
     )
-    assert "price<=0" in why.text
+    assert "price up to 0" in why.text
 
 
 def test_looks_of_different_shapes_are_judged(page):

@@ -39,8 +39,8 @@ def facets(catalogue: schemas.Catalogue) -> list[Facet]:
     for name, about in catalogue.attributes.items():
         facet = Facet(name, label(name), about.kind)
         if about.kind == "number" and about.least != about.most:
-            limits = f"{about.least:g}", f"{about.most:g}"
-            facet = dataclasses.replace(facet, least=limits[0], most=limits[1])
+            least, most = _amount(about.least), _amount(about.most)
+            facet = dataclasses.replace(facet, least=least, most=most)
         elif about.kind == "text" and tells_apart(name, about):
             facet = dataclasses.replace(facet, options=_options(about))
         elif about.kind != "boolean":
@@ -60,6 +60,13 @@ def tells_apart(name: str, about: schemas.Attribute) -> bool:
 def label(name: str) -> str:
     """The name of a column as people write it."""
     return name.replace("_", " ").capitalize()
+
+
+def _amount(value: float | None) -> str:
+    """A number as the page writes prices."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value == int(value) else f"{value:.2f}"
 
 
 def _options(about: schemas.Attribute) -> list[Option]:

@@ -117,6 +117,13 @@ function conditionsOf(field) {
   return `${name} in {${quoted.join(",")}}`;
 }
 
+const inWords = (condition) =>
+  condition
+    .replace("<=", " up to ")
+    .replace(">=", " from ")
+    .replace("=", " ")
+    .replace(/[{}"]/g, "");
+
 // Says at each attribute how much is chosen of it.
 function countChosen() {
   for (const count of $("filter").querySelectorAll(".count")) {
@@ -142,7 +149,7 @@ async function load({ first = 0 } = {}) {
   if (!outfits.length && page) return load();
   if (by) {
     $("empty-title").textContent = "Nothing fits";
-    $("empty-why").textContent = `No outfit is left by: ${by}.`;
+    $("empty-why").textContent = `No outfit is left by: ${inWords(by)}.`;
   } else {
     $("empty-title").textContent = "That was all of them";
     $("empty-why").textContent = ALL_JUDGED;
