@@ -229,7 +229,7 @@ def test_text_has_the_contrast_that_wcag_aa_asks_for(theme):
             for ground in ("paper", "surface")
         ),
         *(("accent", ground) for ground in ("paper", "surface")),
-        ("on-accent", "accent"),
+        ("muted", "soft"),
         ("ink", "soft"),
         ("paper", "ink"),
     ]:

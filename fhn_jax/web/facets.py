@@ -1,7 +1,7 @@
 """What the page's form of filters offers, of what the shop says of its items."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from fhn_jax.web import schemas
 from fhn_jax.web.colours import are_colours, swatch
@@ -71,15 +71,9 @@ def _amount(value: float | None) -> str:
 
 def _options(about: schemas.Attribute) -> list[Option]:
     values, counts = about.values or [], about.counts or []
-    colours = _colours(values)
+    has_colours = are_colours(values)
     return [
-        Option(text=text, count=count, colour=colour)
-        for text, count, colour in zip(values, counts, colours, strict=True)
+        Option(text, count, swatch(text) if has_colours else None)
+        for text, count in zip(values, counts, strict=True)
         if count
     ]
-
-
-def _colours(texts: Iterable[str]) -> list[str | None]:
-    """The colours of texts, if that is what they are."""
-    texts = list(texts)
-    return [swatch(text) if are_colours(texts) else None for text in texts]

@@ -1,7 +1,8 @@
 """A taste in words: the colours, styles and brands of what a visitor likes and passes on.
 
-They are of the attributes by which a shop's items can be told apart, or of the words of
-titles where there are none.
+They are of the attributes by which a shop's items can be told apart. Where none is of
+colours, those that titles name stand in, and where there are none at all, all words of
+titles do.
 """
 
 import re
@@ -31,13 +32,14 @@ def in_words(
       attributes: of the items.
     """
     names = [n for n, about in attributes.items() if tells_apart(n, about)]
+    has_colours = any(are_colours(attributes[name].values or []) for name in names)
     liked: dict[str, Counter[str]] = {}
     passed: dict[str, Counter[str]] = {}
     for items, likes in zip(judged.items.tolist(), judged.liked.tolist(), strict=True):
         for category, item in zip(cards.codes.slots, items, strict=True):
             if item < 0:
                 continue
-            for group, word in _words(cards, category, item, names):
+            for group, word in _words(cards, category, item, names, has_colours):
                 for counts in (liked, passed):
                     counts.setdefault(group, Counter())
                 (liked if likes else passed)[group][word] += 1
@@ -48,19 +50,17 @@ def in_words(
 
 
 def _words(
-    cards: Cards, category: int, item: int, names: list[str]
+    cards: Cards, category: int, item: int, names: list[str], has_colours: bool
 ) -> Iterator[tuple[str, str]]:
     """What is said of an item: pairs of a group and a word."""
     said = cards.recommender.names.attributes(category, item)
-    found = [(label(name), str(said[name])) for name in names if name in said]
-    yield from found
-    title = cards.recommender.names.title(category, item)
-    if found or not title:
-        return
+    yield from ((label(name), str(said[name])) for name in names if name in said)
+    title = cards.recommender.names.title(category, item) or ""
     for word in dict.fromkeys(re.findall(r"[^\W\d_]{3,}", title.lower())):
         if swatch(word):
-            yield _COLOURS, word
-        elif word not in _NO_STYLES:
+            if not has_colours:
+                yield _COLOURS, word
+        elif not names and word not in _NO_STYLES:
             yield _STYLES, word
 
 
