@@ -11,6 +11,7 @@ RATES = {
     "sgd": dict(user=10.0, backbone=0.001, visual=0.01, text=0.01, matching=0.1),
     "adam": dict(user=0.01, backbone=1e-5, visual=1e-4, text=1e-4, matching=1e-3),
     "adamw": dict(user=0.01, backbone=1e-5, visual=1e-4, text=1e-4, matching=1e-3),
+    "adagrad": dict(user=0.1, backbone=1e-4, visual=1e-3, text=1e-3, matching=1e-2),
     "adamax": dict(user=0.02, backbone=2e-5, visual=2e-4, text=2e-4, matching=2e-3),
 }
 

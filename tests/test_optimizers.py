@@ -61,7 +61,7 @@ def test_weight_decay_of_adamw_is_decoupled():
 
 
 def test_unknown_optimizer_is_refused():
-    text = "optimizer.name='rmsprop': expected one of sgd, adam, adamw, adamax"
+    text = "optimizer.name='rmsprop': expected one of sgd, adam, adamw, adamax, adagrad"
     with pytest.raises(ValueError, match=text):
         make_optimizer("rmsprop", RATES)
 

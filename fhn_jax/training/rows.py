@@ -13,7 +13,8 @@ rate r of a step (schedule included), momentum μ, weight decay λ and the avera
              M = | λ                   μ           0 |    x = | v |
                  | (1 − d)(1 − rλ)     −(1 − d)rμ  d |        | a |
 
-    adagrad  w stays, and its sum of squares too; a as above
+    adagrad  w stays, and its sum of squares too; a as above. (Exact without weight decay,
+             of which a row has that of its own steps.)
 
 With the others a skipped step is not what a step without a gradient is: there, w drifts by
 m / √v, which has no closed form. Rows are lazy instead: moments decay, w stays.
@@ -21,8 +22,7 @@ m / √v, which has no closed form. Rows are lazy instead: moments decay, w stay
     adam, adamax   m ← b1 m,  v ← b2 v    (u of adamax likewise)
     adamw          the same, and w ← (1 − rλ) w
 
-Weight decay of adam, adamax and adagrad, which is part of the gradient, is that of a row's
-own steps.
+Weight decay of adam and adamax, which is part of the gradient, is that of a row's own steps.
 
 The products of any range of steps are at hand without a pass over the steps: these are in
 blocks of B. For each step s of a block, S[s] is the product from s to the end of its block,
@@ -39,6 +39,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from fhn_jax.data.batches import Batch
@@ -46,7 +47,7 @@ from fhn_jax.errors import InputError
 
 # What `optimizer.users` of a config can be.
 USERS = ("auto", "dense", "rows")
-# Optimisers of which the rows are what a pass over the whole table would give.
+# Optimisers of which rows are what a pass over the whole table gives.
 EXACT = ("sgd", "adagrad")
 # In the path of the user table in a state, and of its moments and average.
 USER_TABLE = "user/embedding"
@@ -73,6 +74,31 @@ class RowState(NamedTuple):
     done: Int[Array, " users"]
     within: Float[Array, "blocks steps k k"]
     since: Float[Array, "_blocks k k"]
+
+
+def scale_by_row_rss(eps: float) -> optax.GradientTransformation:
+    """Row-wise Adagrad: g / √(Σ mean(g²) + eps), the mean over a row, the sum over steps.
+
+    Source: Gupta et al. 2014, "Training highly multiclass classifiers"; the row-wise form
+      as in FBGEMM.
+    """
+
+    def start(params):
+        return jax.tree.map(lambda p: jnp.zeros((*p.shape[:-1], 1)), params)
+
+    def update(gradients, sums, params=None):
+        del params
+        sums = jax.tree.map(
+            lambda s, g: s + (g * g).mean(axis=-1, keepdims=True), sums, gradients
+        )
+        scaled = jax.tree.map(
+            lambda g, s: jnp.where(s > 0, g * jax.lax.rsqrt(s + eps), 0.0),
+            gradients,
+            sums,
+        )
+        return scaled, sums
+
+    return optax.GradientTransformation(start, update)
 
 
 def by_rows(users: str, optimizer: str) -> bool:
@@ -145,7 +171,8 @@ class RowUpdates:
             raise InputError(
                 f"the optimizer and the average keep {wide - 1} tables as large as that "
                 f"of the users, and row-wise updates were told of {self.kept - 1}; "
-                "without the row-wise form of an optimizer, leave `rows` out"
+                "an optimizer other than those of `make_optimizer` has no row-wise form: "
+                "leave `skipped` out"
             )
         matrix = (self.kept, self.kept)
         return RowState(

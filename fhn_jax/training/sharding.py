@@ -303,15 +303,23 @@ def of_state(mesh: Any, state: Any) -> Any:
         axes = leaf.get_metadata().get("mesh_axes", ()) if _is_variable(leaf) else ()
         for array in jax.tree.leaves(leaf) if axes else ():
             for length, axis in zip(array.shape, axes, strict=True):
-                if axis is not None and length % mesh.shape[axis]:
+                if axis is not None and length > 1 and length % mesh.shape[axis]:
                     raise InputError(
                         f"mesh.{axis}={mesh.shape[axis]} does not divide the {length} "
                         "columns of the user table; use a divisor of model.bits"
                     )
-        sharding = NamedSharding(mesh, PartitionSpec(*axes))
-        return jax.tree.map(lambda _: sharding, leaf)
+        return jax.tree.map(
+            lambda array: NamedSharding(mesh, PartitionSpec(*_spread(array, axes))),
+            leaf,
+        )
 
     return jax.tree.map(place, state, is_leaf=_is_variable)
+
+
+def _spread(array: Any, axes: Sequence[str | None]) -> list[str | None]:
+    """The mesh axes of an array; one number a row, of row-wise moments, is not spread."""
+    pairs = zip(axes, array.shape, strict=bool(axes))
+    return [axis if length > 1 else None for axis, length in pairs]
 
 
 def _is_variable(leaf: Any) -> bool:

@@ -17,10 +17,10 @@ from fhn_jax.models.augment import Augmentation, normalise
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.training import sharding
 from fhn_jax.training.objective import Objective, vse_loss
-from fhn_jax.training.rows import RowState, RowUpdates, Skipped
+from fhn_jax.training.rows import RowState, RowUpdates, Skipped, scale_by_row_rss
 
 GROUPS = ("user", "backbone", "visual", "text", "matching")
-OPTIMIZERS = ("sgd", "adam", "adamw", "adamax")
+OPTIMIZERS = ("sgd", "adam", "adamw", "adamax", "adagrad")
 METRICS = (
     "loss",
     "rank_loss",
@@ -73,6 +73,7 @@ def make_optimizer(
     """An optimiser with one learning rate for each group of variables.
 
     Weight decay is of the L2 kind (added to the gradient), but decoupled for "adamw".
+    "adagrad" keeps one sum of squares for each user, not for each weight.
     A group of rate 0 is frozen and keeps no moments. The step scales all rates by the
     schedule's factor.
 
@@ -92,16 +93,25 @@ def make_optimizer(
             f"optimizer.rates has {sorted(rates)}, expected {sorted(GROUPS)}"
         )
     decay = optax.add_decayed_weights(weight_decay)
-    direction = {
+    direction: dict[str, optax.GradientTransformation] = {
         "sgd": optax.trace(momentum) if momentum else optax.identity(),
         "adam": optax.scale_by_adam(b1, b2, eps),
         "adamw": optax.scale_by_adam(b1, b2, eps),
         "adamax": optax.scale_by_adamax(b1, b2, eps),
-    }[name]
-    order = (direction, decay) if name == "adamw" else (decay, direction)
+        "adagrad": optax.scale_by_rss(0.0, eps),
+    }
+
+    def of_group(group: str, rate: float) -> optax.GradientTransformation:
+        if not rate:
+            return optax.set_to_zero()
+        step = direction[name]
+        if name == "adagrad" and group == "user":
+            step = scale_by_row_rss(eps)
+        order = (step, decay) if name == "adamw" else (decay, step)
+        return optax.chain(*order, optax.scale(-rate))
+
     by_group: dict[Any, optax.GradientTransformation] = {
-        group: optax.chain(*order, optax.scale(-rate)) if rate else optax.set_to_zero()
-        for group, rate in rates.items()
+        group: of_group(group, rate) for group, rate in rates.items()
     }
     return optax.partition(
         by_group,
