@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from runs import steps
 
+from fhn_jax.training import pieces
 from fhn_jax.training.checkpoint import (
     Checkpoints,
     DamagedCheckpointError,
@@ -194,6 +195,27 @@ def test_checksums_do_not_depend_on_devices_and_notice_one_bit():
         assert after["a"][1] != before["a"][1]
     some = {"b": jnp.array([True, False]), "c": jnp.ones(3, jnp.bfloat16)}
     assert _examine(some).keys() == {"b", "c"}
+
+
+def test_large_arrays_are_written_and_read_in_pieces(tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoints"
+    monkeypatch.setattr(pieces, "BYTES", 30)
+    table = jnp.arange(21.0).reshape(7, 3)
+    saved = state_of(1, user={"embedding": table})
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(saved, {"data": "ab"})
+    stored = pieces.split(flatten(saved))
+    assert [len(stored[f"params/user/embedding@{row}"]) for row in (0, 2, 4, 6)] == [
+        *(2, 2, 2, 1)
+    ]
+    empty = state_of(0, user={"embedding": jnp.zeros((7, 3))})
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.verify() == [1]
+        state, _ = checkpoints.restore(empty, 1)
+        np.testing.assert_array_equal(state.params["user"]["embedding"], table)
+        other = state_of(0, user={"embedding": jnp.zeros((6, 3))})
+        with pytest.raises(ValueError, match=r"embedding has shape \(7, 3\), expected"):
+            checkpoints.restore(other, 1)
 
 
 def test_what_a_killed_save_left_is_no_checkpoint(tmp_path):

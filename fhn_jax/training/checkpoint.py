@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from fhn_jax.errors import InputError, NotFiniteError
-from fhn_jax.training import sharding
+from fhn_jax.training import pieces, sharding
 from fhn_jax.training.rows import USER_TABLE
 from fhn_jax.training.step import TrainState
 
@@ -130,6 +130,7 @@ class Checkpoints:
 
         Returns when the arrays are copied, and writes them in the background; the next
         call, and the end of the context, wait for that; several processes wait at once.
+        Large arrays are neither copied nor written in the background, but in pieces.
         A process that is killed meanwhile leaves the earlier checkpoint: a new one
         appears under its name when it is whole, and only then the earlier one goes.
 
@@ -172,14 +173,16 @@ class Checkpoints:
         if alone and (self.folder / str(step)).exists():
             # It would be gone while the new one is written.
             self._rename(step, _REPLACED)
-        self._pending = self._checkpointer.save_async(
-            step,
-            # Copies, because the training step donates its state.
-            jax.tree.map(sharding.copy, arrays),
-            overwrite=not alone,
-            custom_metadata=noted | {"sha256": _sha256(noted)},
-        )
-        if not alone:
+        large = alone and any(array.nbytes > pieces.BYTES for array in arrays.values())
+        with _little_memory() if large else contextlib.nullcontext():
+            self._pending = self._checkpointer.save_async(
+                step,
+                # Copies, because the training step donates its state.
+                pieces.split(arrays) if large else jax.tree.map(sharding.copy, arrays),
+                overwrite=not alone,
+                custom_metadata=noted | {"sha256": _sha256(noted)},
+            )
+        if large or not alone:
             # Processes meet when a write is done: one that dies before that would keep
             # the others in the background until the runtime aborts them.
             self._wait()
@@ -279,12 +282,10 @@ class Checkpoints:
         """
         self._wait()
         expected = flatten(state)
-        with self._reading(step):
-            stored = dict(self._checkpointer.metadata(step).metadata)
-        self._check(expected, stored, step)
+        self._check(expected, pieces.whole(self._stored(step)), step)
         arrays = self._load(step, expected)
-        # Copies, because the training step donates its state.
-        leaves = [sharding.copy(arrays[name]) for name in expected]
+        # Copies, because the training step donates its state; one at a time.
+        leaves = [sharding.copy(arrays.pop(name)) for name in expected]
         restored = jax.tree.unflatten(jax.tree.structure(state), leaves)
         return restored, self.host(step)
 
@@ -297,16 +298,10 @@ class Checkpoints:
             what is noted.
         """
         self._wait()
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         steps = [each.step for each in self._checkpointer.checkpoints]
         for step in steps:
             noted = self._noted(step)
-            with self._reading(step):
-                stored = dict(self._checkpointer.metadata(step).metadata)
-            shapes = {
-                name: jax.ShapeDtypeStruct(about.shape, about.dtype, sharding=here)
-                for name, about in stored.items()
-            }
+            shapes = self._shapes(step)
             arrays = {
                 # The optimiser has a table of the same kind for each of its moments.
                 name: array.at[jnp.array(users)].set(0)
@@ -326,18 +321,22 @@ class Checkpoints:
         """
         self._wait()
         steps = [each.step for each in self._checkpointer.checkpoints]
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         for step in steps:
-            with self._reading(step):
-                stored = dict(self._checkpointer.metadata(step).metadata)
-            self._load(
-                step,
-                {
-                    name: jax.ShapeDtypeStruct(about.shape, about.dtype, sharding=here)
-                    for name, about in stored.items()
-                },
-            )
+            self._load(step, self._shapes(step))
         return steps
+
+    def _stored(self, step: int) -> dict[str, Any]:
+        """The shapes of what is stored, by name."""
+        with self._reading(step):
+            return dict(self._checkpointer.metadata(step).metadata)
+
+    def _shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """The shapes of the arrays of a checkpoint, to be loaded on one device."""
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return {
+            name: jax.ShapeDtypeStruct(about.shape, about.dtype, sharding=here)
+            for name, about in pieces.whole(self._stored(step)).items()
+        }
 
     def _load(self, step: int, expected: Mapping[str, Any]) -> dict[str, jax.Array]:
         """The arrays of a checkpoint, their checksums compared."""
@@ -347,9 +346,20 @@ class Checkpoints:
             )
             for name, array in expected.items()
         }
-        with self._reading(step):
-            arrays = self._checkpointer.load(step, abstract)
-        arrays = {name: arrays[name] for name in expected}
+        stored = self._stored(step)
+
+        def load(wanted):
+            asked = {name: wanted.get(name, ocp.PLACEHOLDER) for name in stored}
+            with self._reading(step):
+                return self._checkpointer.load(step, asked)
+
+        arrays = load(abstract)
+        arrays = {
+            name: arrays[name]
+            if name in stored
+            else pieces.join(like, stored, name, lambda p, of: load({p: of})[p])
+            for name, like in abstract.items()
+        }
         stated = self._noted(step).get("arrays")
         if stated is not None:
             for name, (_, checksum) in _examine(arrays).items():
@@ -396,6 +406,16 @@ class _Best:
         ]
         best = max(scores)[1] if scores else None
         return [each.step == best for each in checkpoints]
+
+
+@contextlib.contextmanager
+def _little_memory() -> Iterator[None]:
+    """Lets orbax write two pieces at a time, from where they are."""
+    context = ocp.Context()
+    context.memory.deepcopy_host_arrays = False
+    context.memory.write_concurrent_bytes = 2 * pieces.BYTES
+    with context:
+        yield
 
 
 def _sha256(noted: Mapping[str, Any]) -> str:

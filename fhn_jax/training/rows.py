@@ -86,17 +86,17 @@ def scale_by_row_rss(eps: float) -> optax.GradientTransformation:
     def start(params):
         return jax.tree.map(lambda p: jnp.zeros((*p.shape[:-1], 1)), params)
 
-    def update(gradients, sums, params=None):
+    def update(updates, state, params=None):
         del params
-        sums = jax.tree.map(
-            lambda s, g: s + (g * g).mean(axis=-1, keepdims=True), sums, gradients
+        state = jax.tree.map(
+            lambda s, g: s + (g * g).mean(axis=-1, keepdims=True), state, updates
         )
-        scaled = jax.tree.map(
+        updates = jax.tree.map(
             lambda g, s: jnp.where(s > 0, g * jax.lax.rsqrt(s + eps), 0.0),
-            gradients,
-            sums,
+            updates,
+            state,
         )
-        return scaled, sums
+        return updates, state
 
     return optax.GradientTransformation(start, update)
 
