@@ -84,8 +84,6 @@ def _prepare(shared: tuple) -> tasks.Write:
     make = prepare(of_it)
 
     def write(inputs: Sequence[str], path: Path) -> None:
-        rows = np.ascontiguousarray(make(inputs), "<f4")
-        with open(path, "wb") as file:  # np.save would add to the name.
-            np.save(file, rows, allow_pickle=False)
+        tasks.save_array(path, np.ascontiguousarray(make(inputs), "<f4"))
 
     return write

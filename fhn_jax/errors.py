@@ -62,10 +62,6 @@ class UnavailableError(UserError, ConnectionError):
         self.retry_s = retry_s
 
 
-class UserTimeoutError(UserError, TimeoutError):
-    """Something that takes longer than it may."""
-
-
 class RefusedError(UserError, OSError):
     """What the operating system refuses: no permission, a full disk, a port in use."""
 

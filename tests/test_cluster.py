@@ -1,27 +1,47 @@
 """Search over a Ray cluster, against the local index."""
 
 import json
+import os
+import signal
 import socket
+import subprocess
 import sys
-import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from fhn_jax.data_tools import embed_text
 from polyvore_u import write_polyvore_u
 from random_codes import codes_of, outfits_of, random_codes, shop_codes
-from runs import act, run
+from ray_cluster import (
+    ARGUMENTS,
+    CODES,
+    NODE,
+    WRONG,
+    assert_same,
+    started,
+    write_index,
+    write_run,
+)
+from runs import act, settings
 
 from fhn_jax import files
+from fhn_jax.cli import on_cluster
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.errors import UnavailableError
+from fhn_jax.evaluation.evaluators import evaluate
 from fhn_jax.integrations import cluster, recommending
-from fhn_jax.integrations.ray import ClusterIndex, open_index
-from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
+from fhn_jax.integrations.ray import ClusterIndex
+from fhn_jax.integrations.scoring import ClusterScorer
+from fhn_jax.recommender.suggestions import Judged
+from fhn_jax.retrieval.filters import MustContain, Only
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.searcher import Searcher
-from fhn_jax.retrieval.where import Where
+from fhn_jax.training.experiment import Experiment, Trained
+from fhn_jax.web.following import Settings, make_service
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
@@ -33,31 +53,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
 ]
 
-# Codes of few bits and weights of 1, so that many outfits tie.
-CODES = random_codes(bits=8, counts=(30, 20, 10), num_users=40, hash_types=0, alpha=1.0)
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-
 
 @pytest.fixture(scope="module")
 def nodes():
-    """A Ray cluster on this machine: it, and those of its three nodes that may go."""
-    from ray.cluster_utils import Cluster
-
-    # Not below pytest's folder: the paths of sockets must be short.
-    with (
-        tempfile.TemporaryDirectory(prefix="ray") as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("RAY_TMPDIR", folder)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        head = Cluster(
-            initialize_head=True, head_node_args=NODE | {"include_dashboard": False}
-        )
-        try:
-            others = [head.add_node(**NODE) for _ in range(2)]
-            yield head, others
-        finally:
-            head.shutdown()
+    with started() as nodes:
+        yield nodes
 
 
 @pytest.fixture(scope="module")
@@ -70,48 +70,13 @@ def address(nodes):
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
     """An index of two segments, with removed outfits."""
-    rng = np.random.default_rng(0)
-    outfits = np.stack([rng.integers(0, n, 3000) for n in CODES.num_items], axis=1)
-    folder = tmp_path_factory.mktemp("index") / "outfits"
-    prices = rng.integers(0, 100, sum(CODES.num_items))
-    about = {"price": prices, "brand": rng.choice(["acme", "bolt"], len(prices))}
-    index = OutfitIndex.build(folder, CODES, outfits[:2000], attributes=about)
-    index.append(outfits[2000:])
-    index.remove(rng.choice(3000, 200, replace=False))
-    return folder, index
+    return write_index(tmp_path_factory.mktemp("index") / "outfits")
 
 
 @pytest.fixture(scope="module")
 def shared(address, local):
     """The same index in four shards on three nodes."""
     return ClusterIndex.open(local[0], CODES, shards=4)
-
-
-def assert_same(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one.outfits.tolist() == other.outfits.tolist()
-        assert one.scores.tolist() == other.scores.tolist()
-        assert one.items.tolist() == other.items.tolist()
-        assert one.emptied_by == other.emptied_by
-
-
-ARGUMENTS = [
-    {"k": 10, "score": "binary"},
-    {"k": 25},
-    {"k": 4000, "score": "binary"},
-    {"filters": MustContain({"shoe": 4}), "k": 300},
-    {"filters": Only({"top": [1, 2, 3], "shoe": [0, 9]})},
-    {"filters": Only({"top": []})},
-    {"filters": [Wardrobe({"top": range(9), "bottom": range(9), "shoe": [0, 9]})]},
-    {
-        "filters": [[ExcludeOutfits(range(user, 3000, 7))] for user in range(40)],
-        "k": 50,
-    },
-    {"filters": ExcludeOutfits([[3, 2, 1], [0, 19, 9]]), "k": 4000},
-    {"filters": Where("price<=70", "shoe:brand!=bolt"), "k": 50},
-    {"filters": Where("price<=90"), "at_most": {"item": 3, "brand": 9}, "k": 30},
-]
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS)
@@ -161,31 +126,6 @@ def test_parts_hold_each_outfit_once(local, count):
     assert np.sort(found).tolist() == np.sort(everything).tolist()
 
 
-WRONG = [
-    ({"k": 0}, "k is 0, expected a whole number of at least 1"),
-    ({"k": True}, "k is True, expected a whole number"),
-    ({"user": 40}, "user 40 is not among the codes; expected 0 to 39"),
-    ({"user": -1}, "user -1 is not among the codes"),
-    ({"user": np.zeros(16)}, "expected floats"),
-    ({"user": np.full(8, np.nan)}, "expected finite"),
-    ({"user": np.full(8, 1e30)}, "do not fit the range"),
-    ({"user": np.zeros((2, 8))}, "use search_batch for several users"),
-    ({"score": "relaxed"}, "score is 'relaxed', expected one of"),
-    (
-        {"filters": ExcludeOutfits([3000])},
-        "outfit 3000 is not in the index; expected 0 to 2999",
-    ),
-    (
-        {"filters": MustContain({"hat": 1})},
-        "category 'hat' is unknown; expected one of",
-    ),
-    (
-        {"filters": Only({"shoe": [10]})},
-        "shoe 10 is not among the codes; expected 0 to 9",
-    ),
-]
-
-
 @pytest.mark.parametrize(("arguments", "message"), WRONG)
 def test_wrong_arguments_get_the_errors_of_the_local_index(
     shared, local, arguments, message
@@ -205,11 +145,6 @@ def test_an_index_that_cannot_be_opened_is_named(address, local, tmp_path):
         ClusterIndex.open(tmp_path, CODES)
     with pytest.raises(ValueError, match="shards is 0, expected at least 1"):
         ClusterIndex.open(local[0], CODES, shards=0)
-
-
-def test_an_index_that_another_node_lacks_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="every node needs the index at this"):
-        open_index(tmp_path / "none", "", CODES)
 
 
 def test_an_index_without_outfits_has_no_hits(address, tmp_path):
@@ -340,25 +275,116 @@ def test_a_node_that_goes_in_the_middle_changes_no_answer(shared, local, nodes):
         assert_same(answer, expected)
 
 
+# --- parts by tasks ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """A network and images, which are encoded in 12 parts."""
+    folder = tmp_path_factory.mktemp("untrained")
+    root = write_polyvore_u(folder / "tiny", image_size=16)
+    values = {"data.encode_batch": 8, "model.modalities": ("visual",)}
+    config = settings(root, values, config="vse_t3")
+    experiment = Experiment(config, folder / "run")
+    (folder / "run").mkdir()
+    return experiment, Trained(experiment.new_model(), 1.0, 0)
+
+
+@pytest.fixture
+def encode(untrained, monkeypatch):
+    """Encodes the items on the cluster; calls a function with how many are done."""
+    experiment, trained = untrained
+    monkeypatch.setattr(on_cluster, "_ITEMS_EACH", 8)
+    elsewhere = on_cluster.encode_items(experiment.workdir)
+
+    def encode(note):
+        monkeypatch.setattr(experiment, "progress", lambda title: note)
+        return experiment.encode(trained, elsewhere)
+
+    return encode
+
+
+def test_items_are_encoded_to_the_bit_while_a_node_goes(
+    address, nodes, untrained, encode
+):
+    gone, seen = nodes[0].add_node(**NODE), []
+
+    def note(done, total):
+        seen.append((done, total))
+        if len(seen) == 2:
+            nodes[0].remove_node(gone, allow_graceful=False)
+
+    codes, latents = encode(note)
+    assert seen == [(n, 12) for n in range(1, 13)]
+    expected, of_expected = untrained[0].encode(untrained[1])
+    assert codes.sha256() == expected.sha256()
+    tables = (np.concatenate(of.items["visual"]) for of in (latents, of_expected))
+    assert len({table.tobytes() for table in tables}) == 1
+    assert not list(untrained[0].workdir.iterdir())
+
+
+def test_what_was_encoded_before_an_interruption_is_kept(address, encode):
+    def stop(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode(stop)
+    seen = []
+    encode(lambda done, total: seen.append(done))
+    assert seen == list(range(5, 13))
+
+
+def test_a_killed_driver_is_taken_over_from_by_the_next(address, local, tmp_path):
+    program = f"""
+import os, signal
+from ray_cluster import CODES
+from fhn_jax.integrations import cluster, recommending
+from fhn_jax.retrieval.filters import Only
+def progress(done, of):
+    if done == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+with cluster.connect({address!r}):
+    recommending.recommend_all({str(local[0])!r}, CODES, {str(tmp_path / "out")!r}, 5,
+        users_each=4, progress=progress, filters=Only({{"shoe": [1, 2]}}))
+"""
+    path = {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | path)
+    assert done.returncode == -signal.SIGKILL
+    seen, arguments = [], {"users_each": 4, "filters": Only({"shoe": [1, 2]})}
+    for out in ("out", "other"):
+        recommending.recommend_all(
+            *(local[0], CODES, tmp_path / out, 5),
+            progress=lambda done, of: seen.append(done),
+            **arguments,
+        )
+    assert seen == [*range(3, 11), *range(1, 11)]
+    assert rows_of(tmp_path / "out") == rows_of(tmp_path / "other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "out"]
+
+
+def test_vectors_of_texts_are_those_of_one_process(address, workdir, monkeypatch):
+    root = workdir / "tiny"
+    monkeypatch.setattr(embed_text, "_AT_ONCE", 16)
+    titles = {name: f"Item {name}" for name in read_catalogue(root, "8").item_names()}
+    files.write_json(root / "titles.json", titles)
+    here = embed_text.embed_text(root, "here")
+    there = embed_text.embed_text(root, "there", ray_address=address)
+    assert here.read_bytes() == there.read_bytes()
+    assert not list(here.parent.glob(".*"))
+
+
+def test_scores_are_those_of_one_process(address, workdir, tmp_path):
+    catalogue = read_catalogue(workdir / "tiny", "8")
+    codes = codes_of(catalogue)
+    shared = ClusterScorer(codes, tmp_path / "parts", each=100)
+    rank = {"split": "test", "action": "evaluate-rank"}
+    found = evaluate(codes, catalogue, scorer=shared, **rank)
+    assert found == evaluate(codes, catalogue, **rank)
+    assert not list(tmp_path.iterdir())
+
+
 # --- connecting -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text", ["nowhere", "host:", ":1", "host:0", "ray://host:1x"])
-def test_an_address_of_another_form_is_named(text):
-    with pytest.raises(ValueError, match="expected HOST:PORT"):
-        with cluster.connect(text):
-            pytest.fail("connected")
-
-
-def test_an_address_where_nobody_answers_is_named():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and does not listen
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(
-            ConnectionError, match=f"no Ray cluster answers at {address}"
-        ):
-            with cluster.connect(address):
-                pytest.fail("connected")
 
 
 def test_a_connected_process_keeps_its_cluster(address):
@@ -376,27 +402,12 @@ def test_a_connected_process_keeps_its_cluster(address):
                 pytest.fail("connected")
 
 
-@pytest.mark.parametrize("package", ["ray", "pyarrow"])
-def test_a_missing_package_is_named_with_its_pip_line(monkeypatch, tmp_path, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModuleNotFoundError, match=package) as caught:
-        recommending.recommend_all(tmp_path, CODES, tmp_path / "out")
-    assert 'pip install "fhn_jax[cluster]"' in str(caught.value)
-
-
 # --- the command line -----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """What training leaves for recommendations."""
-    folder = tmp_path_factory.mktemp("run")
-    root = write_polyvore_u(folder / "tiny")
-    codes_of(read_catalogue(root, "8")).save(folder / "codes.safetensors")
-    files.write_json(
-        folder / "config.json", {"data": {"root": str(root), "variant": "8"}}
-    )
-    return folder
+    return write_run(tmp_path_factory.mktemp("run"))
 
 
 def test_the_action_recommends_the_outfits_of_the_data(
@@ -456,25 +467,33 @@ def test_search_asks_a_cluster_about_an_index(address, workdir, tmp_path, capsys
         act("search", workdir=workdir, index=where["index"], outfits="outfits.csv")
 
 
-def test_the_command_line_needs_no_cluster(workdir):
-    with tempfile.TemporaryDirectory(prefix="ray") as folder:
-        code, out, err = run(
-            ["recommend-all", "--workdir", workdir, "--k", 2],
-            env={"RAY_TMPDIR": folder},
-        )
-        assert code == 0, err
-    assert len(rows_of(workdir / "recommendations")) == 16
-    assert "8 users in 1 file" in out and f"wrote {workdir / 'recommendations'}" in out
-
-
-def test_the_command_line_names_an_address_where_nobody_answers(workdir, tmp_path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        code, _, err = run(
-            ["recommend-all", "--workdir", workdir, "--out", tmp_path / "out"]
-            + ["--ray-address", address]
-        )
-    assert code == 1
-    assert f"error: no Ray cluster answers at {address}" in err
-    assert not list(tmp_path.iterdir())
+def test_a_server_that_lacks_a_shard_says_so(address, workdir, tmp_path):
+    root, index = workdir / "tiny", tmp_path / "index"
+    codes = codes_of(read_catalogue(root, "8"))
+    OutfitIndex.build(index, codes, stored_outfits(read_catalogue(root, "8")))
+    about = {"workdir": str(workdir), "root": str(root), "variant": "8"}
+    with pytest.raises(ValueError, match="needs --index, the folder of an OutfitIndex"):
+        make_service(Settings(**about, ray_address=address))
+    url = f"sqlite:///{tmp_path / 'visitors'}"
+    about |= {"index": str(index), "database_url": url}
+    services = [make_service(Settings(**about, ray_address=a)) for a in (address, "")]
+    nothing, answers = Judged.nothing(3), []
+    for service in services:
+        code = service.recommender.start(3)
+        answers.append(service.recommender.recommend(code, 4, judged=nothing))
+        service._missing = None
+        service.check()
+    assert answers[0] == answers[1]
+    shared = services[0].recommender.index
+    shared.seconds = 1e-9
+    with pytest.raises(
+        UnavailableError, match="4 shards did not answer within 1e-09 s"
+    ):
+        services[0].check()
+    shared.seconds = 60.0
+    ray.kill(shared._shards[0])
+    with pytest.raises(UnavailableError, match="the Ray cluster does not answer"):
+        for _ in range(600):  # Ray kills in the background.
+            services[0].check()
+            time.sleep(0.1)
+    [service.close() for service in services]

@@ -93,6 +93,7 @@ ARROWS = {
     "retrieval": {"errors", "files", "codes"},
     "recommender": {
         *("errors", "files", "codes", "data", "evaluation", "new_users", "retrieval"),
+        "integrations",
     },
     "integrations": {"errors", "files", "codes", "retrieval"},
     "reporting": {"errors", "files", "codes", "data", "evaluation"},

@@ -11,6 +11,7 @@ from typing import Any
 
 from fhn_jax import files
 from fhn_jax.cli.command import Command, Flag
+from fhn_jax.cli.on_cluster import RAY_ADDRESS, encode_items
 from fhn_jax.cli.publishing import publish_run
 from fhn_jax.cli.refreshed import RUNS, RefreshState, run_at
 from fhn_jax.cli.run import Run, RunChoice
@@ -20,6 +21,8 @@ from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import evaluate
+from fhn_jax.integrations import tasks
+from fhn_jax.integrations.scoring import ClusterScorer
 
 # Exit status where the network that was trained is not published, but all else is.
 FELL = 2
@@ -34,6 +37,7 @@ def refresh(
     database_url: str,
     epochs: int,
     fall: str,
+    ray_address: str,
 ) -> None:
     """Updates the data, trains a few epochs from the last run, and publishes.
 
@@ -46,6 +50,8 @@ def refresh(
       database_url: of another database of visitors than that of the workdir.
       epochs: 0 trains nothing: new items and users get codes of the last network.
       fall: the most by which the AUC on the validation split may fall.
+      ray_address: of the head of a Ray cluster that encodes and evaluates; if empty, this
+        process does. It trains in any case.
     Raises:
       BusyError: another refresh of this run is under way.
       InputError: see `import_catalogue`; no validation split to compare on.
@@ -67,7 +73,7 @@ def refresh(
         record["outcome"] = outcome
         refreshes.note(run.workdir, record, run.root.resolve().name)
 
-    with files.lock(run.workdir / RUNS, "refreshing"):
+    with files.lock(run.workdir / RUNS, "refreshing"), tasks.at(ray_address):
         refreshes.read_records(
             run.workdir
         )  # Damaged ones are said before anything is done.
@@ -76,7 +82,7 @@ def refresh(
             if events:
                 changes += take_likes_of_visitors(run, database_url)
             record["changes"] = dict(changes)
-            version = _refresh(run, epochs, most, record)
+            version = _refresh(run, epochs, most, record, bool(ray_address))
         except Exception as error:
             record["is_good"] = False
             with contextlib.suppress(OSError):
@@ -94,13 +100,15 @@ def refresh(
         sys.exit(FELL)
 
 
-def _refresh(run: Run, epochs: int, most: float, record: dict[str, Any]) -> Path:
+def _refresh(
+    run: Run, epochs: int, most: float, record: dict[str, Any], on_cluster: bool
+) -> Path:
     """The steps after the data; notes what they do in `record`, and returns the new version."""
     state = RefreshState.read(run.workdir)
     last = run_at(run, state.last)
-    update_codes(last)
+    update_codes(last, encode_items(last.workdir) if on_cluster else None)
     if epochs:
-        record["is_good"] = _train(run, last, state, epochs, most)
+        record["is_good"] = _train(run, last, state, epochs, most, on_cluster)
         record |= {"before": state.before, "after": state.after}
         from fhn_jax.reporting.refresh_curves import curves_of
 
@@ -147,7 +155,14 @@ def _update_data(run: Run, shop: str) -> Counter[str]:
     return Counter(summary.changes)
 
 
-def _train(run: Run, last: Run, state: RefreshState, epochs: int, most: float) -> bool:
+def _train(
+    run: Run,
+    last: Run,
+    state: RefreshState,
+    epochs: int,
+    most: float,
+    on_cluster: bool,
+) -> bool:
     """Trains from the last run; whether the result takes its place."""
     catalogue = run.catalogue()
     if "val" not in catalogue.splits:
@@ -169,11 +184,14 @@ def _train(run: Run, last: Run, state: RefreshState, epochs: int, most: float) -
 
     experiment = open_experiment(new)
     trained = experiment.train(lambda: warm_start_of(experiment, last, codes))
-    made, latents = experiment.encode(trained)
+    elsewhere = encode_items(new.workdir) if on_cluster else None
+    made, latents = experiment.encode(trained, elsewhere)
     made = dataclasses.replace(made, lineage=codes.identity)
     with files.lock(new.workdir, "exporting"):
         Latents(latents.items, made.sha256()).save_with(new.workdir, made)
-    state.before, state.after = _score(codes, catalogue), _score(made, catalogue)
+    folder = new.workdir / ".scores.parts" if on_cluster else None
+    state.before = _score(codes, catalogue, folder)
+    state.after = _score(made, catalogue, folder)
     better = state.after >= state.before - most
     print(
         f"validation AUC ({_SCORE}): {state.before:.4f} before, {state.after:.4f} after "
@@ -198,8 +216,10 @@ def _folder(run: Run, state: RefreshState) -> Path:
     return run.workdir / RUNS / str(state.number)
 
 
-def _score(codes: Codes, catalogue: Catalogue) -> float:
-    results = evaluate(codes, catalogue, "val", action="evaluate-rank")
+def _score(codes: Codes, catalogue: Catalogue, folder: Path | None) -> float:
+    """The validation AUC; computed on the cluster if there is a folder for its parts."""
+    scorer = ClusterScorer(codes, folder) if folder else None
+    results = evaluate(codes, catalogue, "val", action="evaluate-rank", scorer=scorer)
     return float(results["scores"][_SCORE]["auc"])
 
 
@@ -223,6 +243,7 @@ COMMANDS = (
             Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
             Flag("epochs", 3, "To train from the last run; 0: codes of its network"),
             Flag("fall", "0.01", "The most by which the validation AUC may fall"),
+            RAY_ADDRESS,
         ),
         extra="train,web,shop",
     ),

@@ -5,7 +5,7 @@ from pathlib import Path
 from fhn_jax.cli import attributes, visitors
 from fhn_jax.cli.command import Command, Flag, Program
 from fhn_jax.cli.config import read_config_arguments
-from fhn_jax.cli.recommending import INDEX
+from fhn_jax.cli.recommending import INDEX, RAY_ADDRESS
 from fhn_jax.cli.run import DEFAULT_ROOT, Run, RunChoice
 from fhn_jax.cli.training import main_job
 from fhn_jax.errors import InputError
@@ -17,6 +17,7 @@ def serve(
     choice: RunChoice,
     *,
     index: str,
+    ray_address: str,
     host: str,
     port: int,
     workers: int,
@@ -35,6 +36,7 @@ def serve(
     Args:
       choice: the demo if it names no run; trained first if it is not yet.
       index: folder of an `OutfitIndex`; one of the data's outfits if empty.
+      ray_address: of the head of a Ray cluster that shares the index among its nodes.
       host, port, workers: see `web.app.serve`.
       database_url, keep_days, rate, connections, root_path, access_log, known_users:
         see `web.app.Settings`.
@@ -49,6 +51,7 @@ def serve(
         root=str(run.root),
         variant=run.variant,
         index=index,
+        ray_address=ray_address,
         database_url=database_url,
         keep_days=keep_days,
         allowed_hosts=tuple(app.split_hosts(allowed_hosts, host)),
@@ -91,6 +94,7 @@ COMMANDS = (
             Flag("port", 8000, "Port to listen at"),
             Flag("workers", 1, "Processes that serve"),
             INDEX,
+            RAY_ADDRESS,
             Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
             Flag(
                 "keep-days", 400, "Until visitors who stay away are forgotten; 0: never"

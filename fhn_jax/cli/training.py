@@ -8,6 +8,7 @@ from typing import Any
 from fhn_jax import files
 from fhn_jax.cli.command import SPLIT, Command, Flag
 from fhn_jax.cli.evaluating import evaluate, report
+from fhn_jax.cli.on_cluster import RAY_ADDRESS, encode_items
 from fhn_jax.cli.progress import progress, say_written
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.codes import Latents
@@ -15,6 +16,7 @@ from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import load_codes
+from fhn_jax.integrations import tasks
 from fhn_jax.training.workdir import check_trained, is_trained
 
 # Which process of a multi-host run this is.
@@ -96,13 +98,16 @@ def train(choice: RunChoice, **process: Any) -> None:
         train_network(choice.open())
 
 
-def extract_features(choice: RunChoice, *, update: bool, **process: Any) -> None:
+def extract_features(
+    choice: RunChoice, *, update: bool, ray_address: str, **process: Any
+) -> None:
     """Encodes every item once: codes.safetensors and latents.safetensors.
 
     Args:
       update: only what the data have more than the codes of the run; these stay.
+      ray_address: of the head of a Ray cluster that encodes; if empty, this process does.
     """
-    with _multi_host(**process):
+    with _multi_host(**process), tasks.at(ray_address):
         run = choice.open()
         if _of_base(run) is not run:
             raise InputError(
@@ -110,16 +115,19 @@ def extract_features(choice: RunChoice, *, update: bool, **process: Any) -> None
                 f"{run.config.cold_start.base}; extract the features of that run"
             )
         check_trained(run.workdir)
+        elsewhere = encode_items(run.workdir) if ray_address else None
         if update:
-            update_codes(run)
+            update_codes(run, elsewhere)
             return
-        experiment = open_experiment(run)
-        export(experiment, experiment.best())
+        experiment = open_experiment(run, encodes=elsewhere is None)
+        export(experiment, experiment.best(), elsewhere)
 
 
-def update_codes(run: Run) -> None:
+def update_codes(run: Run, elsewhere: Callable | None = None) -> None:
     """Writes codes of what an update added to the data, beside those that there are.
 
+    Args:
+      elsewhere: what encodes, see `encode_items`; by default this process.
     Raises:
       InputError, MissingFileError: see `growth.grow`; there are no codes yet.
     """
@@ -135,7 +143,7 @@ def update_codes(run: Run) -> None:
 
         count = sum(map(len, new_items(known, catalogue)))
         of_run = (run.config, run.workdir, known, latents)
-        codes, latents = grow(*of_run, catalogue, progress)
+        codes, latents = grow(*of_run, catalogue, progress, elsewhere)
         codes = join_users(codes, catalogue)
         with files.lock(run.workdir, "exporting"):
             if latents is None:
@@ -180,17 +188,24 @@ def _of_base(run: Run) -> Run:
     return RunChoice(workdir=Path(cold.base)).open()
 
 
-def open_experiment(run: Run, catalogue: Catalogue | None = None) -> Any:
+def open_experiment(
+    run: Run, catalogue: Catalogue | None = None, *, encodes: bool = True
+) -> Any:
     """The `Experiment` of a run: its data, after all that can be checked without them.
 
     Args:
       catalogue: of the run, where it is read already.
+      encodes: whether what is known of the items is needed in this process.
     """
     from fhn_jax.training.experiment import Experiment
+    from fhn_jax.training.inputs import one_input
 
-    return Experiment(
+    experiment = Experiment(
         run.config, run.workdir, catalogue=catalogue, progress=progress_of_first()
     )
+    if not encodes:
+        experiment.inputs = one_input(run.config, experiment.catalogue)
+    return experiment
 
 
 def train_network(run: Run, start: Callable | None = None) -> tuple:
@@ -221,11 +236,11 @@ def train_network(run: Run, start: Callable | None = None) -> tuple:
     return experiment, trained
 
 
-def export(experiment: Any, trained: Any) -> bool:
+def export(experiment: Any, trained: Any, elsewhere: Callable | None = None) -> bool:
     """Encodes all items and writes the codes; whether this process is the first."""
     from fhn_jax.training import sharding
 
-    experiment.export(trained)
+    experiment.export(trained, elsewhere)
     if not sharding.is_first():
         return False
     names = ("codes", "latents")
@@ -252,6 +267,7 @@ COMMANDS = (
         extract_features,
         (
             Flag("update", False, "Encode only what an update of the data added"),
+            RAY_ADDRESS,
             *_PROCESS_FLAGS,
         ),
     ),

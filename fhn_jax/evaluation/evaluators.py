@@ -37,6 +37,7 @@ def evaluate(
     *,
     action: str = "all",
     seed: int = 0,
+    scorer: Scorer | None = None,
 ) -> dict[str, Any]:
     """Evaluates codes on the fixed negatives and questions of a split.
 
@@ -48,6 +49,7 @@ def evaluate(
       action: which metrics to compute: those of "evaluate-rank", "evaluate-accuracy"
         or "fitb", or "all" (without those of "fitb" if the split has no questions).
       seed: of the bootstrap over users.
+      scorer: of the codes; by default one that computes in this process.
     Returns:
       what results.json holds: {"dataset", "split", "negatives": "random", "users",
       "positives", "scores": {"binary" | "asymmetric" | "relaxed": {field: value}},
@@ -72,7 +74,7 @@ def evaluate(
             f"{catalogue.variant}; it is needed for the fitb action"
         )
     wanted = [metric for metric in METRICS if action in (metric.action, "all")]
-    scorer = Scorer(codes, latents)
+    scorer = scorer or Scorer(codes, latents)
     ranked = {metric.action for metric in wanted} != {"fitb"}
     scored = {
         which: _Scored.of(scorer, which, part, questions, ranked)

@@ -1,10 +1,13 @@
 """Joining a Ray cluster, and leaving it."""
 
+import atexit
 import contextlib
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,6 +51,20 @@ def connect(address: str = "") -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def join(address: str) -> None:
+    """Joins the Ray cluster at an address until this process ends, as a server does.
+
+    Raises: as `connect`.
+    """
+    stop = signal.getsignal(signal.SIGTERM)
+    joined = contextlib.ExitStack()
+    joined.enter_context(connect(address))
+    atexit.register(joined.close)
+    # Ray would end the process at once: a server finishes what it has in work.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
 
 
 def _start(ray: Any, address: str) -> None:

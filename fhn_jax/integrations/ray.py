@@ -24,7 +24,7 @@ from fhn_jax.codes import Codes
 from fhn_jax.errors import (
     InputError,
     MissingFileError,
-    UserTimeoutError,
+    UnavailableError,
 )
 from fhn_jax.integrations.cluster import ray_module
 from fhn_jax.retrieval.arguments import user_codes
@@ -43,9 +43,12 @@ class ClusterIndex(OutfitSearch):
     Like an `OutfitIndex` that is open, it shows what was there when it was opened, and
     attributes as they are in the folder of each node. An actor that has to start again
     after the index was changed refuses to: an InputError. If not all answer in time, that
-    is a UserTimeoutError.
+    is an UnavailableError.
 
     Make one with `open`.
+
+    Attributes:
+      seconds: how long an answer may take, the restart of actors included.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class ClusterIndex(OutfitSearch):
         self._size = len(index)
         self._items = items  # a reference that keeps the codes in Ray's store
         self._shards = shards
-        self._seconds = seconds
+        self.seconds = seconds
 
     @classmethod
     def open(
@@ -85,7 +88,7 @@ class ClusterIndex(OutfitSearch):
             of it is missing.
           ValueError: a damaged index, one of other codes, or shards < 1.
           ModuleNotFoundError: ray is not installed.
-          TimeoutError: the actors do not start in time.
+          ConnectionError: the actors do not start in time.
         """
         ray = ray_module()
         folder = Path(folder).resolve()
@@ -117,6 +120,9 @@ class ClusterIndex(OutfitSearch):
         """The Ray node of each shard, by its id."""
         return self._ask("node")
 
+    def check(self) -> None:
+        self._ask("load")
+
     def find(self, users, k, score, filters, templates) -> list[Hits]:
         vectors = user_codes(self._codes, users, score)
         if not self._is_with_attributes:  # Else shards have those of the index.
@@ -129,15 +135,24 @@ class ClusterIndex(OutfitSearch):
         ray = ray_module()
         calls = [getattr(shard, method).remote(*arguments) for shard in self._shards]
         try:
-            return ray.get(calls, timeout=self._seconds)
+            return ray.get(calls, timeout=self.seconds)
         except ray.exceptions.RayTaskError as error:
             # The error that the local index raises, without Ray's traceback.
             raise error.cause from None
         except ray.exceptions.GetTimeoutError:
-            raise UserTimeoutError(
-                f"not all of {len(self._shards)} shards answered within "
-                f"{self._seconds:g} s; look with `ray status` whether the cluster has "
+            done, late = ray.wait(calls, num_returns=len(calls), timeout=0)
+            for call in late:  # Nobody waits for them any more.
+                ray.cancel(call)
+            raise UnavailableError(
+                f"{len(late)} of {len(calls)} shards did not answer within "
+                f"{self.seconds:g} s; look with `ray status` whether the cluster has "
                 "nodes left"
+            ) from None
+        except ray.exceptions.RayError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UnavailableError(
+                f"the Ray cluster does not answer ({reason}); look with `ray status` "
+                "whether it runs"
             ) from None
 
 

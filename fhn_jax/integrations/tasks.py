@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fhn_jax import files
 from fhn_jax.errors import UnreachableError
 from fhn_jax.integrations.cluster import connect, ray_module
@@ -68,6 +70,12 @@ def made_parts(
 def at(address: str) -> contextlib.AbstractContextManager[None]:
     """Joins the cluster at an address; without one nothing is done."""
     return connect(address) if address else contextlib.nullcontext()
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Writes an array; unlike `numpy.save`, to a path of whatever name."""
+    with open(path, "wb") as file:
+        np.save(file, array, allow_pickle=False)
 
 
 def _here(prepare, shared, jobs) -> Generator[tuple[int, str]]:

@@ -50,6 +50,8 @@ _WIDER = 8
 # Of the standard deviation of what is known of a visitor, when a code is drawn from it.
 _DRAWN = 0.25
 _LONGEST_TITLE = 200
+# In which the shards of a cluster must answer.
+_SHARDS_S = 5.0
 
 
 class Recommender:
@@ -114,6 +116,7 @@ class Recommender:
         variant: str,
         *,
         index: str | os.PathLike | None = None,
+        ray_address: str = "",
     ) -> "Recommender":
         """The recommender of a run.
 
@@ -122,13 +125,23 @@ class Recommender:
           root, variant: of the data: names, and the outfits if there is no index.
           index: folder of an `OutfitIndex`; by default of the data's outfits, in the
             workdir, where it is built if it is missing, damaged or of other codes.
+          ray_address: of the head of a Ray cluster that shares the index; if empty, this
+            process searches.
         Raises:
+          ConnectionError: no cluster answers at the address.
           FileNotFoundError, ValueError: no codes, index or data, damaged ones, or those
             of another run.
         """
         codes = load(workdir)
         names = read_names(root, variant, codes)
-        if index is not None:
+        if index is not None and ray_address:
+            from fhn_jax.integrations.cluster import join
+            from fhn_jax.integrations.ray import ClusterIndex
+
+            join(ray_address)
+            outfits = ClusterIndex.open(index, codes)
+            outfits.seconds = _SHARDS_S  # Those who wait are people.
+        elif index is not None:
             outfits = OutfitIndex.open(index, codes)
         else:
             outfits = stored_index(Path(workdir), codes, root, variant, names)

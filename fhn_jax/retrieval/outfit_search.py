@@ -86,6 +86,9 @@ class OutfitSearch(abc.ABC):
     def __len__(self) -> int:
         """How many outfits can be found."""
 
+    def check(self) -> None:  # noqa: B027  (what is in this process can always)
+        """Raises UnavailableError if it cannot be asked now."""
+
     @abc.abstractmethod
     def find(
         self,

@@ -21,7 +21,7 @@ from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.models.hashing import tanh_scale
 from fhn_jax.training import build, compile_cache, pretrained, sharding
 from fhn_jax.training.checkpoint import Checkpoints
-from fhn_jax.training.export import all_items, make_codes
+from fhn_jax.training.export import LatentChunk, all_items, make_codes
 from fhn_jax.training.inputs import Progress, check_table_fits, load_inputs
 from fhn_jax.training.loop import Loop
 from fhn_jax.training.settings import Settings, config_hash, config_values
@@ -33,6 +33,12 @@ from fhn_jax.training.workdir import (
     is_trained,
 )
 from fhn_jax.training.writers import Writer
+
+# Of settings, items, a network and a progress: their latents, encoded elsewhere.
+Encode = Callable[
+    [Settings, Catalogue, FashionHashNet, Callable[[int, int], None]],
+    Iterator[LatentChunk],
+]
 
 
 def _silent(title: str) -> Callable[[int, int], None]:
@@ -238,22 +244,26 @@ class Experiment:
         epoch = max(step - 1, 0) // steps
         return Trained(trainer.model(state), self._beta(epoch), step)
 
-    def encode(self, trained: Trained) -> tuple[Codes, Latents]:
+    def encode(
+        self, trained: Trained, elsewhere: Encode | None = None
+    ) -> tuple[Codes, Latents]:
         """The codes of a network, and its real-valued latents; every item once.
 
         What is large is on the disk of the workdir until nobody holds it any more.
 
+        Args:
+          elsewhere: what encodes, in the place of this process.
         Raises:
           FloatingPointError: a latent is not finite.
           OSError: there is no room on the disk.
         """
-        encoder = build.make_encoder(self.config, trained.model, self.inputs)
-        chunks = encoder.stream(
-            trained.model,
-            all_items(self.catalogue),
-            self.catalogue.offsets,
-            self.progress("encoding items"),
-        )
+        title, items = self.progress("encoding items"), self.catalogue
+        if elsewhere is not None:
+            chunks = elsewhere(self.config, items, trained.model, title)
+        else:
+            encoder = build.make_encoder(self.config, trained.model, self.inputs)
+            of_items = (all_items(items), items.offsets, title)
+            chunks = encoder.stream(trained.model, *of_items)
         return make_codes(
             trained.model,
             chunks,
@@ -263,15 +273,17 @@ class Experiment:
             scratch=self.workdir / latents.FILE,
         )
 
-    def export(self, trained: Trained) -> Codes:
+    def export(self, trained: Trained, elsewhere: Encode | None = None) -> Codes:
         """Writes codes.safetensors and latents.safetensors, in the first process.
 
+        Args:
+          trained, elsewhere: see `encode`.
         Raises:
           FloatingPointError: a latent is not finite.
           BusyError: another process trains or exports there.
         """
         with self._locked("exporting"):
-            codes, relaxed = self.encode(trained)
+            codes, relaxed = self.encode(trained, elsewhere)
             if sharding.is_first():
                 relaxed.save_with(self.workdir, codes)
         return codes

@@ -15,9 +15,9 @@ from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.training import build
-from fhn_jax.training.experiment import Experiment
+from fhn_jax.training.experiment import Encode, Experiment
 from fhn_jax.training.export import all_items, make_codes
-from fhn_jax.training.inputs import Progress, load_inputs
+from fhn_jax.training.inputs import Progress, load_inputs, one_input
 from fhn_jax.training.settings import Settings, config_hash
 
 
@@ -28,6 +28,7 @@ def grow(
     latents: Latents | None,
     catalogue: Catalogue,
     progress: Progress,
+    elsewhere: Encode | None = None,
 ) -> tuple[Codes, Latents | None]:
     """Codes of all items of the data: those that are known, and new ones encoded.
 
@@ -36,6 +37,7 @@ def grow(
       codes, latents: what is known.
       catalogue: the data, as an update left them.
       progress: from a title to a function of the number done, and of all.
+      elsewhere: what encodes, in the place of this process.
     Returns:
       codes with the users that they had, and latents where there were some.
     Raises:
@@ -53,7 +55,7 @@ def grow(
     items = new_items(codes, catalogue)
     if any(map(len, items)):
         codes, latents = _encode(
-            config, workdir, codes, latents, catalogue, items, progress
+            *(config, workdir, codes, latents, catalogue, items, progress, elsewhere)
         )
     codes = dataclasses.replace(
         codes,
@@ -112,6 +114,7 @@ def _encode(
     catalogue: Catalogue,
     items: tuple[Int32[np.ndarray, "_n"], ...],
     progress: Progress,
+    elsewhere: Encode | None,
 ) -> tuple[Codes, Latents | None]:
     """The codes and latents, with those of some items by the run's network.
 
@@ -123,12 +126,18 @@ def _encode(
         for of, some in zip(catalogue.names, items, strict=True)
     )
     part = dataclasses.replace(catalogue, names=names, num_users=0)
-    inputs = load_inputs(config, part, progress)
+    if elsewhere is None:
+        inputs = load_inputs(config, part, progress)
+    else:
+        inputs = one_input(config, part)
     experiment = Experiment(config, workdir, catalogue=catalogue, inputs=inputs)
     trained = experiment.best(grown=True)
-    encoder = build.make_encoder(config, trained.model, inputs)
     title = progress("encoding new items")
-    chunks = encoder.stream(trained.model, all_items(part), part.offsets, title)
+    if elsewhere is not None:
+        chunks = elsewhere(config, part, trained.model, title)
+    else:
+        encoder = build.make_encoder(config, trained.model, inputs)
+        chunks = encoder.stream(trained.model, all_items(part), part.offsets, title)
     new, relaxed = make_codes(
         trained.model, chunks, part, beta=trained.beta, config_hash=codes.config_hash
     )

@@ -1,5 +1,6 @@
 """Reads what the encoders see of all items, to where the settings want it."""
 
+import dataclasses
 import os
 import shutil
 import sys
@@ -87,6 +88,14 @@ def load_inputs(
     if text is not None and cache == "device":
         tables["text"], text = _resident(config, text), None
     return ItemInputs(tables, text, images, names, size, pixels)
+
+
+def one_input(config: Settings, catalogue: Catalogue) -> ItemInputs:
+    """Those of a single item: for the sizes of a network, where others encode."""
+    first = next(c for c, names in enumerate(catalogue.names) if names)
+    names = tuple(of[: int(c == first)] for c, of in enumerate(catalogue.names))
+    one = dataclasses.replace(catalogue, names=names, num_users=0)
+    return load_inputs(config, one, lambda title: lambda done, total: None)
 
 
 def _say(text: str) -> None:

@@ -31,6 +31,7 @@ class Settings:
       root, variant: of the data: images, titles, and the outfits if there is no index.
       index: folder of an `OutfitIndex`; "" for one of the data's outfits, which is made
         in the workdir.
+      ray_address: of a Ray cluster that shares `index`; "" to search in this process.
       database_url: see `State`; "" for visitors.sqlite in the workdir.
       allowed_hosts: names that the server answers to.
       keep_days: visitors who have not come for so many days are forgotten; 0: never.
@@ -46,6 +47,7 @@ class Settings:
     root: str
     variant: str
     index: str = ""
+    ray_address: str = ""
     database_url: str = ""
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     keep_days: int = 400
@@ -71,7 +73,16 @@ def make_service(settings: Settings, state: State | None = None) -> Service:
             f"--index={settings.index}: {run} has published versions, each with an "
             "index of its own; leave it out"
         )
-    recommender = Recommender.open(workdir, root, variant, index=settings.index or None)
+    if settings.ray_address and not settings.index:
+        raise InputError(
+            f"--ray-address={settings.ray_address} needs --index, the folder of an "
+            "OutfitIndex that all nodes of the cluster can read"
+        )
+    recommender = Recommender.open(
+        *(workdir, root, variant),
+        index=settings.index or None,
+        ray_address=settings.ray_address,
+    )
     codes = recommender.codes
     encoder = None
     if (workdir / photos.FILE).is_file():

@@ -107,6 +107,7 @@ class Service:
         """
         if self._missing:
             raise UnavailableError(self._missing)
+        self.recommender.index.check()
         if not self.state.is_up():
             raise UnavailableError("the database does not answer")
         if not self.wardrobe.is_up():
