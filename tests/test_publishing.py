@@ -5,7 +5,6 @@ import threading
 
 import numpy as np
 import pytest
-from runs import act
 from web_site import API, browser, items_of, judge, make_site, ok, recommended
 
 from fhn_jax import files
@@ -156,26 +155,3 @@ def test_what_is_published_stays_what_it_is(site, tmp_path):
     assert published(site.workdir).current.name == "2"
     with pytest.raises(ValueError, match="published versions, each with an index"):
         create_app(dataclasses.replace(site, index=str(tmp_path)))
-
-
-def test_what_visitors_judged_is_a_table_of_likes(site, tmp_path):
-    duckdb = pytest.importorskip("duckdb")
-    app = create_app(site)
-    with browser(app) as visitor:
-        ok(visitor.post(f"{API}/visitors", json={"user": 1}), 201)
-        shown = [items_of(outfit) for outfit in recommended(visitor)]
-        judge(visitor, items=shown[0])
-        judge(visitor, False, items=shown[1])
-        judge(visitor, item={"category": "top", "item": 0})
-    about = {"data": {"root": site.root, "variant": site.variant}}
-    files.write_sealed(f"{site.workdir}/config.json", about)
-    path = tmp_path / "likes.parquet"
-    act("export-events", workdir=site.workdir, file=str(path))
-    table = duckdb.sql(f"from '{path}'")
-    assert table.columns == ["user", "top", "bottom", "shoe", "value", "time"]
-    names = Codes.load(f"{site.workdir}/codes.safetensors").names
-    expected = [
-        ("1", *(names[k][i] for k, i in enumerate(items.values())), value)
-        for items, value in zip(shown, (1, -1), strict=False)
-    ]
-    assert [row[:5] for row in table.fetchall()] == expected

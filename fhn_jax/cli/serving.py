@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fhn_jax.cli import attributes, visitors
+from fhn_jax.cli import attributes, events, visitors
 from fhn_jax.cli.command import Command, Flag, Program
 from fhn_jax.cli.config import read_config_arguments
 from fhn_jax.cli.recommending import INDEX, RAY_ADDRESS
@@ -116,4 +116,5 @@ COMMANDS = (
     ),
     *attributes.COMMANDS,
     *visitors.COMMANDS,
+    *events.COMMANDS,
 )

@@ -135,7 +135,7 @@ def read_items(root: str | os.PathLike) -> ItemTable | None:
     path = Path(root) / ITEMS_FILE
     if not path.is_file():
         return None
-    columns = _read(path, _REQUIRED)
+    columns = read_table(path, _REQUIRED)
     categories, starts = np.unique(columns["category"].astype(str), return_index=True)
     order = np.argsort(starts)
     offsets = (*starts[order].tolist(), len(columns["id"]))
@@ -166,7 +166,7 @@ def read_users(root: str | os.PathLike) -> Ids | None:
     path = Path(root) / USERS_FILE
     if not path.is_file():
         return None
-    columns = _read(path, ("index", "id"))
+    columns = read_table(path, ("index", "id"))
     if not np.array_equal(columns["index"], np.arange(len(columns["id"]))):
         raise InputError(f"{path}: `index` does not count the users from 0; {_REMEDY}")
     return _ids(path, columns["id"], "user")
@@ -216,22 +216,55 @@ def delete_rows(path: Path, where: str) -> int:
     return count
 
 
-def write_table(path: str | os.PathLike, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Writes columns of texts and numbers as Parquet, whole or not at all."""
+def write_table(
+    path: str | os.PathLike, kinds: Mapping[str, type], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Writes a Parquet file, whole or not at all.
+
+    Args:
+      kinds: by column what it holds: str, bool, int or float.
+      rows: a value for each column, which may be None.
+    """
     path = Path(path)
+    names = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
+    columns = zip(*rows, strict=True) if rows else ((),) * len(kinds)
+    given = {
+        name: np.array(column, object)
+        for name, column in zip(kinds, columns, strict=True)
+    }
+    cast = ", ".join(
+        f'CAST("{name}" AS {names[kind]}) AS "{name}"' for name, kind in kinds.items()
+    )
     with _reading(path) as database, files.atomic_path(path) as temporary:
-        kinds = {int: "INTEGER", float: "DOUBLE", str: "VARCHAR"}
-        named = ", ".join(
-            f'"{name}" {kinds.get(type(next(iter(of), "")), "VARCHAR")}'
-            for name, of in columns.items()
+        database.register("given", given)
+        database.execute(
+            f"COPY (SELECT {cast} FROM given) TO '{_quoted(temporary)}' (FORMAT parquet)"
         )
-        database.execute(f"CREATE TABLE t ({named})")
-        rows = list(zip(*columns.values(), strict=True))
-        if rows:
-            database.executemany(
-                f"INSERT INTO t VALUES ({', '.join('?' * len(columns))})", rows
+
+
+def read_table(
+    path: Path, required: Sequence[str], remedy: str = _REMEDY
+) -> dict[str, np.ndarray]:
+    """The columns of a Parquet file, in the order of its rows.
+
+    Args:
+      required: columns that it must have.
+      remedy: what to do about one that is not so.
+    Returns:
+      numbers as they are, as float64 with NaN where any is absent; all others as objects
+      with None for absent values.
+    Raises:
+      InputError: no Parquet file, or another one.
+      MissingPackageError: duckdb is not installed.
+    """
+    with _reading(path, remedy) as database:
+        relation = database.read_parquet(str(path))
+        absent = [name for name in required if name not in relation.columns]
+        if absent:
+            raise InputError(
+                f"{path} has no column {absent[0]!r}, only {relation.columns}; {remedy}"
             )
-        database.execute(f"COPY t TO '{_quoted(temporary)}' (FORMAT parquet)")
+        return {name: _plain(v) for name, v in relation.fetchnumpy().items()}
 
 
 def _quoted(path: Path) -> str:
@@ -259,18 +292,6 @@ def _json(value: Any) -> str | int | float | bool | None:
     return value.isoformat() if is_time else str(value)
 
 
-def _read(path: Path, required: Sequence[str]) -> dict[str, np.ndarray]:
-    """The columns of a Parquet file, in the order of its rows."""
-    with _reading(path) as database:
-        relation = database.read_parquet(str(path))
-        absent = [name for name in required if name not in relation.columns]
-        if absent:
-            raise InputError(
-                f"{path} has no column {absent[0]!r}, only {relation.columns}; {_REMEDY}"
-            )
-        return {name: _plain(v) for name, v in relation.fetchnumpy().items()}
-
-
 def _plain(values: np.ndarray) -> np.ndarray:
     """A column without a mask; see `ItemTable.attributes`."""
     values, absent = np.ma.getdata(values), np.ma.getmaskarray(values)
@@ -284,7 +305,7 @@ def _plain(values: np.ndarray) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[Any]:
+def _reading(path: Path, remedy: str = _REMEDY) -> Iterator[Any]:
     """A database in memory; what it finds wrong with a file becomes an InputError."""
     try:
         import duckdb
@@ -296,6 +317,4 @@ def _reading(path: Path) -> Iterator[Any]:
         try:
             yield database
         except duckdb.Error as error:
-            raise InputError(
-                f"{path} is no Parquet file ({error}); {_REMEDY}"
-            ) from None
+            raise InputError(f"{path} is no Parquet file ({error}); {remedy}") from None

@@ -7,13 +7,39 @@ import numpy as np
 from jaxtyping import Float
 
 from fhn_jax.codes import Codes
-from fhn_jax.recommender.suggestions import Suggestion, different
+from fhn_jax.recommender.suggestions import (
+    Suggestion,
+    best_and_others,
+    different,
+)
 from fhn_jax.retrieval.caps import Caps
 from fhn_jax.retrieval.filters import ExcludeOutfits, Filter, held, resolve
 from fhn_jax.retrieval.outfit_search import OutfitSearch
 
 # So many times the outfits wanted are looked at, for those that explore.
 _WIDER = 8
+
+
+def free_pages(
+    index: OutfitSearch,
+    users: Sequence[Float[np.ndarray, " d"]],
+    counts: Sequence[int],
+    page: int,
+    filters: Sequence[Filter],
+    most: int,
+) -> list[tuple[list[Suggestion], list[Suggestion]]]:
+    """As `capped_page`, where no item is in more than `most` outfits if that can be.
+
+    Args:
+      users: the first has the best; each other one stands for a page of its own.
+    """
+    k = sum(counts)
+    hits = index.search_batch(
+        np.stack(users).astype(np.float64), k * (page + _WIDER), filters=filters
+    )
+    best, *drawn = map(different, hits)
+    ways = [[best, other] for other in drawn] or [[best]]
+    return [best_and_others(way, k, counts[1], page, most) for way in ways]
 
 
 def capped_page(

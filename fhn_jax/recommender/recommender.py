@@ -19,7 +19,7 @@ from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError, UserError
 from fhn_jax.new_users import BprFit, Posterior, no_clicks
 from fhn_jax.recommender.first_looks import first_looks
-from fhn_jax.recommender.pages import capped_page
+from fhn_jax.recommender.pages import capped_page, free_pages
 from fhn_jax.recommender.reasons import explain
 from fhn_jax.recommender.stored import owned_outfits, stored_index
 from fhn_jax.recommender.suggestions import (
@@ -29,8 +29,6 @@ from fhn_jax.recommender.suggestions import (
     Reasons,
     Rules,
     Suggestion,
-    best_and_others,
-    different,
     interleave,
     limit,
     slot_names,
@@ -45,10 +43,8 @@ from fhn_jax.retrieval.outfit_search import OutfitSearch
 _log = logging.getLogger("fhn_jax.recommender")
 # Only so many of the newest judgements shape the code, so that learning stays fast.
 _MOST_CLICKS = 300
-# So many times the outfits wanted are looked at, for that.
-_WIDER = 8
 # Of the standard deviation of what is known of a visitor, when a code is drawn from it.
-_DRAWN = 0.25
+DRAWN = 0.25
 _LONGEST_TITLE = 200
 # In which the shards of a cluster must answer.
 _SHARDS_S = 5.0
@@ -276,20 +272,17 @@ class Recommender:
         explores = round(explore * k) if posterior else 0
         if posterior and explores:
             rng = np.random.default_rng([seed, page])
-            users.append(posterior.draw(rng, _DRAWN))
-        filters = self._filters(user, judged, rules)
+            users.append(posterior.draw(rng, DRAWN))
+        filters, counts = self.filters(user, judged, rules), (k - explores, explores)
         if rules.at_most:
-            counts = (k - explores, explores)
             best, others = capped_page(
                 *(self.index, self.codes, users, counts, page, filters, rules.at_most)
             )
-            return interleave(best, self._rescored(others, latents))
-        found = self.index.search_batch(
-            np.stack(users).astype(np.float64), k * (page + _WIDER), filters=filters
-        )
-        found = [different(hits) for hits in found]
-        most = limit(k, len(judged))
-        best, others = best_and_others(found, k, explores, page, most)
+        else:
+            most = limit(k, len(judged))
+            ((best, others),) = free_pages(
+                *(self.index, users, counts, page, filters, most)
+            )
         return interleave(best, self._rescored(others, latents))
 
     def looks(self, k: int, *, judged: Judged) -> list[Suggestion]:
@@ -315,7 +308,10 @@ class Recommender:
         # A piece alone is no look, unless there are no others.
         return (first_looks(*about, several) if several else []) or first_looks(*about)
 
-    def _filters(self, user: int | None, judged: Judged, rules: Rules) -> list[Filter]:
+    def filters(
+        self, user: int | None, judged: Judged, rules: Rules = NO_RULES
+    ) -> list[Filter]:
+        """What outfits must be that are recommended, see `recommend`."""
         seen = [] if rules.include_seen else self.seen(user, judged)
         return [*self._available, *seen, *rules.filters]
 
@@ -333,7 +329,7 @@ class Recommender:
         rules: Rules = NO_RULES,
     ) -> str | None:
         """What leaves no outfit to recommend; None if there are some, or none at all."""
-        filters = self._filters(user, judged, rules)
+        filters = self.filters(user, judged, rules)
         code = latents.astype(np.float64)
         return self.index.search(code, 1, filters=filters).emptied_by
 
