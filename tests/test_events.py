@@ -1,5 +1,7 @@
 """What visitors were shown and judged leaves the database, and comes back as likes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import shops
@@ -9,6 +11,7 @@ from runs import act
 from web_site import API, browser, items_of, judge, ok, recommended
 
 from fhn_jax import files
+from fhn_jax.codes import Codes
 from fhn_jax.data.item_table import read_table
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.web.app import Settings, create_app
@@ -55,7 +58,7 @@ def exported(tmp_path_factory):
         start = ok(visitor.get(f"{API}/start", params={"k": 4}))["outfits"]
         for look in start:
             judge(visitor, items=items_of(look))
-    act("export-events", workdir=site.workdir, events=str(folder / "events"))
+    act("export-events", workdir=site.workdir, folder=str(folder / "events"))
     return folder, site, tables, [first, again, start]
 
 
@@ -153,6 +156,27 @@ def test_events_of_another_catalogue_are_refused(exported, tmp_path):
         "judgements.parquet, row 1: top .* is unknown; .*mean '9T-.*another catalogue"
     )
     with pytest.raises(ValueError, match=text):
-        act("off-policy", workdir=run, events=str(folder / "events"))
+        act("off-policy", workdir=run, folder=str(folder / "events"))
     with pytest.raises(FileNotFoundError, match="export-events"):
-        act("off-policy", workdir=site.workdir, events=str(tmp_path))
+        act("off-policy", workdir=site.workdir, folder=str(tmp_path))
+
+
+def test_off_policy_tells_what_it_can_and_cannot_use(exported, capsys):
+    folder, site, _, _ = exported
+
+    def said():
+        act("off-policy", workdir=site.workdir, folder=str(folder / "events"))
+        return capsys.readouterr().out
+
+    text = said()
+    # The first looks are no recommendations.
+    assert (
+        "2 pages were recommended without conditions and judged; 0 of versions" in text
+    )
+    assert "nothing can be concluded: what was judged of what this run" in text
+    path = f"{site.workdir}/codes.safetensors"
+    codes = Codes.load(path)
+    latents = np.flip(codes.user_latents, axis=0)
+    dataclasses.replace(codes, user_latents=latents).save(path)
+    assert "; 2 of versions that are gone and 0 that cannot be made again" in said()
+    codes.save(path)

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from web_site import API, browser, items_of, judge, make_site, ok, recommended
+from web_site import API, browser, items_of, make_site, ok, recommended
 
 from fhn_jax import files
 from fhn_jax.codes import Codes

@@ -5,6 +5,7 @@ from typing import Any
 
 from fhn_jax import files
 from fhn_jax.cli.command import SPLIT, Command, Flag
+from fhn_jax.cli.events import OFF_POLICY
 from fhn_jax.cli.progress import say_written
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.data.catalogue import Catalogue
@@ -75,5 +76,6 @@ COMMANDS = (
         (_K, SPLIT),
         extra="retrieval",
     ),
+    OFF_POLICY,
     Command("report", "Write the charts and pictures of an evaluated run", _report),
 )

@@ -23,19 +23,19 @@ _ASKED = {"k": int, "explore": float, "page": int, "free": bool}
 _REMEDY = "write the events of this catalogue anew with `fhn-jax export-events`"
 
 
-def export_events(choice: RunChoice, *, events: str, database_url: str) -> None:
+def export_events(choice: RunChoice, *, folder: str, database_url: str) -> None:
     """Writes what visitors were shown and judged, as three tables.
 
     Args:
       choice: the run whose visitors they are.
-      events: the folder to write them to.
+      folder: to write them to.
       database_url: of another database than that of the workdir.
     """
     from fhn_jax.recommender.suggestions import slot_names
     from fhn_jax.web.following import database_of
     from fhn_jax.web.state import State
 
-    folder, run = _given(events), choice.open()
+    to, run = _given(folder), choice.open()
     codes = run.codes()
     state = State(database_url or database_of(run.workdir), codes.identity)
     try:
@@ -52,10 +52,10 @@ def export_events(choice: RunChoice, *, events: str, database_url: str) -> None:
         return one.visitor, None if one.user is None else names.user(one.user)
 
     def write(name: str, kinds: dict[str, type], rows: Sequence[Sequence[Any]]) -> None:
-        write_table(folder / name, kinds, rows)
-        say_written(folder / name)
+        write_table(to / name, kinds, rows)
+        say_written(to / name)
 
-    folder.mkdir(parents=True, exist_ok=True)
+    to.mkdir(parents=True, exist_ok=True)
     # An item alone is no outfit of any template.
     outfits = [each for each in judged if sum(item >= 0 for item in each.items) > 1]
     write(
@@ -124,12 +124,12 @@ def _verdicts(pages: Sequence[Any], judged: Sequence[Any]) -> list[list[bool | N
     return found
 
 
-def off_policy(choice: RunChoice, *, events: str, shown_by: str) -> None:
+def off_policy(choice: RunChoice, *, folder: str, shown_by: str) -> None:
     """Estimates how much would be liked of what a run would have shown.
 
     Args:
       choice: the run.
-      events: folder that `export_events` wrote.
+      folder: that `export_events` wrote.
       shown_by: workdir of the run whose versions ranked the pages; the same if empty.
     """
     from fhn_jax.evaluation import off_policy as evaluation
@@ -139,7 +139,7 @@ def off_policy(choice: RunChoice, *, events: str, shown_by: str) -> None:
     run = choice.open()
     site = RunChoice(workdir=Path(shown_by)).open() if shown_by else run
     new = Recommender.open(run.workdir, run.root, run.variant)
-    pages = _read_pages(_given(events), new)
+    pages = _read_pages(_given(folder), new)
     rankers = _rankers(site, {page.codes for page in pages})
     for ranker in rankers.values():
         check_comparable(ranker.codes, new.codes)
@@ -248,31 +248,31 @@ def _read(
 
 def _given(folder: str) -> Path:
     if not folder:
-        raise InputError("--events: expected the folder of the events")
+        raise InputError("--folder: expected the folder of the events")
     return Path(folder)
 
 
-_EVENTS = Flag("events", "", "Folder of the tables of events")
+_FOLDER = Flag("folder", "", "Of the tables of events")
 
+OFF_POLICY = Command(
+    "off-policy",
+    "Estimate from exported events how much would be liked of what a run would show",
+    off_policy,
+    (
+        _FOLDER,
+        Flag("shown-by", "", "Workdir whose versions ranked them; the run's own"),
+    ),
+    extra="retrieval,shop",
+)
 COMMANDS = (
     Command(
         "export-events",
         "Write what visitors were shown and judged, as tables in Parquet",
         export_events,
         (
-            _EVENTS,
+            _FOLDER,
             Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
         ),
         extra="web,shop",
-    ),
-    Command(
-        "off-policy",
-        "Estimate from exported events how much would be liked of what a run would show",
-        off_policy,
-        (
-            _EVENTS,
-            Flag("shown-by", "", "Workdir whose versions ranked them; the run's"),
-        ),
-        extra="retrieval,shop",
     ),
 )

@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float, Num
 MOST_WEIGHT = 20.0
 # With fewer visitors, in effect, an interval over them says little.
 LEAST_EFFECTIVE = 30
-_RESAMPLES, _CHUNK = 2000, 100
+# What was never shown may be liked more or less: of so much nothing need be known.
+LEAST_COVERED = 0.8
+_RESAMPLES, _CHUNK = 1000, 100
 _LEVEL = 0.95
 
 
@@ -41,34 +43,40 @@ class OffPolicy:
     covered: float
 
     @property
-    def is_conclusive(self) -> bool:
-        """Whether there is enough to conclude from."""
-        return self.effective >= LEAST_EFFECTIVE
+    def obstacle(self) -> str:
+        """Why nothing can be concluded from it; empty if something can."""
+        if self.effective < LEAST_EFFECTIVE:
+            return (
+                "what was judged of what this run would show, too, says as much as "
+                f"{self.effective:.0f} visitors, expected at least {LEAST_EFFECTIVE}; "
+                "wait for more, or let pages explore more"
+            )
+        if self.covered < LEAST_COVERED:
+            return (
+                f"{self.covered:.0%} of what this run would show could be shown at all, "
+                f"expected at least {LEAST_COVERED:.0%}; let pages explore more"
+            )
+        return ""
 
     @property
     def text(self) -> str:
         """For people."""
-        text = (
-            "an estimate from what was shown and judged, not a test:\n"
-            f"share liked of what was shown: {self.logged:.3f} ({self.judged:,} outfits "
-            f"judged by {self.visitors:,} visitors)\n"
-        )
-        if not self.is_conclusive:
-            return text + (
-                "nothing can be concluded: what was judged says as much as "
-                f"{self.effective:.0f} visitors, expected at least {LEAST_EFFECTIVE}; "
-                "wait for more, or let pages explore more"
-            )
         (low, high), (least, most) = self.interval, self.gain
-        differs = "more" if least > 0 else "less" if most < 0 else "no more and no less"
-        return text + (
+        verdict = "more is liked" if least > 0 else "less is liked"
+        if least <= 0 <= most:
+            verdict = "no difference is shown"
+        lines = [
+            "an estimate from what was shown and judged, not a test of it:",
+            f"share liked of what was shown: {self.logged:.3f} ({self.judged:,} outfits "
+            f"judged, {self.visitors:,} visitors)",
             f"share liked of what this run would show: {self.estimate:.3f} (95 % "
-            f"{low:.3f} to {high:.3f})\ndifference: {least:+.3f} to {most:+.3f}: "
-            f"{differs} is liked, as far as this tells\nfrom {self.matched:,} outfits "
-            f"that it would show too, as much as {self.effective:.0f} visitors; "
-            f"{self.clipped:.1%} of them clipped; {min(self.covered, 1):.0%} of what it "
-            "would show could be shown at all"
-        )
+            f"{low:.3f} to {high:.3f}; {self.matched:,} of these outfits, as much as "
+            f"{self.effective:.0f} visitors, {self.clipped:.1%} of them clipped)",
+            f"difference: {least:+.3f} to {most:+.3f}: {verdict}",
+        ]
+        if self.obstacle:
+            lines[2:] = [f"nothing can be concluded: {self.obstacle}"]
+        return "\n".join(lines)
 
 
 def off_policy(

@@ -58,10 +58,10 @@ class LoggedPage:
         judged = self.judged.of(shown_by.codes)
         posterior = shown_by.posterior(self.user, judged)
         explores = round(self.explore * self.k)
-        rng = np.random.default_rng(0)
+        draws, rng = DRAWS if explores else 0, np.random.default_rng(0)
         pages = free_pages(
             shown_by.index,
-            [posterior.mean, *(posterior.draw(rng, DRAWN) for _ in range(DRAWS))],
+            [posterior.mean, *(posterior.draw(rng, DRAWN) for _ in range(draws))],
             (self.k - explores, explores),
             self.page,
             shown_by.filters(self.user, judged),
@@ -69,9 +69,9 @@ class LoggedPage:
         )
         times = Counter(one.items for both in pages for one in chain(*both))
         counts = np.array([times[tuple(each)] for each in self.items.tolist()])
-        if (counts == DRAWS).sum() < min(self.k - explores, len(counts)):
+        if (counts == len(pages)).sum() < min(self.k - explores, len(counts)):
             return None
-        return (counts + 1) / (DRAWS + 1)
+        return (counts + 1) / (len(pages) + 1)
 
     def chosen_by(self, recommender: Recommender) -> Bool[np.ndarray, " n"]:
         """Which of the outfits would have been among the best k of another recommender.

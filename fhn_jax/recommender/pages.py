@@ -31,15 +31,13 @@ def free_pages(
     """As `capped_page`, where no item is in more than `most` outfits if that can be.
 
     Args:
-      users: the first has the best; each other one stands for a page of its own.
+      users: of the first are the best; with each other one there is a page.
     """
     k = sum(counts)
     hits = index.search_batch(
         np.stack(users).astype(np.float64), k * (page + _WIDER), filters=filters
     )
-    best, *drawn = map(different, hits)
-    ways = [[best, other] for other in drawn] or [[best]]
-    return [best_and_others(way, k, counts[1], page, most) for way in ways]
+    return best_and_others([different(h) for h in hits], k, counts[1], page, most)
 
 
 def capped_page(

@@ -158,8 +158,10 @@ def spread(
     while waiting and len(chosen) < k:
         rest: list[Suggestion] = []
         for suggestion in waiting:
+            if len(chosen) == k:
+                break
             places = _places(suggestion)
-            if len(chosen) == k or any(counts[place] >= limit for place in places):
+            if any(counts[place] >= limit for place in places):
                 rest.append(suggestion)
             else:
                 chosen.append(suggestion)
@@ -170,11 +172,12 @@ def spread(
 
 def best_and_others(
     found: Sequence[Sequence[Suggestion]], k: int, explores: int, page: int, limit: int
-) -> tuple[list[Suggestion], list[Suggestion]]:
-    """A page of k: the best, and those that are there to explore.
+) -> list[tuple[list[Suggestion], list[Suggestion]]]:
+    """Pages of k: the best, and those that are there to explore.
 
     Args:
-      found: the ranking for the visitor, and one to explore by, if anything is to.
+      found: the ranking for the visitor, and for each page one to explore by; a page
+        without, if nothing is to.
       explores: how many of the k are of the latter; those that would stand there
         anyway are not marked as exploring.
       page: 0 for the best k - explores, 1 for the next ones, and so on.
@@ -186,13 +189,17 @@ def best_and_others(
         best = spread(found[0], k - explores, shown, limit=limit)
         shown |= {suggestion.items for suggestion in best}
     if not explores:
-        return best, []
+        return [(best, [])]
     usual = spread(found[0], explores, shown, limit=limit, beside=best)
     known = {suggestion.items for suggestion in usual}
-    others = spread(found[1], explores, shown, limit=limit, beside=best)
-    return best, [
-        dataclasses.replace(one, explores=one.items not in known) for one in others
-    ]
+    pages: list[tuple[list[Suggestion], list[Suggestion]]] = []
+    for drawn in found[1:]:
+        others = spread(drawn, explores, shown, limit=limit, beside=best)
+        others = [
+            dataclasses.replace(one, explores=one.items not in known) for one in others
+        ]
+        pages.append((best, others))
+    return pages
 
 
 def _places(suggestion: Suggestion) -> list[tuple[int, int]]:
