@@ -1,6 +1,7 @@
 """What visitors were shown and judged leaves the database, and comes back as likes."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -8,13 +9,15 @@ import shops
 from fhn_jax.data_tools.import_catalogue import import_catalogue
 from random_codes import codes_of
 from runs import act
-from web_site import API, browser, items_of, judge, ok, recommended
+from web_site import API, browser, items_of, judge, make_site, ok, recommended
 
 from fhn_jax import files
 from fhn_jax.codes import Codes
 from fhn_jax.data.item_table import read_table
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.web.app import Settings, create_app
+from fhn_jax.web.following import database_of
+from fhn_jax.web.state import State
 
 SLOTS = ["top", "bottom", "shoe"]
 
@@ -159,6 +162,28 @@ def test_events_of_another_catalogue_are_refused(exported, tmp_path):
         act("off-policy", workdir=run, folder=str(folder / "events"))
     with pytest.raises(FileNotFoundError, match="export-events"):
         act("off-policy", workdir=site.workdir, folder=str(tmp_path))
+
+
+def test_slots_of_one_category_have_columns_of_their_own(tmp_path, monkeypatch):
+    site = make_site(tmp_path, slots=("top", "top", "bottom", "shoe"))
+    about = {"data": {"root": site.root, "variant": site.variant}}
+    files.write_sealed(f"{site.workdir}/config.json", about)
+    codes = Codes.load(f"{site.workdir}/codes.safetensors")
+    state = State(database_of(tmp_path / "run"), codes.identity)
+    with state.changing(state.visitor(state.create(None)).id) as change:
+        change.judge((1, 2, 3, 4), True)
+    state.close()
+    monkeypatch.setenv("TZ", "Asia/Tokyo")  # Times are those of UTC.
+    time.tzset()
+    try:
+        act("export-events", workdir=site.workdir, folder=str(tmp_path / "events"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    likes = read(tmp_path, "likes")
+    assert [*likes] == ["user", "top", "top2", "bottom", "shoe", "value", "time"]
+    assert [likes["top"][0], likes["top2"][0]] == [codes.names[0][i] for i in (1, 2)]
+    assert abs(likes["time"][0] - time.time()) < 3600
 
 
 def test_off_policy_tells_what_it_can_and_cannot_use(exported, capsys):
