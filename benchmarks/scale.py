@@ -33,7 +33,7 @@ OUTFITS, USERS, ITEMS = 100_000_000, 10_000_000, 10_000_000
 # Of a machine that the second table counts in.
 CORES, MEMORY_GIB, NIGHT_H = 32, 128, 8
 BITS, SLOTS = 128, 3
-SIZES = 100_000, 500_000
+SIZES = 1_000_000, 10_000_000
 PIECE = 5_000_000
 _CATEGORIES = ("top", "bottom", "shoe")
 
@@ -74,16 +74,25 @@ def codes_bytes(folder: str) -> tuple[float, float]:
     return (sizes[1] - sizes[0]) / 27_000, (sizes[2] - sizes[0]) / 27_000
 
 
+def build(folder: str, count: int) -> OutfitIndex:
+    """An index of so many outfits of 100,000 items, a piece in memory at a time."""
+    codes, place = codes_of(100_000, 1_024), Path(folder) / "index"
+    index = OutfitIndex.build(place, codes, outfits_of(codes, min(PIECE, count)))
+    for done in range(PIECE, count, PIECE):
+        index.append(outfits_of(codes, min(PIECE, count - done), seed=done))
+        print(f"{done:,} outfits and more", file=sys.stderr)
+    return index
+
+
 def index_pieces(folder: str, count: int, repeats: int) -> dict[str, tuple[float, ...]]:
     """An index of so many outfits: bytes of each, CPU-s to build, CPU-ms of searches."""
     import numba
 
     numba.set_num_threads(1)
-    codes = codes_of(100_000, 1_024)
-    outfits = outfits_of(codes, count)
     start = time.process_time()
-    index = OutfitIndex.build(Path(folder) / "index", codes, outfits)
+    index = build(folder, count)
     built = time.process_time() - start
+    index.search(0, 10)  # Reads and verifies all.
     one = harness.timed(lambda: index.search(3, 10), repeats)
     many = harness.timed(lambda: index.search_batch(np.arange(256), 10), 1)
     return {
@@ -218,17 +227,8 @@ def run(folder: str, count: int, repeats: int) -> list[harness.Row]:
     def add(metric: str, unit: str, *values: float) -> None:
         rows.append(harness.Row(case, metric, unit, values))
 
-    codes = codes_of(100_000, 1_024)
-    start, index = time.perf_counter(), None
-    for done in range(0, count, PIECE):
-        piece = outfits_of(codes, min(PIECE, count - done), seed=done)
-        if index is None:
-            index = OutfitIndex.build(Path(folder) / "index", codes, piece)
-        else:
-            index.append(piece)
-        seconds = time.perf_counter() - start
-        print(f"{done + len(piece):,} outfits, {seconds:.0f} s", file=sys.stderr)
-    assert index is not None
+    start = time.perf_counter()
+    index = build(folder, count)
     add("building", "s", time.perf_counter() - start)
     add("peak memory of building", "MiB", harness.peak_mebibytes())
     add("index", "GiB", index.num_bytes / 2**30)

@@ -486,9 +486,7 @@ def test_a_server_that_lacks_a_shard_says_so(address, workdir, tmp_path):
     assert answers[0] == answers[1]
     shared = services[0].recommender.index
     shared.seconds = 1e-9
-    with pytest.raises(
-        UnavailableError, match="4 shards did not answer within 1e-09 s"
-    ):
+    with pytest.raises(UnavailableError, match="shards did not answer within"):
         services[0].check()
     shared.seconds = 60.0
     ray.kill(shared._shards[0])
