@@ -1,5 +1,6 @@
 """What came after training gets codes, what is known stays, what must go goes."""
 
+import functools
 import json
 import shutil
 
@@ -8,17 +9,19 @@ import numpy as np
 import pytest
 import shops
 from fhn_jax.data_tools.import_catalogue import import_catalogue
-from runs import act, settings, train
+from runs import act, choose, settings, train
 
 from benchmarks.reliability.interruptions import is_litter
-from fhn_jax.cli import refreshing
+from fhn_jax.cli import on_cluster, refreshing
 from fhn_jax.cli.refreshed import RefreshState
+from fhn_jax.cli.training import update_codes
 from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.item_table import read_items, read_users
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.vector_files import load_vectors
 from fhn_jax.evaluation.evaluators import load_codes
 from fhn_jax.files import Versions
+from fhn_jax.integrations import tasks
 from fhn_jax.new_users import BprFit, no_clicks
 from fhn_jax.recommender import Recommender
 from fhn_jax.recommender.publishing import published
@@ -106,6 +109,27 @@ def test_known_codes_stay_to_the_bit_and_new_items_and_users_get_theirs(place):
     fitted = BprFit(old_of(codes, 4)).fit(own, no_clicks(codes), 1)
     assert np.array_equal(fitted.latents[0], codes.user_latents[4])
     act("evaluate-accuracy", config_of(place), place / "run")
+
+
+def test_codes_made_in_parts_are_those_made_at_once(place, monkeypatch):
+    pytest.importorskip("ray")
+    # As the tasks of a cluster make them, see test_cluster.py, and in this process.
+    made = functools.partial(tasks.made_parts, gpus=False)
+    monkeypatch.setattr(
+        on_cluster, "made_parts", lambda *given, **_: made(*given, cluster=False)
+    )
+    shutil.copytree(place / "run", place / "other")
+    other = choose(config_of(place), place / "other").open()
+    update(place, items=[NEW, *shops.items()])
+    update_codes(other, on_cluster.encode_items(other.workdir))
+    codes, latents = grown(place)
+    found, of_found = load_codes(other.workdir)
+    assert found.sha256() == codes.sha256()
+    for table, expected in zip(
+        of_found.items["text"], latents.items["text"], strict=True
+    ):
+        assert table.tobytes() == expected.tobytes()
+    assert not list(other.workdir.glob(".*.parts"))
 
 
 def old_of(codes, users):
