@@ -152,7 +152,7 @@ class Shop:
         """Trains from nothing on the data that there are, and exports the codes."""
         flags = [f"--config.data.root={self.root}", "--config.wandb.mode=disabled"]
         took = _seconds("train", "--config=shop", *flags, "--workdir", workdir)
-        return took + _seconds("export", "--workdir", workdir)
+        return took + _seconds("extract-features", "--workdir", workdir)
 
     def refresh(self) -> float:
         """What cron would call at the end of a month."""
