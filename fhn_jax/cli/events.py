@@ -8,6 +8,7 @@ import numpy as np
 
 from fhn_jax.cli.command import Command, Flag
 from fhn_jax.cli.progress import say_written
+from fhn_jax.cli.refreshed import served_run
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.codes import Codes
 from fhn_jax.codes.artifact import FILE as CODES
@@ -36,7 +37,7 @@ def export_events(choice: RunChoice, *, folder: str, database_url: str) -> None:
     from fhn_jax.web.state import State
 
     to, run = _given(folder), choice.open()
-    codes = run.codes()
+    codes = served_run(run).codes()
     state = State(database_url or database_of(run.workdir), codes.identity)
     try:
         judged, pages = state.events(), state.impressions.all()
