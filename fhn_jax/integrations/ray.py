@@ -108,7 +108,7 @@ class ClusterIndex(OutfitSearch):
         source = (folder, index_version(folder), [items])
         actors = [actor.remote(source, number, shards) for number in range(shards)]
         cluster = cls(index, codes, items, actors, seconds)
-        cluster._ask("load")
+        cluster.check()
         return cluster
 
     def __len__(self) -> int:
@@ -121,7 +121,8 @@ class ClusterIndex(OutfitSearch):
         return self._ask("node")
 
     def check(self) -> None:
-        self._ask("load")
+        nobody = np.zeros((1, self._codes.bits), np.float32)
+        self._ask("find", user_codes(self._codes, nobody, "asymmetric"), 1, (), None)
 
     def find(self, users, k, score, filters, templates) -> list[Hits]:
         vectors = user_codes(self._codes, users, score)
@@ -168,10 +169,6 @@ class _Shard:
     def _searcher(self) -> Searcher:
         folder, version, (items,) = self._source
         return open_index(folder, version, ray_module().get(items)).part(*self._part)
-
-    def load(self) -> None:
-        """Opens the part."""
-        _ = self._searcher
 
     def node(self) -> str:
         """Id of the node that this runs on."""

@@ -1,6 +1,7 @@
 """What the API and the page offer, by topic."""
 
 import logging
+import time
 import weakref
 
 from fhn_jax.data.images import ImageStore
@@ -93,6 +94,10 @@ class Service:
             self.wardrobe.is_up()  # Starts the encoder of photos.
             self.recommender.warm_up()
             self.recommender.prepare_composing()
+        except UnavailableError as error:  # Shards of a cluster that start again.
+            self._missing = str(error)
+            time.sleep(error.retry_s)
+            self.prepare()
         except Exception:
             self._missing = "recommending fails; the log says more"
             _log.exception("the server will not be ready")
