@@ -90,19 +90,21 @@ class Service:
         Where their loops have not been compiled yet, see `fhn-jax compile`, this takes
         a minute.
         """
-        try:
-            self.wardrobe.is_up()  # Starts the encoder of photos.
-            self.recommender.warm_up()
-            self.recommender.prepare_composing()
-        except UnavailableError as error:  # Shards of a cluster that start again.
-            self._missing = str(error)
-            time.sleep(error.retry_s)
-            self.prepare()
-        except Exception:
-            self._missing = "recommending fails; the log says more"
-            _log.exception("the server will not be ready")
-        else:
-            self._missing = None
+        while True:
+            try:
+                self.wardrobe.is_up()  # Starts the encoder of photos.
+                self.recommender.warm_up()
+                self.recommender.prepare_composing()
+            except UnavailableError as error:  # Shards of a cluster that start again.
+                self._missing = str(error)
+                time.sleep(error.retry_s)
+                continue
+            except Exception:
+                self._missing = "recommending fails; the log says more"
+                _log.exception("the server will not be ready")
+            else:
+                self._missing = None
+            return
 
     def check(self) -> None:
         """Raises UnavailableError unless everything works.
