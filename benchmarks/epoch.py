@@ -110,7 +110,7 @@ def measure(options: dict) -> tuple[dict, str | None]:
     epochs.most = steps
     wall, cpu = [], []
     for _ in range(options["repeats"]):
-        state = state._replace(step=state.step * 0)
+        state = trainer.at_step(state, 0)
         start, cpu_start = time.perf_counter(), time.process_time()
         state = advance(state, steps)
         wall.append(time.perf_counter() - start)

@@ -14,7 +14,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from fhn_jax.data_tools.convert_weights import load_weights
 from ml_collections import ConfigDict
@@ -159,8 +158,8 @@ def convert(
     # The last step of the epoch, so that evaluation takes the slope of that epoch.
     epoch = epoch_of(scale_of(weights), config.model.tanh_gamma)
     step = (epoch + 1) * batches.steps
-    state = build.make_trainer(config, model, batches).init()
-    state = state._replace(step=jnp.int32(step))
+    trainer = build.make_trainer(config, model, batches)
+    state = trainer.at_step(trainer.init(), step)
     schedule = build.make_schedule(config, batches.steps)
     host = {"schedule": schedule.memory(), "data": catalogue.train_checksum}
     with files.lock(workdir, "converting"):

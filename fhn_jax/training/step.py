@@ -254,6 +254,14 @@ class Trainer:
         behind = state.rows is not None and int(state.rows.start) != int(state.step)
         return self._settle(state) if behind else state
 
+    def at_step(self, state: TrainState, step: int) -> TrainState:
+        """The state (donated), settled, as of another number of steps."""
+        state = self.settle(state)
+        now, rows = state.step * 0 + step, state.rows
+        if rows is not None:
+            rows = rows._replace(start=now, done=rows.done * 0)
+        return state._replace(step=now, rows=rows)
+
     def model(self, state: TrainState) -> FashionHashNet:
         """The network to validate and export: of averaged variables if there are.
 
