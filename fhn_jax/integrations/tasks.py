@@ -73,9 +73,15 @@ def at(address: str) -> contextlib.AbstractContextManager[None]:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Writes an array; unlike `numpy.save`, to a path of whatever name."""
+    """Writes an array; unlike `numpy.save`, to a path of whatever name.
+
+    And a full disk is an error that says so, where `numpy.save` leaves the reason out.
+    """
+    array = np.ascontiguousarray(array)
+    header = np.lib.format.header_data_from_array_1_0(array)
     with open(path, "wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)
 
 
 def _here(prepare, shared, jobs) -> Generator[tuple[int, str]]:
