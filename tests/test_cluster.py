@@ -467,7 +467,7 @@ def test_search_asks_a_cluster_about_an_index(address, workdir, tmp_path, capsys
         act("search", workdir=workdir, index=where["index"], outfits="outfits.csv")
 
 
-def test_a_server_that_lacks_a_shard_says_so(address, workdir, tmp_path):
+def test_a_server_that_lacks_a_shard_says_so(address, workdir, tmp_path, monkeypatch):
     root, index = workdir / "tiny", tmp_path / "index"
     codes = codes_of(read_catalogue(root, "8"))
     OutfitIndex.build(index, codes, stored_outfits(read_catalogue(root, "8")))
@@ -476,6 +476,7 @@ def test_a_server_that_lacks_a_shard_says_so(address, workdir, tmp_path):
         make_service(Settings(**about, ray_address=address))
     url = f"sqlite:///{tmp_path / 'visitors'}"
     about |= {"index": str(index), "database_url": url}
+    monkeypatch.setattr("fhn_jax.recommender.recommender._SHARDS_S", 60.0)
     services = [make_service(Settings(**about, ray_address=a)) for a in (address, "")]
     nothing, answers = Judged.nothing(3), []
     for service in services:

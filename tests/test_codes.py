@@ -296,6 +296,7 @@ BAD_FILES = {
     "categories": ({"metadata": {"categories": "[1]"}}, r"categories is \(1,\)"),
     "slots": ({"metadata": {"slots": '"abc"'}}, "slots is 'abc', expected"),
     "hash_types": ({"metadata": {"hash_types": "4"}}, "hash_types is 4, expected"),
+    "a whole float": ({"metadata": {"hash_types": "1.0"}}, "hash_types is 1.0, expe"),
     "ablation": (
         {"metadata": {"zero_item_term": "1"}},
         "zero_item_term is 1, expected true or false",

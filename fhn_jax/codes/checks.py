@@ -68,7 +68,8 @@ def check_scalars(values: Mapping[str, Any]) -> None:
     if values["templates"] != ():
         _check_templates(values["templates"], slots)
     types = values["hash_types"]
-    expect("hash_types", types in (0, 1, 2, 3), types, "0, 1, 2 or 3")
+    is_one = type(types) is int and types in (0, 1, 2, 3)  # True and 1.0 are not.
+    expect("hash_types", is_one, types, "0, 1, 2 or 3")
     for key in ("zero_item_term", "zero_user_term"):
         expect(key, isinstance(values[key], bool), values[key], "true or false")
     for key in ("dataset", "dataset_checksum", "config_hash", "lineage"):
