@@ -1,6 +1,7 @@
 """What visitors were shown and judged leaves the database, and comes back as likes."""
 
 import dataclasses
+import shutil
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ from web_site import API, browser, items_of, judge, make_site, ok, recommended
 
 from fhn_jax import files
 from fhn_jax.codes import Codes
+from fhn_jax.data.forgetting import forget_user_id
 from fhn_jax.data.item_table import read_table
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.web.app import Settings, create_app
@@ -162,6 +164,19 @@ def test_events_of_another_catalogue_are_refused(exported, tmp_path):
         act("off-policy", workdir=run, folder=str(folder / "events"))
     with pytest.raises(FileNotFoundError, match="export-events"):
         act("off-policy", workdir=site.workdir, folder=str(tmp_path))
+
+
+def test_nothing_is_exported_of_who_is_deleted(exported, tmp_path):
+    folder, _, _, _ = exported
+    shutil.copytree(folder / "run", tmp_path / "run")
+    root = shutil.copytree(folder / "data", tmp_path / "data")
+    about = {"data": {"root": str(root), "variant": "shop"}}
+    files.write_sealed(tmp_path / "run" / "config.json", about)
+    forget_user_id(root, "user 1", 1)
+    act("export-events", workdir=tmp_path / "run", folder=str(tmp_path / "events"))
+    assert len(read(tmp_path, "likes")["value"]) == 4
+    for name in ("judgements", "impressions"):
+        assert [*read(tmp_path, name)["user"]] == [None] * 4
 
 
 def test_slots_of_one_category_have_columns_of_their_own(tmp_path, monkeypatch):

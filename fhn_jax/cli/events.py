@@ -12,6 +12,7 @@ from fhn_jax.cli.refreshed import served_run
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.codes import Codes
 from fhn_jax.codes.artifact import FILE as CODES
+from fhn_jax.data.forgetting import tombstone
 from fhn_jax.data.item_names import ItemNames
 from fhn_jax.data.item_table import read_table, write_table
 from fhn_jax.errors import InputError, MissingFileError
@@ -44,6 +45,15 @@ def export_events(choice: RunChoice, *, folder: str, database_url: str) -> None:
     finally:
         state.close()
     slots, names = dict.fromkeys(slot_names(codes), str), run.names(codes)
+    # Who is deleted for good leaves nothing that could become a like again.
+    judged, pages = (
+        [
+            one
+            for one in each
+            if one.user is None or names.user(one.user) != tombstone("user", one.user)
+        ]
+        for each in (judged, pages)
+    )
 
     def items(one: Any) -> list[str | None]:
         places = zip(codes.slots, one.items, strict=True)
