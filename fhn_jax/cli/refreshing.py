@@ -74,9 +74,8 @@ def refresh(
         refreshes.note(run.workdir, record, run.root.resolve().name)
 
     with files.lock(run.workdir / RUNS, "refreshing"), tasks.at(ray_address):
-        refreshes.read_records(
-            run.workdir
-        )  # Damaged ones are said before anything is done.
+        # Damaged ones are said before anything is done.
+        refreshes.read_records(run.workdir)
         try:
             changes = _update_data(run, shop)
             if events:
@@ -103,7 +102,7 @@ def refresh(
 def _refresh(
     run: Run, epochs: int, most: float, record: dict[str, Any], on_cluster: bool
 ) -> Path:
-    """The steps after the data; notes what they do in `record`, and returns the new version."""
+    """The steps after the data, noted in `record`; returns the new version."""
     state = RefreshState.read(run.workdir)
     last = run_at(run, state.last)
     update_codes(last, encode_items(last.workdir) if on_cluster else None)
@@ -195,8 +194,7 @@ def _train(
     better = state.after >= state.before - most
     print(
         f"validation AUC ({_SCORE}): {state.before:.4f} before, {state.after:.4f} after "
-        f"{epochs} "
-        f"epochs; a fall of at most {most:g} is published: "
+        f"{epochs} epochs; a fall of at most {most:g} is published: "
         + ("it is" if better else "it is not, the network before goes on")
     )
     if better:

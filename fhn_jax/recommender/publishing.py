@@ -150,6 +150,7 @@ def _changed_by_hand(
     try:
         served = Attributes.open(before / INDEX / ATTRIBUTES, then).columns()
     except (FileNotFoundError, ValueError):
+        # There are none, or they are damaged: the index was made anew from the data.
         return {}
     found: dict[str, dict[str, dict[int, Any]]] = {}
     for name, column in said.columns().items():
