@@ -9,6 +9,7 @@ import shops
 from fhn_jax.data_tools.import_catalogue import import_catalogue
 from PIL import Image
 
+from fhn_jax.data.forgetting import forget_item
 from fhn_jax.data.images import LmdbImages
 from fhn_jax.data.item_table import read_items
 from fhn_jax.data.layout import read_catalogue
@@ -45,6 +46,27 @@ def shop(tmp_path):
 
 def stored(root):
     return LmdbImages(root / "images" / "lmdb")
+
+
+def test_nothing_of_a_deleted_photo_is_left_in_the_file(tmp_path, shop):
+    secret = photo(48, 48, left=(250, 250, 20))
+    (shop / "photos" / "1" / "T-001.jpg").write_bytes(secret)
+    import_catalogue(shop, tmp_path / "data")
+    root = tmp_path / "data"
+    file = root / "images" / "lmdb" / "data.mdb"
+    before = read_catalogue(root, "shop")
+    others = [name for name in before.item_names() if name != "T-001"]
+    kept = stored(root).read(others)
+    assert secret in file.read_bytes() and b"T-001" in file.read_bytes()
+    receipt = forget_item(root, before, 0, 1, "T-001")
+    assert receipt["images"] == 1
+    assert secret not in file.read_bytes() and b"T-001" not in file.read_bytes()
+    images, after = stored(root), read_catalogue(root, "shop")
+    assert images.verified and len(images) == 24
+    assert images.read(others) == kept
+    # What stands in its place is a picture, so that all that read photos go on.
+    (stone,) = set(after.item_names()) - set(others)
+    assert decode(images.read([stone])[0], stone).min() == 255
 
 
 def test_photos_that_are_right_are_stored_as_they_are(tmp_path, shop):
