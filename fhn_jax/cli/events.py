@@ -45,15 +45,13 @@ def export_events(choice: RunChoice, *, folder: str, database_url: str) -> None:
     finally:
         state.close()
     slots, names = dict.fromkeys(slot_names(codes), str), run.names(codes)
+
+    def stays(user: int | None) -> bool:
+        return user is None or names.user(user) != tombstone("user", user)
+
     # Who is deleted for good leaves nothing that could become a like again.
-    judged, pages = (
-        [
-            one
-            for one in each
-            if one.user is None or names.user(one.user) != tombstone("user", one.user)
-        ]
-        for each in (judged, pages)
-    )
+    judged = [one for one in judged if stays(one.user)]
+    pages = [one for one in pages if stays(one.user)]
 
     def items(one: Any) -> list[str | None]:
         places = zip(codes.slots, one.items, strict=True)
