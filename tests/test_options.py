@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from blocks import use_blocks
 from polyvore_u import write_polyvore_u
 from runs import load, settings
 
@@ -122,8 +123,10 @@ def test_option_trains(root, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SEEN)
-def test_what_is_seen_trains(root, name):
+def test_what_is_seen_trains(root, name, monkeypatch):
     config, values = SEEN[name]
+    if name != "visual":  # Of the others, any network of images will do.
+        use_blocks(monkeypatch)
     epochs, before, state = run(settings(root, options(values), config=config))
     assert_trains(epochs)
     if name == "margin=0":

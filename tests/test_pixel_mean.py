@@ -1,12 +1,16 @@
 """Pixels are normalised by the mean and spread of the settings, wherever they are seen."""
 
+from unittest import mock
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from blocks import make_blocks
 from flax import nnx
 from polyvore_u import write_polyvore_u
 from runs import load, settings
 
+from fhn_jax.models import fashion_hash_net
 from fhn_jax.training import build
 from fhn_jax.training.export import all_items
 from fhn_jax.training.step import pop_metrics
@@ -28,7 +32,8 @@ def make(root):
             config.data.mean, config.data.std = mean, std
             config.data.cache = "device"
         catalogue, inputs = load(config)
-        model = build.make_model(config, catalogue, **inputs.dims)
+        with mock.patch.object(fashion_hash_net, "make_backbone", make_blocks):
+            model = build.make_model(config, catalogue, **inputs.dims)
         return config, catalogue, inputs, model
 
     return make
