@@ -12,10 +12,10 @@ import urllib.request
 import pytest
 from fhn_jax.data_tools import make_demo
 from polyvore_u import small_demo
-from runs import REPOSITORY, choose, start
+from runs import REPOSITORY, choose, exit_code, start
 from web_site import make_site
 
-from fhn_jax import files
+from fhn_jax import files, main
 from fhn_jax.cli import serving
 
 
@@ -101,6 +101,21 @@ def test_a_server_is_stopped_or_killed_and_goes_on_where_it_was(workdir, workers
         (["--port=99999"], "expected a port below 65536"),
         (["--workers=0"], "at least one process"),
         (["--trusted-proxies=proxy"], "expected addresses or networks"),
+    ],
+)
+def test_a_place_that_cannot_be_served_at_is_said(
+    workdir, monkeypatch, capsys, options, text
+):
+    monkeypatch.setattr(
+        socket, "create_server", lambda *_, **__: pytest.fail("listens")
+    )
+    assert exit_code(main.run, ["serve", f"--workdir={workdir}", *options]) == 1
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
         (["--database-url=mysql://x/y"], "--database-url: expected a URL such as"),
         (["--index=nowhere"], "expected an index of outfits"),
     ],
