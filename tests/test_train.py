@@ -188,31 +188,28 @@ def test_the_run_of_the_resume_tests_has_something_to_lose(root, uninterrupted):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_bit_for_bit(root, tmp_path, uninterrupted):
-    patch = STOP.format(wait="time.sleep(600)")
-    process = start(["train", "--workdir", tmp_path, *flags(root, LONG)], patch=patch)
+def test_killed_then_stopped_by_ctrl_c_a_run_goes_on_bit_for_bit(
+    root, tmp_path, uninterrupted
+):
+    workdir, go_on = tmp_path / "run", tmp_path / "go_on"
+    train_and = ["train", "--workdir", workdir, *flags(root, LONG)]
+    process = start(train_and, patch=STOP.format(wait="time.sleep(600)"))
     assert process.stdout.readline() == "in the middle\n"
     # The checkpoint of the epoch before is written in the background.
     until = time.monotonic() + 60
-    while steps(tmp_path)[-1:] != [2 * STEPS] and time.monotonic() < until:
+    while steps(workdir)[-1:] != [2 * STEPS] and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert steps(tmp_path)[-1] == 2 * STEPS
+    assert steps(workdir)[-1] == 2 * STEPS
     # What was done since is done again.
-    assert metrics(tmp_path)[-1]["step"] == 12
-    train(settings(root, LONG), tmp_path)
-    assert_equal_runs(settings(root, LONG), tmp_path, uninterrupted)
-
-
-@pytest.mark.slow
-def test_ctrl_c_saves_and_says_so(root, tmp_path, uninterrupted):
-    workdir, go_on = tmp_path / "run", tmp_path / "go_on"
+    assert metrics(workdir)[-1]["step"] == 12
+    # Ctrl-C saves, and says so.
     patch = STOP.format(
         wait=f"while not os.path.exists({str(go_on)!r}): time.sleep(0.01)"
     )
-    process = start(["train", "--workdir", workdir, *flags(root, LONG)], patch=patch)
+    process = start(train_and, patch=patch)
     assert process.stdout.readline() == "in the middle\n"
     process.send_signal(signal.SIGINT)
     go_on.touch()
@@ -229,23 +226,21 @@ def test_ctrl_c_saves_and_says_so(root, tmp_path, uninterrupted):
     assert_equal_runs(settings(root, LONG), workdir, uninterrupted)
 
 
-@pytest.mark.parametrize(
-    ("when", "number"),
-    [
-        pytest.param((0, 0), signal.SIGINT, marks=pytest.mark.slow),
-        ((1, 2), signal.SIGTERM),
-        pytest.param((2, STEPS - 1), signal.SIGINT, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
 def test_a_run_stopped_anywhere_goes_on_bit_for_bit(
-    root, tmp_path, monkeypatch, uninterrupted, when, number
+    root, tmp_path, monkeypatch, uninterrupted
 ):
     config = settings(root, LONG)
-    with monkeypatch.context() as patch:
-        before_step(patch, when, lambda: interrupt(number))
-        with pytest.raises(Interrupted, match="run again to go on"):
-            train(config, tmp_path)
-    assert steps(tmp_path)[-1] == when[0] * STEPS + when[1] + 1
+    for when, number in (
+        ((0, 0), signal.SIGINT),
+        ((1, 2), signal.SIGTERM),
+        ((2, STEPS - 1), signal.SIGINT),
+    ):
+        with monkeypatch.context() as patch:
+            before_step(patch, when, functools.partial(interrupt, number))
+            with pytest.raises(Interrupted, match="run again to go on"):
+                train(config, tmp_path)
+        assert steps(tmp_path)[-1] == when[0] * STEPS + when[1] + 1
     with compilations() as compiled:
         train(config, tmp_path)
     # What was compiled for the new run serves the resumed one.
@@ -294,11 +289,15 @@ def test_the_step_is_traced_once(observed):
 
 
 @pytest.mark.slow
-def test_the_best_validated_epoch_is_chosen_and_the_latest_kept(
+def test_the_best_validated_epoch_is_chosen_after_a_resume_too_and_the_latest_kept(
     root, tmp_path, monkeypatch
 ):
     config = settings(root, LONG)
     validate_as(monkeypatch, 0.5, 0.9, 0.6, 0.7)
+    with monkeypatch.context() as patch:
+        before_step(patch, (2, 1), interrupt)
+        with pytest.raises(Interrupted):
+            train(config, tmp_path)
     trained = train(config, tmp_path)
     assert trained.step == 2 * STEPS
     assert steps(tmp_path) == [2 * STEPS, 4 * STEPS]
@@ -308,18 +307,6 @@ def test_the_best_validated_epoch_is_chosen_and_the_latest_kept(
     np.testing.assert_array_equal(
         trained.model.user.embedding[...], two_epochs.model.user.embedding[...]
     )
-
-
-@pytest.mark.slow
-def test_the_best_epoch_is_still_known_after_a_resume(root, tmp_path, monkeypatch):
-    config = settings(root, LONG)
-    validate_as(monkeypatch, 0.9, 0.6, 0.5, 0.7)
-    with monkeypatch.context() as patch:
-        before_step(patch, (2, 1), interrupt)
-        with pytest.raises(Interrupted):
-            train(config, tmp_path)
-    assert train(config, tmp_path).step == STEPS
-    assert steps(tmp_path) == [STEPS, 4 * STEPS]
 
 
 def test_select_names_the_metric_of_the_best_epoch(root, tmp_path):
