@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from fhn_jax.data_tools.convert_weights import load_weights
+from flax import nnx
 from ml_collections import ConfigDict
 
 from fhn_jax import files
@@ -152,7 +153,8 @@ def convert(
     if "text" in config.model.modalities:
         text = read_text_vectors(config.data.root, catalogue, config.data.text)
         text_dim = text.shape[1]
-    model = build.make_model(config, catalogue, text_dim)
+    # Without values, which the weights replace: drawing them is slow.
+    model = nnx.eval_shape(lambda: build.make_model(config, catalogue, text_dim))
     load_reference(model, weights, hash_types=config.model.matching.hash_types)
     batches = build.make_batches(config, catalogue)
     # The last step of the epoch, so that evaluation takes the slope of that epoch.

@@ -169,6 +169,7 @@ def test_scores_of_a_network_of_images_and_text_are_those_of_the_reference(tmp_p
     # The golden images are normalised, and no pixels: they go past the image files.
     values = ["data.mean=[0.0, 0.0, 0.0]", f"data.std={[1 / 255] * 3}"]
     values += ["data.image_size=224", "train.batch_size=2", "optimizer.momentum=0.0"]
+    values += ["data.encode_batch=8"]
     config = read_config(
         "configs/vse_t3.py:hash=tanh,bits=32", str(tmp_path / "data"), "8", values
     )
