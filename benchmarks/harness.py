@@ -29,8 +29,9 @@ if str(ROOT) not in sys.path:
 from fhn_jax.files import write_json  # noqa: E402
 
 _PACKAGES = (
-    *("numpy", "numba", "faiss-cpu", "jax", "jaxlib", "flax", "optax", "torch"),
-    *("tensorflow", "pillow", "simplejpeg", "fastapi", "uvicorn", "sqlalchemy"),
+    *("numpy", "numba", "jax", "jaxlib", "flax", "optax", "torch", "faiss-cpu"),
+    *("usearch", "qdrant-client", "tensorflow", "pillow", "simplejpeg", "fastapi"),
+    *("uvicorn", "sqlalchemy"),
 )
 
 
@@ -86,14 +87,28 @@ def timed(function: Callable[[], Any], repeats: int, warmup: int = 1) -> Timing:
 
 def peak_mebibytes() -> float:
     """Largest memory that this process held so far."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Unlike getrusage, not inherited from the process that started this one.
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
+    # Unlike getrusage, not inherited from the process that started this one.
+    peak = _status("VmHWM")
+    if peak is not None:
+        return peak
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def resident_mebibytes() -> float:
+    """Memory that this process holds now; that it held at most, where not on Linux."""
+    now = _status("VmRSS")
+    return peak_mebibytes() if now is None else now
+
+
+def _status(name: str) -> float | None:
+    """MiB of an entry of /proc/self/status, None without."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else ()
+    for line in lines:
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    return None
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
