@@ -2,7 +2,7 @@
 
     python benchmarks/peers.py --outfits 300k --json peers.json
     python benchmarks/peers.py --outfits 1M --kinds clustered --peers ours usearch
-    python benchmarks/peers.py --chart peers.svg --read peers.json
+    python benchmarks/peers_chart.py peers.svg peers.json
 
 Codes and outfits are those of benchmarks/retrieval.py, the vectors those that
 `fhn_jax.integrations.vectors` makes for a database: an inner product is a score. A peer's
@@ -22,7 +22,6 @@ process holds more once it has built its index and searched.
 import ctypes
 import dataclasses
 import importlib
-import json
 import os
 import sys
 import tempfile
@@ -448,55 +447,13 @@ def compare(
     return rows
 
 
-def draw(results: Sequence[Path], chart: Path) -> None:
-    """Draws milliseconds against recall, a panel for each kind of codes and number."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "peers"  # The same file each time.
-    from matplotlib import pyplot
-
-    panels: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
-    for path in results:
-        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
-            panel, _, peer = row["case"].rpartition("/")
-            at, _, metric = row["metric"].partition(": ")
-            if at.startswith("all "):
-                points = panels.setdefault(panel, {}).setdefault(peer, {})
-                points.setdefault(at, {})[metric] = row["value"]
-    figure, axes = pyplot.subplots(
-        *(1, len(panels)), figsize=(3.2 * len(panels), 3.2), sharey=True, squeeze=False
-    )
-    for axis, (panel, peers) in zip(axes[0], panels.items(), strict=True):
-        for number, peer in enumerate(PEERS):
-            found = sorted(
-                (point["recall"], point["one user, cpu"])
-                for point in peers.get(peer, {}).values()
-            )
-            mark = "*-" if peer == "ours" else "o-"
-            axis.plot(
-                *np.array(found).reshape(-1, 2).T, mark, label=peer, c=f"C{number}"
-            )
-        axis.set(title=panel.replace("/", ", "), xlabel="recall of the 10 best")
-        axis.set_yscale("log")
-    axes[0, 0].set_ylabel("CPU-ms for one user")
-    axes[0, -1].legend(fontsize="small")
-    figure.tight_layout()
-    figure.savefig(chart, metadata={"Date": None})
-
-
 def main() -> None:
-    """Measures or draws what the command line asks for."""
+    """Measures what the command line asks for."""
     parser = harness.parser(__doc__)
     parser.add_argument("--outfits", nargs="+", choices=SIZES, default=["300k"])
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--recall", nargs="+", type=float, default=[0.9, 0.95, 0.99])
-    parser.add_argument("--chart", type=Path, help="draws this file from --read")
-    parser.add_argument("--read", nargs="+", type=Path, help="files of --json")
     arguments, kinds = retrieval.parse(parser)
-    if arguments.chart is not None:
-        draw(arguments.read or (), arguments.chart)
-        return
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rows: list[harness.Row] = []

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from random_codes import random_codes
 
-from benchmarks import retrieval
+from benchmarks import peers, retrieval
 from fhn_jax.data.batches import Batch
+from fhn_jax.integrations.vectors import outfit_vectors
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -27,6 +28,15 @@ def harness():
         yield harness  # The processes that it starts look for it there too.
     finally:
         sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def few_outfits(tmp_path_factory):
+    """500 outfits of the few items of random codes, for the peers of search."""
+    case = peers.Case("random", None, 500, tmp_path_factory.mktemp("peers"))
+    case.__dict__["codes"] = retrieval.make_codes("random", None, (40, 30, 20))
+    np.save(case.folder / "vectors.npy", outfit_vectors(case.codes, case.outfits))
+    return case
 
 
 def test_a_report_is_a_table_and_a_file_of_medians(harness, tmp_path, capsys):
@@ -186,3 +196,39 @@ def test_the_baseline_has_our_loss(harness):
     one = jax.tree.map(jnp.asarray, one)
     loss, _ = trainer._loss(jax.random.key(0), 1.0, one, inputs, trainer._params)
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [each for each in peers.PEERS if each != "ours"])
+def test_a_peer_finds_the_best_when_its_knob_is_turned_up(name, few_outfits):
+    pytest.importorskip(peers.PEERS[name].module)
+    peer = peers.PEERS[name](few_outfits)
+    peer.build()
+    scores = few_outfits.vectors @ few_outfits.queries.T
+    for price in (None, 60) if peer.can_filter else (None,):
+        kept = few_outfits.prices < (np.inf if price is None else price)
+        best = np.argsort(-np.where(kept[:, None], scores, -np.inf), axis=0)[:10].T
+        found = np.array(
+            [peer.search([user], peer.last, price)[0] for user in range(4)]
+        )
+        shares = [np.isin(a, b).mean() for a, b in zip(found, best, strict=False)]
+        assert np.mean(shares) >= 0.95
+        assert np.array_equal(peer.search(range(4), peer.last, price), found)
+
+
+def test_a_knob_is_turned_as_far_as_the_recall_needs():
+    def attempt(knob):
+        return peers.Tried(knob, min(knob / 100, 0.97), (1.0,), (1.0,))
+
+    found, most = peers.tune(attempt, [0.9, 0.99], 10, 1000)
+    assert found.keys() == {0.9} and 90 <= found[0.9].knob < 112
+    assert most.knob == 1000 and most.recall == 0.97
+
+
+def test_a_peer_that_is_not_installed_is_left_out(harness, monkeypatch, capsys):
+    monkeypatch.setattr(peers.PEERS["usearch"], "module", "no_such_package")
+    monkeypatch.setattr(harness, "apart", lambda *_: [("memory", "MiB", (1.0,))])
+    monkeypatch.setattr(peers, "harness", harness)
+    monkeypatch.setattr(peers, "SIZES", {"few": 10})
+    rows = peers.compare("random", None, "few", ["usearch"], [0.9])
+    assert [row.case for row in rows] == ["random/few/ours"]
+    assert "random, few: without usearch: No module named" in capsys.readouterr().out
