@@ -3,14 +3,15 @@
 import itertools
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from random_codes import random_codes
 
 from fhn_jax import files
-from fhn_jax.errors import BusyError
-from fhn_jax.retrieval import index_files, outfit_index
+from fhn_jax.errors import BusyError, RefusedError
+from fhn_jax.retrieval import index_files, outfit_index, searcher
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from tests.test_search import assert_finds, contents, some_outfits
@@ -32,6 +33,28 @@ def index(tmp_path, codes, outfits):
 
 
 # Bad input. No failed call changes the index.
+
+
+def test_outfits_beyond_the_free_disk_are_refused_before_they_are_arranged(
+    tmp_path, codes, outfits, index, monkeypatch
+):
+    before = contents(index.folder)
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: SimpleNamespace(free=14 * 3000 - 1)
+    )
+    for name in ("choose_layout", "arrange_each"):
+        monkeypatch.setattr(searcher, name, None)
+    large = (
+        "an index of 3,000 outfits needs 0.00 GiB, and 0.00 GiB of the disk are free"
+    )
+    for make in (
+        lambda: OutfitIndex.build(tmp_path / "new" / "index", codes, outfits),
+        lambda: index.append(outfits),
+        index.compact,
+    ):
+        with pytest.raises(RefusedError, match=large):
+            make()
+    assert not (tmp_path / "new").exists() and contents(index.folder) == before
 
 
 @pytest.mark.parametrize(

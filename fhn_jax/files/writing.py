@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fhn_jax.errors import ExistingFileError
+from fhn_jax.errors import ExistingFileError, RefusedError
 from fhn_jax.files.locks import lock, temporary_file, temporary_folder
 from fhn_jax.files.reading import SEAL, checksum_of
 
@@ -163,6 +163,27 @@ def reserve(path: str | os.PathLike, size: int) -> None:
             zeros = bytes(2**20)
             for start in range(0, size, len(zeros)):
                 file.write(zeros[: size - start])
+
+
+def require_room(path: str | os.PathLike, size: int, what: str) -> None:
+    """Refuses what the disk cannot hold, before the work that makes it.
+
+    Args:
+      path: where it will be; need not be there yet.
+      size: its bytes, or fewer.
+      what: it is.
+    Raises:
+      RefusedError: less is free; says both sizes.
+    """
+    there = Path(path).absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if size > free:
+        raise RefusedError(
+            f"{path}: {what} needs {size / 2**30:,.2f} GiB, and {free / 2**30:,.2f} GiB "
+            "of the disk are free; make room or choose a folder on another disk"
+        )
 
 
 def unnamed_array(

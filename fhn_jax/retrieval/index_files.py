@@ -1,5 +1,6 @@
 """The files of an index: how its layout and its segments are written and read."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,19 @@ _DTYPES = {
 }
 # Checked when an index is opened; the others are mapped, and checked by the first search.
 _SMALL = ("starts", "tops", "ranges")
+
+
+def require_room(folder: str | os.PathLike, tables: ItemTables, count: int) -> None:
+    """Refuses outfits that the disk cannot hold, before they are put into blocks.
+
+    Raises:
+      RefusedError: says both sizes.
+    """
+    # The bounds of blocks come to this, a percent or two.
+    slots = min(len(template.slots) for template in tables.templates)
+    sizes = {"items": slots, "compatibilities": 1, "outfits": 1}
+    each = sum(n * np.dtype(_DTYPES[name]).itemsize for name, n in sizes.items())
+    files.require_room(folder, count * each, f"an index of {count:,} outfits")
 
 
 def add_layout(change: ArrayChange, layout: blocks.Layout, name: str) -> None:

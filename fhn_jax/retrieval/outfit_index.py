@@ -117,6 +117,7 @@ class OutfitIndex(Searcher):
         Raises:
           FileExistsError: the folder is there.
           BusyError: another process builds it.
+          RefusedError: the disk has no room for it.
           ValueError: an item id out of range, another number of slots, or attributes of
             more or fewer items.
         """
@@ -124,6 +125,7 @@ class OutfitIndex(Searcher):
         tables = ItemTables.from_codes(codes)
         items = check_outfits(codes, outfits)
         _check_number(len(items))
+        index_files.require_room(folder, tables, len(items))
         with ArrayFolder.create(folder, FORMAT) as new:
             layout, trials = searcher.choose_layout(tables, items, seed)
             new.metadata = {
@@ -280,6 +282,7 @@ class OutfitIndex(Searcher):
           their ids.
         Raises:
           BusyError: another process is changing the index.
+          RefusedError: the disk has no room for them.
           ValueError: as `build`; more than 2**32 outfits; or the index has been changed
             by another process since it was opened.
         """
@@ -289,6 +292,7 @@ class OutfitIndex(Searcher):
         _check_number(ids.stop)
         if not len(items):
             return ids
+        index_files.require_room(self.folder, self._tables, len(items))
         of_items = (self._tables, self._layout, items)
         segments = searcher.arrange_each(*of_items, np.array(ids))
         with self._change() as change:
@@ -373,12 +377,15 @@ class OutfitIndex(Searcher):
         Ids stay as they are.
 
         Raises:
+          RefusedError: the disk has no room for the new segment beside the old ones.
           ValueError: the index has been changed by another process since it was opened.
         """
         self._folder.verify_mapped()  # Damage must not get a new checksum.
         stored = [np.asarray(segment.outfits) for segment in self._segments]
         outfits = np.concatenate([*stored, np.empty(0, np.uint32)])
         places = np.flatnonzero(~np.isin(outfits, self._removed))
+        # The old segments go when the new one is there.
+        index_files.require_room(self.folder, self._tables, len(places))
         with self._change() as change:
             for name in change.metadata["segments"]:
                 change.drop(name)
