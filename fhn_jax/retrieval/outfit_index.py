@@ -239,7 +239,7 @@ class OutfitIndex(Searcher):
 
     @property
     def trials(self) -> Mapping[str, float]:
-        """Seconds a search took in trials at build time, by clusters per category."""
+        """CPU-seconds a search took in trials at build time, by clusters per category."""
         return self._folder.metadata["trials"]
 
     @property
