@@ -257,7 +257,7 @@ class Qdrant(Peer):
         parameters = models.VectorParams(size=size, distance=models.Distance.DOT)
         self._client.create_collection("outfits", vectors_config=parameters)
         for start in range(0, len(vectors), QDRANT_BATCH):
-            ids = list(range(len(vectors)))[start : start + QDRANT_BATCH]
+            ids = list(range(start, min(start + QDRANT_BATCH, len(vectors))))
             batch = models.Batch(
                 ids=ids,
                 vectors=vectors[start : start + QDRANT_BATCH].tolist(),

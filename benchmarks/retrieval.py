@@ -32,6 +32,7 @@ except ModuleNotFoundError:  # as `python benchmarks/retrieval.py`
     import harness
 
 from fhn_jax.codes import Codes
+from fhn_jax.integrations.vectors import outfit_vectors, query_vectors
 from fhn_jax.retrieval import blocks
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.kernels.jit import njit
@@ -253,30 +254,6 @@ def _scan(items, compatibilities, affinities, k):
     return ids
 
 
-class Vectors:
-    """Outfits as vectors: an inner product with a user's vector is a score."""
-
-    def __init__(self, scan: Scan, outfits: np.ndarray):
-        codes = scan.tables.codes
-        items = [0] * len(codes.categories)
-        for modality in codes.modalities:
-            for category, vectors in enumerate(codes.item_codes(modality)):
-                items[category] = items[category] + vectors
-        self._tables = scan.tables
-        self.outfits = np.empty((len(outfits), codes.bits + 1), np.float32)
-        self.outfits[:, :-1] = sum(
-            items[category][outfits[:, slot]]
-            for slot, category in enumerate(codes.slots)
-        )
-        self.outfits[:, -1] = scan.compatibilities * scan.tables.unit
-
-    def query(self, users: np.ndarray) -> np.ndarray:
-        """The users' vectors, float32 [u, d + 1]."""
-        weights = self._tables.to_scores(self._tables.user_vectors(users))
-        ones = np.ones((len(weights), 1))
-        return np.hstack([weights, ones]).astype(np.float32)
-
-
 def measure(
     kind: str, path: Path | None, name: str, repeats: int, folder: Path
 ) -> list[harness.Row]:
@@ -324,11 +301,10 @@ def measure(
         return rows
     tenth = f"Python loop over 1/{LOOP_SHARE} of the outfits"
     add(one, tenth, lambda: scan.python(int(next(users))), 1)
-    vectors = Vectors(scan, outfits)
-    queries = vectors.query(some)
+    vectors, queries = outfit_vectors(codes, outfits), query_vectors(codes, some)
     product = "numpy matrix product"
-    add(one, product, lambda: _best(vectors.outfits @ queries[0]))
-    rows += _faiss_rows(one, many, kind, vectors.outfits, queries, add)
+    add(one, product, lambda: _best(vectors @ queries[0]))
+    rows += _faiss_rows(one, many, kind, vectors, queries, add)
     return rows
 
 
