@@ -14,8 +14,8 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-# The same file each time.
-matplotlib.rcParams["svg.hashsalt"] = "peers"
+# The same file each time, with letters as text.
+matplotlib.rcParams |= {"svg.hashsalt": "peers", "svg.fonttype": "none"}
 
 from matplotlib import pyplot  # noqa: E402
 
