@@ -2,7 +2,8 @@
 
     python benchmarks/peers_chart.py docs/peers.svg benchmarks/peers/*.json
 
-A panel for each kind of codes and number of outfits, a line for each way to search.
+A panel for each kind of codes and number of outfits that several ways searched, and a line
+for each way.
 """
 
 import argparse
@@ -31,6 +32,7 @@ def draw(results: Sequence[Path], chart: Path) -> None:
             target, _, metric = row["metric"].partition(": ")
             if target.startswith("all "):
                 points[panel][peer][target][metric] = row["value"]
+    points = {name: peers for name, peers in points.items() if len(peers) > 1}
     size = (3 * len(points), 3.2)
     figure, axes = pyplot.subplots(
         1, len(points), figsize=size, sharey=True, squeeze=False
@@ -38,7 +40,8 @@ def draw(results: Sequence[Path], chart: Path) -> None:
     for axis, (panel, peers) in zip(axes[0], points.items(), strict=True):
         for number, peer in enumerate(PEERS):
             found = sorted(
-                (each["recall"], each["one user, cpu"]) for each in peers[peer].values()
+                (each["recall"], each["one user, cpu"])
+                for each in peers.get(peer, {}).values()
             )
             recalls, times = zip(*found, strict=True) if found else ((), ())
             mark = "*-" if peer == "ours" else "o-"
