@@ -54,7 +54,11 @@ def trained(tmp_path_factory):
 
 
 def config_of(folder):
-    overrides = {"data.text": "title", "train.epochs": 2}
+    overrides = {
+        "data.text": "title",
+        "train.epochs": 2,
+        "schedule.warmup_steps": 4,
+    }
     return settings(folder / "data", overrides, variant="shop")
 
 
@@ -270,6 +274,9 @@ def test_a_refresh_takes_todays_tables_to_a_version(place, monkeypatch):
     second = Codes.load(versions.current / "codes.safetensors")
     assert second.identity == first.identity and second.num_users == 6
     assert second.sha256() != first.sha256()
+    # Rates that took half of this run to rise would have hardly trained.
+    config = json.loads((place / "run/refreshes/1/config.json").read_text())
+    assert (config["train"]["epochs"], config["schedule"]["warmup_steps"]) == (1, 2)
     # Photos of visitors are encoded by the network of the codes.
     encoder = read_encoder(versions.current / photos.FILE)
     assert (encoder.program, encoder.run) == (b"trained", second.config_hash)

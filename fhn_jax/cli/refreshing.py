@@ -177,6 +177,10 @@ def _train(
     if last.workdir == _folder(run, state):
         return True  # It was interrupted before it was published.
     config = last.config.copy_and_resolve_references()
+    # The same rise of the rates, in a run this much shorter.
+    config.schedule.warmup_steps = round(
+        run.config.schedule.warmup_steps * epochs / run.config.train.epochs
+    )
     config.train.epochs = epochs
     new = Run(_folder(run, state), config)
     codes = last.codes()
