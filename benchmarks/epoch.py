@@ -3,12 +3,14 @@
     python benchmarks/epoch.py --json epoch.json
     python benchmarks/epoch.py --cache host --steps 20 --items 3000
     python benchmarks/epoch.py --modalities text --batch 1024
+    python benchmarks/epoch.py --features 512 --likes 10M --users 1M --items 1M
 
 Synthetic images and text at the true item and outfit counts. With --cache device, all
 items lie on the device and the steps of an epoch are one loop there; with --cache host,
 each batch is read from an array of the host. Where a whole epoch takes too long,
 --steps measures so many and --items makes the tables smaller; the table then says what
-a whole epoch would take, as a metric of its own name.
+a whole epoch would take, as a metric of its own name. --features stands for images that
+were encoded beforehand, --likes for single items that users like, in place of outfits.
 """
 
 import sys
@@ -22,14 +24,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import harness  # noqa: E402
 
 
-def tables_of(modalities, items: int, size: int, resident: bool):
+def tables_of(modalities, items: int, size: int, features: int, resident: bool):
     """Random rows of all items, made where they will lie."""
     import jax
     import jax.numpy as jnp
     import synthetic
 
     found = {}
-    if "visual" in modalities:
+    if features:
+        rows = np.random.default_rng(0).random((items, features), np.float32)
+        found["visual"] = jnp.asarray(rows) if resident else rows
+    elif "visual" in modalities:
         shape = (items, size, size, 3)
         if resident:
             draw = jax.jit(
@@ -60,19 +65,31 @@ def measure(options: dict) -> tuple[dict, str | None]:
     from fhn_jax.training.schedule import Schedule
 
     modalities = tuple(options["modalities"].split(","))
+    features, likes = options["features"], options["likes"]
     sizes = synthetic.POLYVORE_630 | {}
     if options["items"]:
         sizes["items"] = (options["items"] // 3,) * 3
-    data = synthetic.catalogue(**sizes)
+    if options["users"]:
+        sizes["users"] = options["users"]
+    if likes:
+        sizes["outfits"] = likes
+    data = synthetic.catalogue(**sizes, likes=bool(likes))
     sampler = NegativeSampler(data, "random_online")
     batches = TrainBatches(data, sampler, options["batch"], 0)
     network = synthetic.model(
-        modalities, options["backbone"], options["image_size"], data.num_users
+        modalities,
+        options["backbone"],
+        options["image_size"],
+        data.num_users,
+        features=features,
+        likes=bool(likes),
     )
     dtype = options["dtype"]
     trainer = synthetic.trainer(network, batches.segments, compute_dtype=dtype)
     resident = options["cache"] == "device"
-    tables = tables_of(modalities, data.num_items, options["image_size"], resident)
+    tables = tables_of(
+        modalities, data.num_items, options["image_size"], features, resident
+    )
     key = jax.random.key(0)
     steps = min(options["steps"] or batches.steps, batches.steps)
     if resident:
@@ -115,7 +132,10 @@ def measure(options: dict) -> tuple[dict, str | None]:
         state = advance(state, steps)
         wall.append(time.perf_counter() - start)
         cpu.append(time.process_time() - cpu_start)
-    whole = steps == batches.steps and not options["items"]
+    if options["profile"]:
+        with jax.profiler.trace(options["profile"]):
+            state = advance(trainer.at_step(state, 0), steps)
+    whole = steps == batches.steps and (likes or not options["items"])
     share = batches.steps / steps
     name = "epoch" if whole else f"epoch, from {steps} of {batches.steps} steps"
     return {
@@ -134,13 +154,23 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256, help="pairs")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--cache", choices=("device", "host"), default="device")
-    parser.add_argument("--steps", type=int, default=0, help="0: a whole epoch")
-    parser.add_argument("--items", type=int, default=0, help="0: the true number")
+    count = dict(type=harness.count, default=0)
+    parser.add_argument("--steps", **count, help="a whole epoch if none")
+    parser.add_argument("--items", **count, help="the true number if none")
+    parser.add_argument("--users", **count, help="the true number if none")
+    parser.add_argument("--features", **count, help="width; images if none")
+    parser.add_argument("--likes", **count, help="of single items; outfits if none")
+    parser.add_argument("--profile", help="folder for a jax.profiler trace")
     options = vars(parser.parse_args())
+    if options["features"]:
+        options["modalities"] = "visual"
     json_path = options.pop("json")
     measured, accelerator = harness.apart(measure, options)
-    case = f"epoch/630_{options['cache']}"
-    if options["modalities"] != "visual,text":
+    size = f"{options['likes']:_}_likes" if options["likes"] else "630"
+    case = f"epoch/{size}_{options['cache']}"
+    if options["features"]:
+        case += f"_features_b{options['batch']}"
+    elif options["modalities"] != "visual,text":
         case += f"_{options['modalities']}"
     rows = [
         harness.Row(case, metric, unit, tuple(values))

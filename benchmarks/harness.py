@@ -133,8 +133,22 @@ def parser(text: str | None) -> argparse.ArgumentParser:
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--json", type=Path, help="file to write the results to")
-    made.add_argument("--repeats", type=_count, default=7, help="of each measurement")
+    made.add_argument("--repeats", type=count, default=7, help="of each measurement")
     return made
+
+
+def count(text: str) -> int:
+    """A number of at least 1: "630", "100k", "10M"."""
+    factor = {"k": 10**3, "M": 10**6}.get(text[-1:], 1)
+    try:
+        value = int(text if factor == 1 else text[:-1]) * factor
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text}: expected at least 1, as in 630, 100k or 10M"
+        )
+    return value
 
 
 def report(
@@ -224,10 +238,3 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}: expected at least 1")
-    return value

@@ -1,7 +1,7 @@
 """The network and its training step, written plainly in PyTorch: the baseline.
 
-Float32 or bfloat16 autocast, contiguous tensors, torch.optim.SGD; nothing is tuned, and
-nothing is left out that fhn_jax computes.
+Float32 or bfloat16 autocast, contiguous tensors, torch.optim.SGD, on a GPU that CUDA
+finds or on the CPU; nothing is tuned, and nothing is left out that fhn_jax computes.
 """
 
 from collections.abc import Callable, Mapping
@@ -173,30 +173,33 @@ def make_step(
     """
     if "visual" in inputs and backbone != "alexnet":
         raise ValueError(f"the baseline has alexnet only, got --backbone {backbone}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     text_dim = inputs["text"].shape[1] if "text" in inputs else 0
-    network = Network(tuple(inputs), text_dim, users)
+    network = Network(tuple(inputs), text_dim, users).to(device)
     rates = {"user": 10.0, "backbone": 0.001, "matching": 0.1}
     groups = [
         {"params": part.parameters(), "lr": rates.get(name, 0.01)}
         for name, part in network.named_children()
     ]
     optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=1e-6)
-    given = {name: torch.from_numpy(array) for name, array in inputs.items()}
-    who = torch.arange(batch) % users
-    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
+    given = {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
+    who = torch.arange(batch, device=device) % users
+    mean, std = (
+        torch.tensor(v, device=device).reshape(1, 3, 1, 1) for v in (MEAN, STD)
+    )
 
     def prepared():
         ready = dict(given)
         if "visual" in ready:
             images = ready["visual"].permute(0, 3, 1, 2).float() / 255
-            flip = torch.rand(len(images), 1, 1, 1) < 0.5
+            flip = torch.rand(len(images), 1, 1, 1, device=device) < 0.5
             images = torch.where(flip, images.flip(3), images)
             ready["visual"] = (images - mean) / std
         return ready
 
     def step():
-        bfloat16 = torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16")
+        bfloat16 = torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
         with bfloat16:
             latents = network(prepared())
         loss = loss_of(network, who, latents)

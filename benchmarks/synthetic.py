@@ -12,13 +12,14 @@ from flax import nnx
 
 from fhn_jax.data.catalogue import Catalogue, Outfits, Split
 from fhn_jax.models.augment import Augmentation
-from fhn_jax.models.fashion_hash_net import FashionHashNet, Shape
+from fhn_jax.models.fashion_hash_net import PRECOMPUTED, FashionHashNet, Shape
 from fhn_jax.models.hashing import Hash
 from fhn_jax.training.objective import Objective
 from fhn_jax.training.rows import skipped_step
 from fhn_jax.training.step import Trainer, make_optimizer
 
 SLOTS = (0, 1, 2)
+SINGLE = ((0,), (1,), (2,))
 CATEGORIES = ("top", "bottom", "shoe")
 TEXT_DIM = 2400
 BITS = 128
@@ -32,11 +33,29 @@ POLYVORE_630 = dict(items=(68_412, 68_411, 68_411), users=630, outfits=127_326)
 
 
 def model(
-    modalities: tuple[str, ...], backbone: str, image_size: int, users: int
+    modalities: tuple[str, ...],
+    backbone: str,
+    image_size: int,
+    users: int,
+    *,
+    features: int = 0,
+    likes: bool = False,
 ) -> FashionHashNet:
-    """The network with the reference's settings, on start weights."""
+    """The network with the reference's settings, on start weights.
+
+    Args:
+      features: width of the vectors that stand for images; 0 for images.
+      likes: of single items, in place of outfits.
+    """
     drawn = min(users, POLYVORE_630["users"])
-    shape = Shape(drawn, SLOTS, text_dim=TEXT_DIM, image_size=image_size)
+    shape = Shape(
+        drawn,
+        SLOTS,
+        text_dim=TEXT_DIM,
+        image_size=image_size,
+        feature_dim=features,
+        templates=SINGLE if likes else (),
+    )
     visual = dict(hidden=0, input_dropout=0.5, dropout=0.5, stddev=0.01)
     text = dict(hidden=1024, input_dropout=0.0, dropout=0.5, stddev=0.01)
     network = FashionHashNet(
@@ -44,7 +63,7 @@ def model(
         modalities=modalities,
         bits=BITS,
         hash=Hash("ste"),
-        backbone=dict(name=backbone),
+        backbone=dict(name=PRECOMPUTED if features else backbone),
         visual_head=visual,
         text_head=text,
         single=False,
@@ -93,12 +112,21 @@ def trainer(
 
 
 def catalogue(
-    items: tuple[int, ...], users: int, outfits: int, seed: int = 0
+    items: tuple[int, ...], users: int, outfits: int, likes: bool = False
 ) -> Catalogue:
-    """A catalogue with a train split of random outfits, every user with some."""
-    rng = np.random.default_rng(seed)
+    """A catalogue with a train split of random outfits, every user with some.
+
+    Args:
+      items: of each category.
+      users, outfits: how many.
+      likes: whether the outfits are single items, of any category.
+    """
+    rng = np.random.default_rng(0)
     owners = np.sort(np.resize(np.arange(users, dtype=np.int32), outfits))
     table = np.stack([rng.integers(n, size=outfits) for n in items], axis=1)
+    if likes:
+        liked = rng.integers(len(items), size=(outfits, 1))
+        table[liked != np.arange(len(items))] = -1
     positives = Outfits(owners, table.astype(np.int32))
     return Catalogue(
         root=Path("synthetic"),

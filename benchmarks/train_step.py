@@ -15,6 +15,7 @@ is its own; sides take turns, and both use all cores.
 """
 
 import dataclasses
+import importlib.util
 import itertools
 import sys
 import time
@@ -240,6 +241,12 @@ def main() -> None:
     repeats, processes = options.pop("repeats"), options.pop("processes")
     json_path, baseline = options.pop("json"), options.pop("baseline")
     profile = options.pop("profile")
+    if baseline and importlib.util.find_spec(baseline) is None:
+        print(
+            'PyTorch is not installed, its rows are left out: pip install "fhn_jax[bench]"',
+            file=sys.stderr,
+        )
+        baseline = None
     users, optimizers, tables = (
         options.pop(name) or (first,)
         for name, first in (("users", "630"), ("optimizers", "sgd"), ("tables", "rows"))
@@ -275,33 +282,25 @@ def main() -> None:
             rows += rows_of(case, side, measured)
         accelerator = found[case][""][0].accelerator
         if baseline:
-            rows.append(_ratio(case, found[case]))
+            rows += _ratios(case, found[case][""], found[case]["torch"], "ours / torch")
         few = dataclasses.replace(case, users="630")
         if case != few and few in found:
-            rows += _growth(case, found[case][""], found[few][""])
+            ours, theirs = found[case][""], found[few][""]
+            rows += _ratios(case, ours, theirs, "of that of 630 users")
     harness.report(rows, json_path, accelerator)
 
 
-def _ratio(case: Case, found: dict[str, list[Measured]]) -> harness.Row:
-    """Our CPU time through the baseline's, process by process."""
-    ratios = tuple(
-        float(np.median(ours.timing.cpu) / np.median(theirs.timing.cpu))
-        for ours, theirs in zip(found[""], found["torch"], strict=True)
-    )
-    return harness.Row(case.name, "CPU time, ours / torch", "1", ratios)
-
-
-def _growth(case: Case, many: list[Measured], few: list[Measured]) -> list[harness.Row]:
-    """What a step takes, through what it takes with 630 users, process by process."""
+def _ratios(
+    case: Case, ours: list[Measured], theirs: list[Measured], text: str
+) -> list[harness.Row]:
+    """What a step takes, through what another takes, process by process."""
     rows = []
     for metric, of in (("time", "wall"), ("CPU time", "cpu")):
         ratios = tuple(
             float(np.median(getattr(a.timing, of)) / np.median(getattr(b.timing, of)))
-            for a, b in zip(many, few, strict=True)
+            for a, b in zip(ours, theirs, strict=True)
         )
-        rows.append(
-            harness.Row(case.name, f"{metric}, of that of 630 users", "1", ratios)
-        )
+        rows.append(harness.Row(case.name, f"{metric}, {text}", "1", ratios))
     return rows
 
 

@@ -369,6 +369,14 @@ def test_a_state_that_takes_the_network_s_variables_has_no_copy_of_them():
     assert_equal(one, other)
 
 
+def test_a_state_as_of_another_step_has_no_array_twice():
+    """A step takes the memory of each."""
+    skipped = skipped_step("sgd", RATES["user"], **SGD)
+    trainer = Setting(skipped=skipped).trainer
+    leaves = jax.tree.leaves(trainer.at_step(trainer.init(), 3))
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+
+
 def test_nothing_as_large_as_the_user_table_is_copied_in_a_step_of_rows():
     """Neither in a step, nor in many of them in a loop of the device."""
     skipped = skipped_step("adam", 0.1)

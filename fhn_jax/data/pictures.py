@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import simplejpeg
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
@@ -205,6 +204,8 @@ def for_training(data: bytes, name: str, size: int) -> bytes:
     Raises:
       ValueError: see `garment_photo`.
     """
+    import simplejpeg
+
     photo = garment_photo(data, name)
     if not photo.changes and len(photo.pixels) <= size:
         return data
@@ -214,6 +215,8 @@ def for_training(data: bytes, name: str, size: int) -> bytes:
 
 def blank() -> bytes:
     """An image in which there is nothing to see."""
+    import simplejpeg
+
     return simplejpeg.encode_jpeg(np.full((16, 16, 3), _WHITE, np.uint8))
 
 
@@ -233,6 +236,8 @@ def _plain_jpeg(
 
     None for anything else, of which Pillow then says what it is.
     """
+    import simplejpeg
+
     if not data.startswith(b"\xff\xd8"):
         return None
     # A search of the bytes costs next to nothing; few JPEGs need the second look.

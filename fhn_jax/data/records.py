@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
 from fhn_jax import files
 from fhn_jax.errors import InputError, MissingFileError
 
@@ -55,6 +53,8 @@ def replace_record(folder: Path, old: str, new: str, value: bytes) -> None:
 
     Whoever has the LMDB open goes on with what there was.
     """
+    import lmdb
+
     with files.temporary_folder(folder / "data.mdb") as private:
         for path in (private / "all", private / "small"):
             path.mkdir()
@@ -174,6 +174,8 @@ class LmdbRecords:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Any]:
         """A transaction; what LMDB finds wrong with its file becomes an InputError."""
+        import lmdb
+
         try:
             with self._environment().begin() as transaction:
                 yield transaction
@@ -183,7 +185,7 @@ class LmdbRecords:
     def _damaged(self, what: str) -> InputError:
         return _damaged(self.path, what, self._remedy)
 
-    def _environment(self) -> lmdb.Environment:
+    def _environment(self) -> Any:
         return _environments.get(self.path, self._remedy)
 
 
@@ -204,7 +206,7 @@ class _Opened:
     """
 
     pid: int
-    environment: lmdb.Environment
+    environment: Any
     size: int
     compared: bool
 
@@ -220,7 +222,7 @@ class _Environments:
         self._lock = threading.Lock()
         self._open: dict[tuple[int, int], _Opened] = {}
 
-    def get(self, path: Path, remedy: str) -> lmdb.Environment:
+    def get(self, path: Path, remedy: str) -> Any:
         return self._get(path, remedy).environment
 
     def check(self, path: Path, remedy: str) -> None:
@@ -296,8 +298,10 @@ def check_whole(path: Path, remedy: str) -> None:
         _open(path, size, remedy).close()
 
 
-def _open(path: Path, size: int, remedy: str) -> lmdb.Environment:
+def _open(path: Path, size: int, remedy: str) -> Any:
     """Opens an LMDB for reading, after making sure that its file is complete."""
+    import lmdb
+
     again = f"copy or download it again, or {remedy}"
     try:
         # No lock: it needs write access to the folder, and nobody writes here.

@@ -257,9 +257,11 @@ class Trainer:
     def at_step(self, state: TrainState, step: int) -> TrainState:
         """The state (donated), settled, as of another number of steps."""
         state = self.settle(state)
-        now, rows = state.step * 0 + step, state.rows
+        # An array each: a step may be given both, to overwrite them.
+        now, start = (state.step * 0 + step for _ in range(2))
+        rows = state.rows
         if rows is not None:
-            rows = rows._replace(start=now, done=rows.done * 0)
+            rows = rows._replace(start=start, done=rows.done * 0)
         return state._replace(step=now, rows=rows)
 
     def model(self, state: TrainState) -> FashionHashNet:
