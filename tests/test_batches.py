@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from fhn_jax.data import batches as batches_module
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.negatives import NegativeSampler
 from tests.catalogues import catalogue, random_positives
@@ -164,3 +165,28 @@ def test_batches_larger_than_the_data_or_empty_are_refused(batch_size):
     )
     with pytest.raises(ValueError, match=text):
         make(batch_size=batch_size)
+
+
+def test_segments_of_likes_hold_what_batches_have_and_not_what_they_could(monkeypatch):
+    sizes = (900, 800, 700)
+    rng = np.random.default_rng(0)
+    likes = np.full((3000, 4), -1)
+    likes[:, 0] = np.arange(3000) // 30
+    category = rng.integers(3, size=3000)
+    likes[np.arange(3000), 1 + category] = rng.integers(700, size=3000)
+    data = catalogue(likes, sizes)
+    sampler = NegativeSampler(data, "random_online")
+    segments = TrainBatches(data, sampler, 256, 0).segments
+    # A third of 256 likes and as many negatives; far less than twice 256.
+    assert all(180 < size < 320 for size in segments)
+    rare = np.bincount(category).min()
+    assert batches_module._most(256, rare, 3000) < 256
+    # An order with a batch of more than that is drawn again.
+    monkeypatch.setattr(batches_module, "_most", lambda *_: 102)
+    batches = TrainBatches(data, sampler, 256, 0)
+    rows, weights = batches.order(3)
+    first = np.random.default_rng((0, 1, 3)).permutation(3000)
+    assert (rows[weights > 0] != first).any()
+    assert sorted(rows[weights > 0]) == list(range(3000))
+    of = category[rows]
+    assert all((((of == c) & (weights > 0)).sum(1) <= 102).all() for c in range(3))

@@ -113,9 +113,11 @@ def test_a_batch_made_on_the_device_is_the_hosts(slots):
     negatives = batches.sampler.draw(1)
     for step, want in enumerate(batches.epoch(1)):
         positives = batches.positives.items[order[step], None]
+        drawn = negatives[order[step]]
+        drawn[weights[step] == 0] = 0  # What is drawn for padding is not in the batch.
         got = make_batch(
             jnp.asarray(batches.positives.users[order[step]]),
-            jnp.asarray(np.concatenate([positives, negatives[order[step]]], axis=1)),
+            jnp.asarray(np.concatenate([positives, drawn], axis=1)),
             jnp.asarray(weights[step]),
             segments=batches.segments,
             slots=batches.slots,

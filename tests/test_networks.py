@@ -16,7 +16,7 @@ from fhn_jax.models.fashion_hash_net import (
     check_modalities,
 )
 from fhn_jax.models.hashing import Hash
-from fhn_jax.models.heads import Head, UserEncoder
+from fhn_jax.models.heads import Head, UserEncoder, dropout
 from fhn_jax.models.reference_names import from_reference, load_reference
 
 HEAD = dict(hidden=6, input_dropout=0.0, dropout=0.0, stddev=0.5)
@@ -159,6 +159,21 @@ def test_dropout_keeps_the_mean(name):
     assert dropped.std(0).min() > 0.1
 
 
+@pytest.mark.parametrize("rate", [0.5, 0.25, 0.3, 1.0])
+def test_dropout_has_its_rate_whatever_the_width(rate):
+    x = jnp.full((500, 77), 3.0)
+    grad = jax.grad(lambda x: dropout(x, rate, nnx.Rngs(dropout=1)).sum())(x)
+    kept = np.asarray(grad) != 0
+    np.testing.assert_allclose(grad[kept], 1 / (1 - rate) if rate < 1 else 0, rtol=1e-4)
+    # Within five deviations: of all, of each row and column, and of neighbours.
+    both = (kept[:, 1:] == kept[:, :-1]).mean(), rate**2 + (1 - rate) ** 2
+    for part, want in ((kept.mean(), 1 - rate), both):
+        assert abs(part - want) <= 5 * (want * (1 - want) / kept.size) ** 0.5
+    for axis, size in ((0, 500), (1, 77)):
+        spread = (rate * (1 - rate) / size) ** 0.5
+        assert (np.abs(kept.mean(axis) - (1 - rate)) <= 5 * spread).all()
+
+
 def test_weights_start_with_the_deviation_asked_for():
     head = Head(200, 300, 64, input_dropout=0.0, dropout=0.0, rngs=nnx.Rngs(0))
     assert np.std(head.hidden.kernel[...]) == pytest.approx(0.01, rel=0.05)
@@ -245,6 +260,20 @@ def test_two_tops_share_a_category():
 def test_hidden_zero_takes_half_of_the_features():
     net = make_net(text_head=HEAD | dict(hidden=0))
     assert net.heads["text"][0].hidden.kernel.shape == (7, 3)
+
+
+def test_single_items_score_as_outfits_with_empty_slots():
+    slots = (0, 1, 1)
+    outfits = jnp.array([[[3, -1, -1], [-1, 2, -1]], [[-1, -1, 4], [0, -1, -1]]])
+    latents = {"text": (draw(4, 8), draw(5, 8))}
+    scores = []
+    for templates in (((0,), (1,), (2,)), ((0,), (1,), (2,), (0, 1))):
+        shape = Shape(4, slots, text_dim=7, templates=templates)
+        net = make_net(slots, shape=shape, matching=dict(hash_types=3))
+        assert net.has_one_item == (len(templates) == 3)
+        scores.append(net.scores(jnp.array([1, 3]), latents, outfits, slots))
+    for one, other in zip(*scores, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 def test_scores_are_the_mean_over_modalities():

@@ -43,7 +43,9 @@ class TrainBatches:
       multiple: segments are padded to a multiple of it, to be shared by devices.
     Attributes:
       segments: rows of each category in `Batch.items`, the same for every batch: as
-        many as a batch can hold, or all items in use if they are fewer.
+        many as a batch holds, or all items in use if they are fewer. Where not every
+        outfit has the category, more than the many that nearly all batches hold come
+        in no batch: an order of an epoch with such a batch is drawn again.
       steps: batches an epoch.
     Raises:
       ValueError: more rows in a batch than positives.
@@ -67,12 +69,14 @@ class TrainBatches:
         self.sampler, self.batch_size, self.seed = sampler, batch_size, seed
         self.slots = catalogue.slots
         self.offsets = catalogue.offsets
-        largest = []
+        largest, self._scarce = [], []
         for category, ids in enumerate(sampler.used_items):
             mine = [s for s, c in enumerate(self.slots) if c == category]
-            having = int((self.positives.items[:, mine] >= 0).any(axis=1).sum())
-            rows = min(batch_size, having) * (1 + sampler.ratio) * len(mine)
-            largest.append(min(rows, len(ids)))
+            having = (self.positives.items[:, mine] >= 0).any(axis=1)
+            most = _most(batch_size, int(having.sum()), len(having))
+            if most < batch_size:
+                self._scarce.append((having, most))
+            largest.append(min(most * (1 + sampler.ratio) * len(mine), len(ids)))
         self.segments = tuple(-(-size // multiple) * multiple for size in largest)
         self.steps = math.ceil(len(self.positives) / batch_size)
 
@@ -87,16 +91,20 @@ class TrainBatches:
         self, epoch: int
     ) -> tuple[Int32[np.ndarray, "steps b"], Float32[np.ndarray, "steps b"]]:
         """Which positives are in each batch of an epoch, and 1, or 0 for padding."""
-        order = np.random.default_rng((self.seed, 1, epoch)).permutation(
-            len(self.positives)
-        )
-        rows = np.empty((self.steps, self.batch_size), np.int32)
-        weights = np.zeros(rows.shape, np.float32)
-        for step in range(self.steps):
-            some = order[step * self.batch_size : (step + 1) * self.batch_size]
-            weights[step, : len(some)] = 1
-            rows[step] = np.resize(some, self.batch_size)
-        return rows, weights
+        rng = np.random.default_rng((self.seed, 1, epoch))
+        count, shape = len(self.positives), (self.steps, self.batch_size)
+        real = np.arange(self.steps * self.batch_size).reshape(shape) < count
+        while True:
+            rows = np.zeros(shape, np.int32)
+            rows[real] = rng.permutation(count)
+            if all(
+                ((having[rows] & real).sum(axis=1) <= most).all()
+                for having, most in self._scarce
+            ):
+                break
+        # Rows of the last batch again, so that padding adds no item.
+        rows[-1] = np.resize(rows[-1, real[-1]], self.batch_size)
+        return rows, real.astype(np.float32)
 
     def _batch(self, rows, weights, negatives) -> Batch:
         outfits = np.concatenate(
@@ -124,3 +132,14 @@ class TrainBatches:
             items=np.concatenate(segments),
             paired=np.concatenate(paired),
         )
+
+
+def _most(drawn: int, having: int, among: int) -> int:
+    """How many of `drawn` outfits have what `having` of all have; at most once in 10¹²
+    are there more.
+
+    Source: Bernstein's inequality, which holds for draws without replacement too.
+    """
+    mean, share = drawn * having / among, math.log(1e12) / 3
+    beyond = share + math.sqrt(share**2 + 6 * share * mean * (1 - having / among))
+    return min(drawn, having, math.ceil(mean + beyond))

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -47,6 +48,11 @@ class Shape:
     def has_absent(self) -> bool:
         """Whether there are outfits that leave a slot empty."""
         return any(len(template) < len(self.slots) for template in self.templates)
+
+    @property
+    def has_one_item(self) -> bool:
+        """Whether every outfit is a single item."""
+        return bool(self.templates) and max(map(len, self.templates)) == 1
 
 
 class FashionHashNet(nnx.Module):
@@ -115,7 +121,7 @@ class FashionHashNet(nnx.Module):
             )
         self.user = UserEncoder(shape.num_users, bits, **user, rngs=rngs)
         self.matching = Matching(bits, shape.slots, shape.templates, **matching)
-        self.has_absent = shape.has_absent
+        self.has_absent, self.has_one_item = shape.has_absent, shape.has_one_item
 
     def features(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n f"]:
         """Backbone features of normalised images of any category."""
@@ -174,17 +180,16 @@ class FashionHashNet(nnx.Module):
           beta: slope of the relaxation (`tanh`, `binary01`).
         """
         z = self.user(users)[:, None, :]
-        relaxed = self.match(
-            self.hash.relaxed(z, beta),
-            latents,
-            outfits,
-            slots,
-            lambda part: self.hash.relaxed(part, beta),
-        )
-        binary = self.match(
-            self.hash.binary(z), latents, outfits, slots, self.hash.item
-        )
-        return relaxed, binary
+        relaxed: Any = 0.0
+        binary: Any = 0.0
+        for by_category in latents.values():
+            # Both codes of the same rows: what is looked up once is added up once.
+            items, present = self._of_outfits(by_category, outfits, slots)
+            relaxed += self.matching(
+                self.hash.relaxed(z, beta), self.hash.relaxed(items, beta), present
+            )
+            binary += self.matching(self.hash.binary(z), self.hash.item(items), present)
+        return relaxed / len(latents), binary / len(latents)
 
     def match(
         self,
@@ -203,16 +208,26 @@ class FashionHashNet(nnx.Module):
           slots: the category index of each slot.
           code: from latents of items to their codes.
         """
-        # Data without absent items pay for no mask.
-        present = outfits >= 0 if self.has_absent else None
         total: Any = 0.0
         for by_category in latents.values():
             codes = [code(part) for part in by_category]
-            items = jnp.stack(
-                [_rows(codes[c], outfits[..., s]) for s, c in enumerate(slots)], axis=-2
-            )
-            total += self.matching(users, items, present)
+            total += self.matching(users, *self._of_outfits(codes, outfits, slots))
         return total / len(latents)
+
+    def _of_outfits(self, parts, outfits, slots):
+        """Rows of the items of outfits [*b, s, d], and in which slots there is one."""
+        if self.has_one_item:  # Rows of the other slots would be read for nothing.
+            starts = np.cumsum([0, *(len(part) for part in parts)])
+            where: Any = sum(
+                jnp.where(outfits[..., s] >= 0, outfits[..., s] + int(starts[c]), 0)
+                for s, c in enumerate(slots)
+            )
+            return jnp.concatenate(parts)[where][..., None, :], None
+        items = jnp.stack(
+            [_rows(parts[c], outfits[..., s]) for s, c in enumerate(slots)], axis=-2
+        )
+        # Data without absent items pay for no mask.
+        return items, outfits >= 0 if self.has_absent else None
 
 
 def _rows(codes: Float[Array, "n d"], rows: Int[Array, "*b"]) -> Float[Array, "*b d"]:

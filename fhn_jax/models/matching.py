@@ -75,7 +75,11 @@ class Matching(nnx.Module):
     ):
         if hash_types not in HASH_TYPES:
             raise InputError(f"model.hash_types={hash_types}: expected 0, 1, 2 or 3")
-        self.pairs = category_pairs(slots)
+        self.pairs = tuple(
+            pair
+            for pair in category_pairs(slots)
+            if not templates or any(set(pair) <= set(t) for t in templates)
+        )
         each = [tuple(slots[s] for s in t) for t in templates] or [slots]
         if zero_user_term and not zero_item_term and not any(map(category_pairs, each)):
             raise InputError(
@@ -102,7 +106,8 @@ class Matching(nnx.Module):
 
         Args:
           users: user codes.
-          items: the codes of each outfit's items, by slot.
+          items: the codes of each outfit's items, by slot; those of outfits of a single
+            item by themselves.
           present: which slots the outfit fills; all by default.
         """
         num_items: Any = items.shape[-2]

@@ -199,9 +199,11 @@ def make_batch(
       users: of the positives.
       outfits: candidates by item id within the category, -1 where there is none; the
         positive first.
-      weights: 0 for padding.
+      weights: 0 for padding, which repeats the outfits of the batch, and adds no item.
       segments, slots, offsets: of `TrainBatches`.
     """
+    place, real = jnp.arange(len(weights)), weights > 0
+    outfits = outfits[jnp.where(real, place, place % real.sum())]
     local = jnp.zeros_like(outfits)
     items, paired = [], []
     for category, size in enumerate(segments):
