@@ -179,8 +179,6 @@ def test_segments_of_likes_hold_what_batches_have_and_not_what_they_could(monkey
     segments = TrainBatches(data, sampler, 256, 0).segments
     # A third of 256 likes and as many negatives; far less than twice 256.
     assert all(180 < size < 320 for size in segments)
-    rare = np.bincount(category).min()
-    assert batches_module._most(256, rare, 3000) < 256
     # An order with a batch of more than that is drawn again.
     monkeypatch.setattr(batches_module, "_most", lambda *_: 102)
     batches = TrainBatches(data, sampler, 256, 0)
