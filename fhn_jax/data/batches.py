@@ -73,7 +73,7 @@ class TrainBatches:
         for category, ids in enumerate(sampler.used_items):
             mine = [s for s, c in enumerate(self.slots) if c == category]
             having = (self.positives.items[:, mine] >= 0).any(axis=1)
-            most = _most(batch_size, int(having.sum()), len(having))
+            most = _most(batch_size, int(having.sum()), len(self.positives))
             if most < batch_size:
                 self._scarce.append((having, most))
             largest.append(min(most * (1 + sampler.ratio) * len(mine), len(ids)))
