@@ -180,16 +180,17 @@ class FashionHashNet(nnx.Module):
           beta: slope of the relaxation (`tanh`, `binary01`).
         """
         z = self.user(users)[:, None, :]
-        relaxed: Any = 0.0
-        binary: Any = 0.0
-        for by_category in latents.values():
-            # Both codes of the same rows: what is looked up once is added up once.
-            items, present = self._of_outfits(by_category, outfits, slots)
-            relaxed += self.matching(
-                self.hash.relaxed(z, beta), self.hash.relaxed(items, beta), present
-            )
-            binary += self.matching(self.hash.binary(z), self.hash.item(items), present)
-        return relaxed / len(latents), binary / len(latents)
+        relaxed = self.match(
+            self.hash.relaxed(z, beta),
+            latents,
+            outfits,
+            slots,
+            lambda part: self.hash.relaxed(part, beta),
+        )
+        binary = self.match(
+            self.hash.binary(z), latents, outfits, slots, self.hash.item
+        )
+        return relaxed, binary
 
     def match(
         self,

@@ -27,23 +27,8 @@ def normal_linear(
 
 
 def dropout(x: Array, rate: float, rngs: nnx.Rngs | None) -> Array:
-    """Dropout that draws from `rngs`, or the identity when there are none.
-
-    A number is dropped with the probability `rate`, rounded to a multiple of 2⁻¹⁶. As few
-    random bits are drawn for it as that takes, one for a rate of 0.5: on a CPU the 32 of
-    `nnx.Dropout` take longer than the layer.
-    """
-    if rngs is None or not rate:
-        return x
-    bits = next(b for b in (1, 2, 4, 8, 16) if b == 16 or (rate * 2**b).is_integer())
-    *rows, width = x.shape
-    shape = (*rows, -(-width * bits // 32))
-    words = jax.random.bits(rngs.dropout(), shape, jnp.uint32)
-    shifts = jnp.arange(0, 32, bits, dtype=jnp.uint32)
-    drawn = words[..., None] >> jnp.broadcast_to(shifts, (*shape, len(shifts)))
-    drawn = (drawn % 2**bits).reshape(*rows, -1)[..., :width]
-    kept = x / ((1 - rate) or 1)  # A gradient of 0 times infinity would be none.
-    return jnp.where(drawn < round(rate * 2**bits), jnp.zeros_like(x), kept)
+    """Dropout that draws from `rngs`, or the identity when there are none."""
+    return nnx.Dropout(rate)(x, rngs=rngs, deterministic=rngs is None)
 
 
 class Head(nnx.Module):
