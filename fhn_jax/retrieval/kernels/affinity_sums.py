@@ -31,6 +31,8 @@ def affinities(
     """
     users, width = tables.shape[:2]
     out = np.empty((users, len(codes) + padding), np.int32)
+    # No rows stand for no scales: a loop is compiled for one type of arguments.
+    scales = np.array(np.empty((0, 0)) if scales is None else scales, np.float32)
     if width % 8:
         _sum_any_width(codes, scales, tables, out)
         return out
@@ -52,8 +54,7 @@ def affinities(
 @njit_inline
 def _scaled(total, scales, item, modality):
     """A sum over the bits of a modality, times the factor of the item."""
-    # Compiled for scales and for None apart.
-    if scales is None:
+    if not len(scales):
         return np.int64(total)
     return np.int64(np.rint(total * np.float64(scales[item, modality])))
 
@@ -97,7 +98,7 @@ def _sum_for_two(words, scales, table, width, out):
                 g = table[at + np.uint64(1536) + ((x >> np.uint64(48)) & low)]
                 h = table[at + np.uint64(1792) + (x >> np.uint64(56))]
                 total += ((a + b) + (c + d)) + ((e + f) + (g + h))
-            if scales is None:
+            if not len(scales):
                 sums += total
                 continue
             first = np.int64(np.int32(total))
@@ -123,8 +124,8 @@ def _sum_for_many(codes, scales, table, width, out):
             for own in range(0, codes.shape[1], 8):
                 byte = own % width
                 # Without scales one sum serves all modalities.
-                row = sums[0 if scales is None else own // width, item - start]
-                is_new = byte == 0 and (scales is not None or own == 0)
+                row = sums[own // width if len(scales) else 0, item - start]
+                is_new = byte == 0 and (len(scales) > 0 or own == 0)
                 at = np.uint64(byte * 256)
                 a = (at + np.uint64(codes[item, own])) * users
                 b = (at + np.uint64(256) + np.uint64(codes[item, own + 1])) * users
@@ -145,7 +146,7 @@ def _sum_for_many(codes, scales, table, width, out):
         for user in range(users):
             for item in range(start, stop):
                 total = np.int64(sums[0, item - start, user])
-                if scales is not None:
+                if len(scales):
                     total = _scaled(total, scales, item, 0)
                     for modality in range(1, modalities):
                         part = sums[modality, item - start, user]
