@@ -30,6 +30,9 @@ CASES = {
     "vse-tanh": ("vse_t3.py:clothing,hash=tanh", UNSCALED),
     "image-ste-scaled": ("t3.py:clothing",),
     "text-ste-scaled": ("text_t3.py:clothing",),
+    # With `fhn-jax embed-images DATA --model garment`.
+    "vse-garment": ("vse_t3.py:clothing,features=garment",),
+    "image-garment": ("t3.py:clothing,features=garment",),
 }
 SEEDS = (0, 1, 2)
 

@@ -1,6 +1,7 @@
-"""Makes features of all images with a pretrained network.
+"""Makes features of all images with a pretrained network, or without one.
 
     fhn-jax embed-images data/shop
+    fhn-jax embed-images data/shop --model garment
     fhn-jax embed-images data/shop --name siglip \
         --model open_clip:hf-hub:Marqo/marqo-fashionSigLIP
 
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--model",
         default="efficientnet_lite0",
-        help="one of our pretrained networks, timm:MODEL, open_clip:MODEL or "
+        help="garment, one of our pretrained networks, timm:MODEL, open_clip:MODEL or "
         "transformers:MODEL; default: %(default)s",
     )
     parser.add_argument(

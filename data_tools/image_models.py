@@ -1,6 +1,6 @@
-"""Networks that make features of images, by name.
+"""Models that make features of images, by name.
 
-Those of `fhn_jax.models.backbones.PRETRAINED` are ours. Others are named LIBRARY:MODEL,
+`GARMENT` is no network and measures the garment alone, see `data_tools/garment.py`. Those of `fhn_jax.models.backbones.PRETRAINED` are ours. Others are named LIBRARY:MODEL,
 run in PyTorch, and are installed with `pip install "fhn_jax[embed]"`.
 """
 
@@ -20,6 +20,7 @@ from fhn_jax.models.augment import normalise
 from fhn_jax.models.backbones import PRETRAINED, make_backbone
 from fhn_jax.training.pretrained import check_file, set_weights
 
+GARMENT = "garment"
 # Pixels of a side that images are decoded to for networks which resize them again.
 _SIDE = 384
 
@@ -41,7 +42,7 @@ def make_image_model(name: str) -> ImageModel:
     """The network of a name.
 
     Args:
-      name: one of `PRETRAINED`, or "timm:MODEL", "open_clip:MODEL" (perhaps with a tag
+      name: `GARMENT`, one of `PRETRAINED`, or "timm:MODEL", "open_clip:MODEL" (perhaps with a tag
         of its weights, "ViT-B-32@laion2b_s34b_b79k") or "transformers:MODEL".
     Raises:
       FileNotFoundError: there is no such model, or its weights are not here.
@@ -50,11 +51,15 @@ def make_image_model(name: str) -> ImageModel:
     """
     if name in PRETRAINED:
         return _ours(name)
+    if name == GARMENT:
+        with loading(name, extra="garment"):
+            from fhn_jax.data_tools import garment
+        return ImageModel(garment.SIZE, garment.features)
     library, _, model = name.partition(":")
     if library not in _LIBRARIES or not model:
-        known = (*PRETRAINED, *_LIBRARIES)
+        known = (GARMENT, *PRETRAINED, *_LIBRARIES)
         raise InputError(
-            f"model {name!r}: expected {', '.join(PRETRAINED)}, or "
+            f"model {name!r}: expected {', '.join((GARMENT, *PRETRAINED))}, or "
             f"{', '.join(_LIBRARIES)} with a model, such as open_clip:hf-hub:Marqo/"
             f"marqo-fashionSigLIP{nearest(library, known)}"
         )

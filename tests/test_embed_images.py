@@ -233,3 +233,51 @@ def test_a_network_of_ours_gives_features_of_pixels():
     model = make_image_model("efficientnet_lite0")
     found = model.features(np.full((1, model.size, model.size, 3), 90, np.uint8))
     assert found.shape == (1, 1280) and found.dtype == np.float32 and found.max() > 0.1
+
+
+def photo_of_a_garment(background, garment, size=160):
+    """An ellipse of one colour, a fifth of the photo, on a speckled background."""
+    rng = np.random.default_rng(0)
+    pixels = np.full((size, size, 3), background) + rng.normal(0, 8, (size, size, 3))
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    inside = (y / 0.3) ** 2 + (x / 0.22) ** 2 < 1
+    pixels[inside] = garment + rng.normal(0, 4, (int(inside.sum()), 3))
+    return np.clip(pixels, 0, 255).astype(np.uint8), inside
+
+
+def test_a_garment_is_told_from_its_background():
+    pytest.importorskip("cv2")
+    from fhn_jax.data_tools.garment import garment
+
+    pixels, inside = photo_of_a_garment((190, 170, 150), (40, 60, 140))
+    found = garment(pixels)
+    assert (found & inside).sum() / (found | inside).sum() > 0.95
+    # White bars beside a photo are no part of it.
+    bars = np.full((160, 260, 3), 255, np.uint8)
+    bars[:, 50:210] = pixels
+    framed = garment(bars)
+    assert not framed[:, :50].any() and not framed[:, 210:].any()
+    assert (framed[:, 50:210] & inside).sum() / (
+        framed[:, 50:210] | inside
+    ).sum() > 0.95
+    for nothing in (255, 120):  # No photo at all, and all background.
+        assert garment(np.full((160, 160, 3), nothing, np.uint8)) is None
+    assert garment(np.full((4, 4, 3), 9, np.uint8)) is None
+
+
+def test_features_of_a_garment_do_not_depend_on_what_it_lies_on():
+    pytest.importorskip("cv2")
+    model = make_image_model("garment")
+    blue = (40, 60, 140)
+    grounds = [(190, 170, 150), (120, 160, 110), (230, 225, 220)]
+    photos = [photo_of_a_garment(ground, blue)[0] for ground in grounds]
+    photos.append(photo_of_a_garment(grounds[0], (150, 40, 40))[0])
+    # All of it, where there is nothing to be told from anything.
+    photos.append(np.full((160, 160, 3), 120, np.uint8))
+    found = model.features(np.stack(photos))
+    assert found.dtype == np.float32 and np.isfinite(found).all()
+    assert np.abs(found).max() <= 5
+    same, other = (np.abs(found[k] - found[0]).mean() for k in (1, 3))
+    assert max(same, np.abs(found[2] - found[0]).mean()) < other / 5
+    # One at a time or together, they are the same.
+    np.testing.assert_array_equal(model.features(photos[1][None])[0], found[1])
