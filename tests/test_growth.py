@@ -208,7 +208,7 @@ def test_new_items_come_into_the_index_without_a_build(place, monkeypatch):
 
 def refreshed_config(place):
     config = config_of(place).copy_and_resolve_references()
-    config.train.epochs = 1
+    config.train.epochs, config.schedule.warmup_steps = 1, 2
     return config.lock()
 
 
