@@ -15,10 +15,12 @@ against our exact answer; an outfit that scores as high as the tenth is a right 
   qdrant       its local client within the process, which compares all vectors
 
 The filter keeps the 1 % of the outfits that have no item of a price of 22 or more; recall
-is that among them, for the middle one of --recall. Each peer has a process and one core of its own. Memory is what that
-process holds more once it has built its index and searched.
+is that among them, for the middle one of --recall. Each peer has a process and one core
+of its own. Memory is what that process holds more once it has built its index and
+searched.
 """
 
+import abc
 import ctypes
 import dataclasses
 import importlib
@@ -97,7 +99,7 @@ class Case:
         return retrieval.prices(self.codes)["price"][items].max(axis=1)
 
 
-class Peer:
+class Peer(abc.ABC):
     """A way to search.
 
     Attributes:
@@ -118,16 +120,17 @@ class Peer:
         """The last value of the knob."""
         return self.case.count
 
+    @abc.abstractmethod
     def build(self) -> None:
-        raise NotImplementedError
+        """Makes the index of the vectors."""
 
+    @abc.abstractmethod
     def search(self, rows: Sequence[int], knob: int, price: int | None) -> Any:
         """The ids of the 10 best for some of the users, -1 where there are fewer.
 
         Args:
           price: that no item of the outfits reaches.
         """
-        raise NotImplementedError
 
 
 class Ours(Peer):
@@ -432,7 +435,8 @@ def compare(
     with tempfile.TemporaryDirectory() as folder:
         case = Case(kind, path, SIZES[name], Path(folder))
         np.save(case.folder / "vectors.npy", outfit_vectors(case.codes, case.outfits))
-        plain = Case(kind, path, SIZES[name], Path(folder))
+        # Without what `case` has computed, which the processes would be sent.
+        plain = dataclasses.replace(case)
         for peer in ("ours", *(each for each in peers if each != "ours")):
             try:
                 importlib.import_module(PEERS[peer].module)

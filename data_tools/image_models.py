@@ -1,7 +1,8 @@
 """Models that make features of images, by name.
 
-`GARMENT` is no network and measures the garment alone, see `data_tools/garment.py`. Those of `fhn_jax.models.backbones.PRETRAINED` are ours. Others are named LIBRARY:MODEL,
-run in PyTorch, and are installed with `pip install "fhn_jax[embed]"`.
+`GARMENT` is no network: it measures the garment alone, see `data_tools/garment.py`. Those
+of `fhn_jax.models.backbones.PRETRAINED` are ours. Others are named LIBRARY:MODEL, run in
+PyTorch, and are installed with `pip install "fhn_jax[embed]"`.
 """
 
 import dataclasses
@@ -42,8 +43,8 @@ def make_image_model(name: str) -> ImageModel:
     """The network of a name.
 
     Args:
-      name: `GARMENT`, one of `PRETRAINED`, or "timm:MODEL", "open_clip:MODEL" (perhaps with a tag
-        of its weights, "ViT-B-32@laion2b_s34b_b79k") or "transformers:MODEL".
+      name: `GARMENT`, one of `PRETRAINED`, or "timm:MODEL", "open_clip:MODEL" (perhaps
+        with a tag of its weights, "ViT-B-32@laion2b_s34b_b79k") or "transformers:MODEL".
     Raises:
       FileNotFoundError: there is no such model, or its weights are not here.
       ModuleNotFoundError: its library is not installed.

@@ -1,6 +1,7 @@
 """The database of visitors under many writers, and when it fails."""
 
 import contextlib
+import random
 import resource
 import sqlite3
 import threading
@@ -115,10 +116,11 @@ def test_a_lock_that_is_never_released_is_a_fault_like_any_other(
     state, path, monkeypatch
 ):
     monkeypatch.setattr(database, "_LOCK_S", 0.1)
-    visitor = visitor_of(state)
+    visitor, drawn = visitor_of(state), random.getstate()
     with other_writer(path):
         with pytest.raises(UnavailableError):
             judge(state, visitor)
+        assert random.getstate() == drawn  # A wait draws nothing of the program's.
         assert state.judgements(visitor) == []
     judge(state, visitor)
 

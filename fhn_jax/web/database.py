@@ -34,6 +34,8 @@ _LOCK = int.from_bytes(b"fhn_jax")
 # Changes in one transaction of SQLite.
 _MOST_TOGETHER = 64
 _log = logging.getLogger("fhn_jax.web")
+# A source of its own: what a program draws from the global one does not depend on locks.
+_waits = random.Random()
 _T = TypeVar("_T")
 
 
@@ -328,4 +330,4 @@ def _patiently(attempt: Callable[[], _T], seconds: float | None = None) -> _T:
         except exc.DBAPIError as error:
             if not _is_locked(error) or time.monotonic() > deadline:
                 raise
-        time.sleep(random.uniform(0.001, 0.005))
+        time.sleep(_waits.uniform(0.001, 0.005))
