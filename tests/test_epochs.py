@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from polyvore_u import write_polyvore_u
-from runs import settings, train
+from runs import (
+    assert_equal_runs,
+    assert_like_runs,
+    settings,
+    train,
+    train_until,
+)
 
 from fhn_jax.data.batches import TrainBatches
 from fhn_jax.data.negatives import NegativeSampler
@@ -127,7 +133,7 @@ def test_a_batch_made_on_the_device_is_the_hosts(slots):
             np.testing.assert_array_equal(getattr(got, name), array, err_msg=name)
 
 
-# Runs, see test_shapes_runs.py for those that succeed
+# Runs
 
 DEVICE = {
     "train.sampler": "device",
@@ -138,6 +144,24 @@ DEVICE = {
     "optimizer.name": "adamw",
     "optimizer.rates.user": 0.05,
 }
+
+
+@pytest.mark.slow
+def test_fixed_negatives_train_alike_on_host_and_device(root, tmp_path):
+    for sampler in ("host", "device"):
+        changes = {"train.sampler": sampler, "train.negatives": "random_fixed"}
+        config = settings(root, DEVICE | changes)
+        train(config, tmp_path / sampler)
+    assert_like_runs(tmp_path / "device", tmp_path / "host")
+
+
+@pytest.mark.slow
+def test_a_run_on_the_device_resumes_bit_for_bit(root, tmp_path, monkeypatch):
+    config = settings(root, DEVICE)
+    train(config, tmp_path / "whole")
+    train_until(config, tmp_path / "stopped", 9, "step 9", monkeypatch)
+    train(config, tmp_path / "stopped")
+    assert_equal_runs(config, tmp_path / "stopped", tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from fhn_jax.data.vectors import read_features
 from fhn_jax.training import build, inputs
 from fhn_jax.training.step import GROUPS
 
+THREE = ("top", "bottom", "shoe")
 TWO_TOPS = ("top", "top", "bottom", "shoe")
 ARG = "smoke,features=resnet34"
 
@@ -283,21 +284,19 @@ def test_features_are_resident_beside_text_that_is_streamed(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options",
+    ("slots", "options"),
     [
-        dict(negatives="hard_online", hard_share=1.0, hard_schedule="sqrt"),
-        dict(negatives="random_online"),
-        dict(negatives="random_fixed"),
-        dict(negatives="hard_fixed"),
+        (TWO_TOPS, dict(negatives="hard_online", hard_share=1.0, hard_schedule="sqrt")),
+        (TWO_TOPS, dict(negatives="random_online", ratio=3)),
+        (THREE, dict(negatives="random_fixed", ratio=2)),
+        (TWO_TOPS, dict(negatives="hard_fixed", ratio=2)),
     ],
     ids=["hard_online", "random_online", "random_fixed", "hard_fixed"],
 )
-def test_every_kind_of_negatives_trains(tmp_path, options):
-    root = write_polyvore_u(tmp_path / "data", image_size=None, slots=TWO_TOPS)
+def test_every_kind_of_negatives_trains(tmp_path, slots, options):
+    root = write_polyvore_u(tmp_path / "data", image_size=None, slots=slots)
     write_features(root)
-    # Shapes are equal, so that the step is compiled once.
     overrides = {f"train.{key}": value for key, value in options.items()}
-    overrides["train.ratio"] = 2
     train(settings(root, LEARN | overrides, config="t3", arg=ARG), tmp_path / "run")
     assert_learned(tmp_path / "run")
 

@@ -67,8 +67,7 @@ def test_alexnet_refuses_smaller_images():
         features_shape("alexnet", AlexNet.min_size - 1)
 
 
-# The two deepest differ from resnet50 in depth alone, see test_weights.py.
-@pytest.mark.parametrize("name", sorted(set(DEPTHS) - {"resnet101", "resnet152"}))
+@pytest.mark.parametrize("name", DEPTHS)
 def test_resnets_take_images_from_32_pixels(name):
     _, bottleneck = DEPTHS[name]
     shape, network = features_shape(name, network_size := 32)

@@ -130,7 +130,7 @@ def random_case(rng, number):
 
 @pytest.mark.slow
 def test_search_equals_brute_force_on_many_small_catalogues(tiny_blocks):
-    cases = 250 * SCALE
+    cases = 500 * SCALE
     rng = np.random.default_rng(0)
     ties = 0
     for number in range(cases):

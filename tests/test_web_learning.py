@@ -13,7 +13,7 @@ from fhn_jax.web import schemas
 from fhn_jax.web.service import Service
 from fhn_jax.web.state import State
 
-VISITORS, CLICKS, PAGE = 6, 30, 12
+VISITORS, CLICKS, PAGE = 20, 30, 12
 
 
 @pytest.fixture
