@@ -69,7 +69,9 @@ def test_no_two_commands_write_the_same_place():
         elif words[0] in _WRITERS:
             settings[words[_WRITERS[words[0]]]][" ".join(words)] = page
         elif words[0] in ("embed-text", "embed-images"):
-            name = words[words.index("--name") + 1] if "--name" in words else ""
+            # Without a name of their own, vectors have that of their model.
+            said = [flag for flag in ("--name", "--model") if flag in words]
+            name = words[words.index(said[0]) + 1] if said else ""
             settings[words[0], words[1], name][" ".join(words)] = page
     assert len(settings) > 12
     several = {place: found for place, found in settings.items() if len(found) > 1}
