@@ -56,7 +56,7 @@ def fashion_hash_net(modalities, arg):
     """The config of Fashion Hash Net with the reference's settings.
 
     Args:
-      modalities: of ("visual", "text").
+      modalities: of ("visual", "text"); the argument `beside` adds "features".
       arg: the config's argument, see `parse_arg`.
     """
     arg = parse_arg(
@@ -69,6 +69,7 @@ def fashion_hash_net(modalities, arg):
         backbone="",
         text="semantic",
         features="",
+        beside="",
         margin=0.1,
         clothing=False,
         smoke=False,
@@ -84,6 +85,13 @@ def fashion_hash_net(modalities, arg):
             f"config arguments features={arg.features} and backbone={arg.backbone}: "
             "features replace the backbone; give one of them"
         )
+    if arg.beside:
+        if arg.features or "visual" not in modalities:
+            raise InputError(
+                f"config argument beside={arg.beside}: these features stand beside images, "
+                "so they need a config with images and no features=… instead of them"
+            )
+        modalities = ("visual", "features", *modalities[1:])
     backbone = arg.backbone or ("precomputed" if arg.features else "alexnet")
     config = ConfigDict()
     config.seed = 0
@@ -92,7 +100,8 @@ def fashion_hash_net(modalities, arg):
             root="",  # data/polyvore if it is there, else the demo
             variant=arg.data,  # reads tuples_<variant>
             text=arg.text,  # reads vectors/<name>.npz
-            features=arg.features,  # the same, instead of images
+            features=arg.features
+            or arg.beside,  # the same, instead of or beside images
             image_size=291,
             cache="auto",
             encode_batch=1024 if arg.features else 64,
@@ -235,7 +244,7 @@ def backbone_settings(name):
 
 def use_tiny(config, **options):
     """The small network, which takes small images with pixels in [0, 1]."""
-    if config.data.features:
+    if config.model.backbone.name == "precomputed":
         return  # There are no images.
     config.data.update(image_size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     settings = backbone_settings("tiny") | dict(width=16, shapes=16) | options

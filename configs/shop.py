@@ -32,7 +32,7 @@ def choose(facts, arg=None):
       the config; and lines that say what was chosen.
     """
     said, chosen, modalities = [], ["clothing"], []
-    if facts["features"]:
+    if facts["features"] and "beside=" not in (arg or ""):
         name = facts["features"][0]
         modalities.append("visual")
         chosen.append(f"features={name}")

@@ -110,6 +110,30 @@ def test_features_take_the_place_of_the_backbone(catalogue, name, arg):
     assert model.heads["visual"][0].hidden.kernel.shape[0] == 768
 
 
+@pytest.mark.parametrize("arg", ["", ",clothing", ",smoke"])
+@pytest.mark.parametrize("name", ["t3", "vse_t3"])
+def test_features_stand_beside_the_backbone(catalogue, name, arg):
+    alone, config = load(name, arg[1:]), load(name, f"beside=clip{arg}")
+    assert config.data.features == "clip"
+    assert config.model.backbone == alone.model.backbone
+    assert config.data.encode_batch == alone.data.encode_batch
+    assert set(config.model.modalities) == {*alone.model.modalities, "features"}
+    model = nnx.eval_shape(
+        lambda: build.make_model(config, catalogue, text_dim=24, feature_dim=768)
+    )
+    assert model.heads["features"][0].hidden.kernel.shape[0] == 768
+    inputs = model.heads["visual"][0].hidden.kernel.shape[0]
+    assert inputs == model.backbone.num_features
+
+
+@pytest.mark.parametrize(
+    ("name", "arg"), [("text_t3", "beside=clip"), ("t3", "beside=clip,features=vgg")]
+)
+def test_features_beside_images_need_images(name, arg):
+    with pytest.raises(ValueError, match="beside=clip: these features stand beside"):
+        load(name, arg)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_demo_builds(catalogue, name):
     config = load(name)
@@ -300,8 +324,8 @@ def test_an_unknown_optimizer_is_an_error():
         ("model.bits", 0, "model.bits=0: .* use a multiple of 8, e.g. 8"),
         ("model.hash", "stee", "'stee'.* expected one of ste, tanh"),
         ("model.ste_gradient", "cilp", "'cilp'.* expected one of clip, tanh"),
-        ("model.modalities", (), r"model.modalities=\(\): expected one or both of"),
-        ("model.modalities", ("txt",), "expected one or both of .*visual.*text"),
+        ("model.modalities", (), r"model.modalities=\(\): expected one or more of"),
+        ("model.modalities", ("txt",), "expected one or more of .*visual.*text"),
         ("loss.rank", "bprr", "loss.rank='bprr': expected one of bpr, softmax"),
         ("loss.binary_share", 1.5, "loss.binary_share=1.5: expected 0 to 1"),
         ("loss.vse_weight", -1.0, "loss.vse_weight=-1.0: expected at least 0"),

@@ -1,5 +1,6 @@
 """Precomputed features: how they are read, what is refused, and runs without images."""
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -9,11 +10,12 @@ import pytest
 from polyvore_u import read_lines, write_features, write_lmdb, write_polyvore_u
 from runs import act, best, choose, load, metrics, settings, train
 
-from fhn_jax.codes import Codes
+from fhn_jax.codes import Codes, Scorer
 from fhn_jax.data.images import LmdbImages
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.vectors import read_features
 from fhn_jax.training import build, inputs
+from fhn_jax.training.experiment import Experiment
 from fhn_jax.training.step import GROUPS
 
 THREE = ("top", "bottom", "shoe")
@@ -204,6 +206,12 @@ def test_features_need_the_precomputed_backbone_and_the_other_way_round(root):
         build.check_config(config)
     with pytest.raises(ValueError, match=r"data.features needs .*got \('text',\)"):
         build.check_config(settings(root, config="text_t3", arg=ARG))
+    config = settings(root, {"data.features": ""}, config="t3", arg="beside=resnet34")
+    with pytest.raises(ValueError, match="modality 'features' needs data.features"):
+        build.check_config(config)
+    config.model.backbone.name = "precomputed"
+    with pytest.raises(ValueError, match="'precomputed' takes features instead"):
+        build.check_config(config)
 
 
 def test_features_named_by_the_user_are_not_replaced_by_the_demo(tmp_path, monkeypatch):
@@ -280,6 +288,42 @@ def test_features_are_resident_beside_text_that_is_streamed(tmp_path):
     kernels = trained.model.heads
     assert kernels["visual"][0].hidden.kernel.shape[0] == 7
     assert kernels["text"][0].hidden.kernel.shape[0] == 10
+
+
+@pytest.mark.slow
+def test_features_beside_images_and_text_are_a_third_code(tmp_path):
+    root = write_polyvore_u(tmp_path / "data", text_dim=10)
+    write_features(root, width=7)
+    config = settings(root, config="vse_t3", arg="smoke,beside=resnet34")
+    act("all", config, tmp_path / "run")
+    codes = Codes.load(tmp_path / "run" / "codes.safetensors")
+    assert codes.modalities == ("visual", "features", "text")
+    _, inputs = load(config)
+    assert inputs.dims == {"text_dim": 10, "feature_dim": 7}
+    # Each modality has a third of the score.
+    users, outfits = np.zeros(4, np.int32), np.arange(12, dtype=np.int32).reshape(4, 3)
+    each = [
+        dataclasses.replace(
+            codes,
+            modalities=(modality,),
+            items={modality: codes.items[modality]},
+            item_scales=codes.item_scales and {modality: codes.item_scales[modality]},
+        )
+        for modality in codes.modalities
+    ]
+    whole, *parts = (
+        Scorer(of).score("asymmetric", users, outfits) for of in (codes, *each)
+    )
+    np.testing.assert_allclose(whole, np.mean(parts, axis=0), rtol=1e-5, atol=1e-5)
+    experiment = Experiment(config, tmp_path / "run")
+    at_first, trained = experiment.new_model(), experiment.best().model
+    kernels = [of.heads["features"][0].hidden.kernel for of in (at_first, trained)]
+    assert kernels[1].shape[0] == 7
+    assert not np.allclose(
+        *kernels
+    )  # They are learned with the rate of the visual head.
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "features, items" in page
 
 
 @pytest.mark.slow

@@ -302,8 +302,8 @@ def test_bits_that_fill_no_bytes_are_refused(bits, multiple):
 @pytest.mark.parametrize(
     "modalities, shape, text",
     [
-        ((), Shape(4, (0, 1), 7, 16), r"model.modalities=\(\): expected one or both"),
-        (("audio",), Shape(4, (0, 1), 7, 16), r"'audio',\): expected one or both of"),
+        ((), Shape(4, (0, 1), 7, 16), r"model.modalities=\(\): expected one or more"),
+        (("audio",), Shape(4, (0, 1), 7, 16), r"'audio',\): expected one or more of"),
         (("text",), Shape(4, (0, 1), 0, 16), "has 'text', but there are no text vect"),
         (("visual",), Shape(4, (0, 1), 7, 0), "has 'visual', but there are no images"),
     ],

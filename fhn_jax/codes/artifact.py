@@ -55,7 +55,7 @@ class Codes:
 
     Attributes:
       bits: d, a multiple of 8.
-      modalities: of ("visual", "text"), in this order.
+      modalities: of `MODALITIES`, in that order.
       categories: names of the item categories, such as ("top", "bottom", "shoe").
       items: modality -> packed codes per category, uint8 [n, w].
       users: packed user codes, uint8 [u, w].

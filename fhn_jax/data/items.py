@@ -46,10 +46,12 @@ class ItemInputs:
     def dims(self) -> dict[str, int]:
         """Lengths of text vectors and of precomputed features, each 0 without them."""
         text = self.tables.get("text", self.text)
-        visual = self.tables.get("visual")
+        features = self.tables.get("features", self.tables.get("visual"))
         return {
             "text_dim": 0 if text is None else text.shape[1],
-            "feature_dim": 0 if visual is None or visual.ndim > 2 else visual.shape[1],
+            "feature_dim": (
+                0 if features is None or features.ndim > 2 else features.shape[1]
+            ),
         }
 
     def stream(

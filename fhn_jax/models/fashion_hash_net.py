@@ -16,7 +16,7 @@ from fhn_jax.models.hashing import Hash
 from fhn_jax.models.heads import Head, UserEncoder
 from fhn_jax.models.matching import Matching
 
-MODALITIES = ("visual", "text")
+MODALITIES = ("visual", "features", "text")
 PRECOMPUTED = "precomputed"
 
 
@@ -29,7 +29,8 @@ class Shape:
       slots: the category index of each slot of an outfit.
       text_dim: length of a text vector, 0 without text.
       image_size: pixels of a side, 0 without images.
-      feature_dim: length of precomputed features, which stand in for images; 0 without.
+      feature_dim: length of precomputed features, which stand beside images or in for
+        them; 0 without.
       templates: the sets of slots that outfits fill; () is one of all slots.
     """
 
@@ -65,14 +66,15 @@ class FashionHashNet(nnx.Module):
 
     Args:
       shape: what the data decide.
-      modalities: "visual", "text" or both.
+      modalities: of `MODALITIES`.
       bits: length D of a code, a multiple of 8.
       hash: the hash layer.
       backbone: name and options of the image network, see `make_backbone`; the name
-        `PRECOMPUTED` with `shape.feature_dim` is none: visual inputs are features.
+        `PRECOMPUTED` is none: precomputed features are the visual inputs, and there is
+        no modality "features".
       frozen_backbone: no gradient goes into the image network.
-      visual_head, text_head: dict(hidden, input_dropout, dropout, stddev, gain); visual
-        hidden 0 takes half of the backbone's features.
+      visual_head, text_head: dict(hidden, input_dropout, dropout, stddev, gain); features
+        have a visual head; visual hidden 0 takes half of its inputs.
       single: one head for all categories instead of one each.
       user: dict(share_user, stddev), see `UserEncoder`.
       matching: dict(hash_types, zero_item_term, zero_user_term), see `Matching`.
@@ -109,7 +111,7 @@ class FashionHashNet(nnx.Module):
         self.backbone = make_backbone(**backbone, rngs=rngs) if seen else None
         self.heads = nnx.Dict()
         for modality in self.modalities:
-            options = dict(visual_head if modality == "visual" else text_head)
+            options = dict(text_head if modality == "text" else visual_head)
             inputs = shape.text_dim if modality == "text" else shape.feature_dim
             if modality == "visual" and self.backbone is not None:
                 inputs = self.backbone.num_features
@@ -144,7 +146,8 @@ class FashionHashNet(nnx.Module):
 
         Args:
           inputs: "visual": normalised images, or features where there is no backbone,
-            "text": text vectors; a row an item, items of category 0 first.
+            "features": features beside images, "text": text vectors; a row an item,
+            items of category 0 first.
           segments: how many rows belong to each category.
           rngs: for dropout; none switches it off.
         Returns:
@@ -252,7 +255,7 @@ def check_modalities(modalities: tuple[str, ...], shape: Shape) -> None:
     unknown = [m for m in modalities if m not in MODALITIES]
     if unknown or not modalities:
         raise InputError(
-            f"model.modalities={modalities}: expected one or both of {MODALITIES}"
+            f"model.modalities={modalities}: expected one or more of {MODALITIES}"
         )
     if "text" in modalities and not shape.text_dim:
         raise InputError("model.modalities has 'text', but there are no text vectors")
@@ -262,16 +265,26 @@ def check_modalities(modalities: tuple[str, ...], shape: Shape) -> None:
 
 def check_features(modalities: tuple[str, ...], backbone: str, shape: Shape) -> None:
     """Raises ValueError unless precomputed features are there if and only if used."""
-    used = "visual" in modalities and backbone == PRECOMPUTED
-    if used and not shape.feature_dim:
+    instead = "visual" in modalities and backbone == PRECOMPUTED
+    beside = "features" in modalities
+    if instead and beside:
         raise InputError(
-            f"model.backbone.name={PRECOMPUTED!r} needs data.features, the name of "
-            "precomputed features"
+            f"model.backbone.name={PRECOMPUTED!r} takes features instead of images, and "
+            "the modality 'features' beside them: use one of the two"
         )
-    if shape.feature_dim and not used:
+    if (instead or beside) and not shape.feature_dim:
+        what = (
+            "the modality 'features'"
+            if beside
+            else f"model.backbone.name={PRECOMPUTED!r}"
+        )
         raise InputError(
-            f"data.features needs the modality 'visual' and model.backbone.name="
-            f"{PRECOMPUTED!r}; got {modalities} and {backbone!r}"
+            f"{what} needs data.features, the name of precomputed features"
+        )
+    if shape.feature_dim and not (instead or beside):
+        raise InputError(
+            "data.features needs the modality 'features', or 'visual' and "
+            f"model.backbone.name={PRECOMPUTED!r}; got {modalities} and {backbone!r}"
         )
 
 

@@ -126,7 +126,7 @@ def _bits_table(
         for row in rows
     )
     agree = ""
-    if len(signs) == 2:
+    if {"visual", "text"} <= signs.keys():
         share = float((signs["visual"] == signs["text"]).mean())
         agree = (
             f'<p class="note">Visual and text code of the same item agree in '

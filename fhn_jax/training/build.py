@@ -14,6 +14,7 @@ from fhn_jax.data.negatives import NegativeSampler
 from fhn_jax.errors import InputError
 from fhn_jax.models.augment import Augmentation
 from fhn_jax.models.fashion_hash_net import (
+    PRECOMPUTED,
     FashionHashNet,
     Shape,
     check_bits,
@@ -41,7 +42,7 @@ def make_model(
       text_dim, feature_dim: see `ItemInputs.dims`.
     """
     model = config.model
-    has_images = "visual" in model.modalities and not feature_dim
+    has_images = "visual" in model.modalities and model.backbone.name != PRECOMPUTED
     shape = Shape(
         num_users=catalogue.num_users,
         slots=catalogue.slots,

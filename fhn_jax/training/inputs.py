@@ -18,6 +18,7 @@ from fhn_jax.data.items import Free, ItemInputs, choose_cache
 from fhn_jax.data.pixels import host_table
 from fhn_jax.data.vectors import read_features, read_text_vectors
 from fhn_jax.errors import InputError
+from fhn_jax.models.fashion_hash_net import PRECOMPUTED
 from fhn_jax.training import sharding
 from fhn_jax.training.build import make_mesh
 from fhn_jax.training.rows import user_tables
@@ -45,7 +46,8 @@ def load_inputs(
     if "text" in modalities:
         text = read_text_vectors(config.data.root, catalogue, config.data.text)
     features = config.data.features
-    visual = "visual" in modalities and not features
+    instead = "visual" in modalities and config.model.backbone.name == PRECOMPUTED
+    visual = "visual" in modalities and not instead
     image_bytes = len(names) * 3 * size**2 if visual else 0
     text_bytes = 0 if text is None else text.nbytes
     free = free_bytes(Path(config.data.root))
@@ -56,8 +58,8 @@ def load_inputs(
     if features:
         reading = progress("reading features")
         found = read_features(config.data.root, features, catalogue, progress=reading)
-        tables["visual"] = _resident(config, found)
-    elif visual:
+        tables["visual" if instead else "features"] = _resident(config, found)
+    if visual:
         images = open_images(Path(config.data.root))
         if isinstance(images, LmdbImages):
             images.check_file()

@@ -57,7 +57,8 @@ class TrainState(NamedTuple):
 def group_of(path: tuple) -> str:
     """The learning-rate group of a variable: one of `GROUPS`."""
     keys = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
-    return keys[1] if keys[0] == "heads" else keys[0]
+    name = keys[1] if keys[0] == "heads" else keys[0]
+    return "visual" if name == "features" else name
 
 
 def make_optimizer(
@@ -360,7 +361,7 @@ class Trainer:
         share = self.objective.binary_share
         loss = (((1 - share) * rank + share * binary_rank) * weights).sum() / rows
         vse = jnp.zeros(())
-        if len(self.modalities) == 2 and self.objective.vse_weight:
+        if {"visual", "text"} <= set(self.modalities) and self.objective.vse_weight:
             visual, text = (
                 model.hash.relaxed(jnp.concatenate(latents[m]), beta)
                 for m in ("visual", "text")
