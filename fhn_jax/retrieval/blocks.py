@@ -7,7 +7,7 @@ the best affinities of these ranges bounds the scores of all of them.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,76 +167,99 @@ class Layout:
 def arrange(
     layout: Layout,
     positions: Int32[np.ndarray, "n s"],
-    compatibilities: Int32[np.ndarray, " n"],
+    pair_terms: Callable[[Int32[np.ndarray, "n s"]], Int32[np.ndarray, " n"]],
     outfits: Int[np.ndarray, " n"],
 ) -> kernels.Blocks:
     """Puts outfits into blocks.
 
     Outfits of the same clusters in all slots make blocks if they are many; else the
     last slots' clusters are given up, one after the other. Within such a group they
-    are ordered by compatibility.
+    are ordered by compatibility, and those of the same in the order given.
 
     Args:
       positions: of the items of each outfit.
+      pair_terms: of outfits by the positions of their items.
       outfits: ids.
     """
     n, slots = positions.shape
     starts, split = layout.range_starts[:-1], layout.num_coarse
-    group = np.empty(n, np.int64)
-    ranges = []
-    rest, num_groups = np.arange(n), 0
+    # Which coarse and which fine range each position is in.
+    every = np.arange(layout.range_starts[-1])
+    coarse, fine = (
+        (np.searchsorted(part, every, "right") - 1 + first).astype(np.int32)
+        for part, first in ((starts[:split], 0), (starts[split:], split))
+    )
+    group = np.full(n, -1, np.int32)
+    ranges, num_groups = [], 0
     for depth in range(slots, -1, -1):
-        some = positions[rest]
-        labels = np.empty(some.shape, np.int32)
-        for slot in range(slots):
-            fine = slot < depth
-            part = starts[split:] if fine else starts[:split]
-            labels[:, slot] = np.searchsorted(part, some[:, slot], "right") - 1
-            labels[:, slot] += split if fine else 0
-        _, first, inverse, counts = np.unique(
-            row_keys(labels, len(starts)),
-            return_index=True,
-            return_inverse=True,
-            return_counts=True,
+        rest = np.flatnonzero(group < 0) if ranges else slice(None)
+        labels = np.stack(
+            [
+                (fine if slot < depth else coarse)[positions[rest, slot]]
+                for slot in range(slots)
+            ],
+            axis=1,
         )
-        kept = counts >= (_MIN_GROUP if depth else 1)
-        number = np.cumsum(kept) - 1 + num_groups
-        taken = kept[inverse]
-        group[rest[taken]] = number[inverse[taken]]
-        ranges.append(labels[first[kept]])
-        num_groups += int(kept.sum())
-        rest = rest[~taken]
-    order = np.lexsort((outfits, ~compatibilities, group))
+        keys = row_keys(labels)
+        if keys.max(initial=0) > 4 * len(keys):
+            keys = np.unique(keys, return_inverse=True)[1]
+        sizes = np.bincount(keys)
+        kept = np.flatnonzero(sizes >= (_MIN_GROUP if depth else 1))
+        numbers = np.full(len(sizes), -1, np.int32)
+        numbers[kept] = num_groups + np.arange(len(kept))
+        group[rest] = numbers[keys]
+        rows = np.empty(len(sizes), np.int64)
+        rows[keys] = np.arange(len(keys))
+        ranges.append(labels[rows[kept]])
+        num_groups += len(kept)
     sizes = np.bincount(group, minlength=num_groups)
+    ends = np.cumsum(sizes)
+    order = kernels.order_by_group(group, ends - sizes)
+    # What is read in another order is the slow part, so that comes once. After it alike
+    # items are near each other, and their codes in the processor's cache.
+    positions, outfits = positions[order], outfits.astype(np.uint32)[order]
+    del group, order
+    compatibilities = pair_terms(positions)
+    falling = kernels.order_in_groups(ends, compatibilities)
     num_blocks = -(-sizes // _BLOCK)
     block_group = np.repeat(np.arange(num_groups), num_blocks)
     inside = np.arange(len(block_group)) - np.repeat(
         np.cumsum(num_blocks) - num_blocks, num_blocks
     )
-    block_starts = (np.cumsum(sizes) - sizes)[block_group] + inside * _BLOCK
-    block_ranges = np.concatenate(ranges)[block_group]
+    block_starts = (ends - sizes)[block_group] + inside * _BLOCK
+    group_ranges = np.concatenate(ranges)
+    block_ranges = group_ranges[block_group]
+    compatibilities = compatibilities[falling]
+    tops = compatibilities[block_starts]
     block_starts = np.append(block_starts, n).astype(np.int64)
-    firsts = starts[block_ranges].astype(np.int32)
-    relative = positions[order] - np.repeat(firsts, np.diff(block_starts), axis=0)
-    compatibilities = compatibilities[order]
+    # One slot after the other, for less memory.
+    items = np.empty((n, slots), np.uint16)
+    for slot in range(slots):
+        firsts = starts[group_ranges[:, slot]].astype(np.int32)
+        items[:, slot] = positions[falling, slot] - np.repeat(firsts, sizes)
     return kernels.Blocks(
-        items=relative.astype(np.uint16),
+        items=items,
         compatibilities=compatibilities,
-        outfits=outfits[order].astype(np.uint32),
+        outfits=outfits[falling],
         starts=block_starts,
-        tops=compatibilities[block_starts[:-1]],
+        tops=tops,
         ranges=block_ranges,
-        groups=groups_of(block_ranges),
+        **groups_of(block_ranges, tops),
         range_starts=layout.range_starts,
     )
 
 
-def groups_of(ranges: Int32[np.ndarray, "b s"]) -> Int64[np.ndarray, " g"]:
-    """The first block of each run with the same ranges; last the number of blocks."""
-    if not len(ranges):
-        return np.zeros(1, np.int64)
-    changes = (ranges[1:] != ranges[:-1]).any(axis=1)
-    return np.concatenate([[0], np.flatnonzero(changes) + 1, [len(ranges)]])
+def groups_of(
+    ranges: Int32[np.ndarray, "b s"], tops: Int32[np.ndarray, " b"]
+) -> dict[str, np.ndarray]:
+    """Runs of blocks with the same ranges, as `Blocks` has them."""
+    changes = np.flatnonzero((ranges[1:] != ranges[:-1]).any(axis=1)) + 1
+    firsts = np.concatenate([[0], changes])[: len(ranges)]
+    return {
+        "groups": np.append(firsts, len(ranges)),
+        "group_ranges": ranges[firsts],
+        "group_tops": tops[firsts],
+    }
 
 
 def positions_of(
@@ -247,15 +270,18 @@ def positions_of(
     return blocks.range_starts[blocks.ranges[block]] + blocks.items[rows]
 
 
-def row_keys(labels: Int32[np.ndarray, "n s"], count: int) -> Int64[np.ndarray, " n"]:
-    """One number for each different row of labels below `count`."""
+def row_keys(labels: Int[np.ndarray, "n s"]) -> Int64[np.ndarray, " n"]:
+    """One number, from 0, for each different row; small where the labels' ranges are."""
     keys = np.zeros(len(labels), np.int64)
     largest = 1
-    for column in labels.T:
+    for column in labels.T if len(labels) else ():
+        low = int(column.min())
+        count = int(column.max()) - low + 1
         if largest * count >= 2**62:
             keys = np.unique(keys, return_inverse=True)[1]
-            largest = len(keys)
-        keys = keys * count + column
+            largest = int(keys.max()) + 1
+        keys *= count
+        keys += column - low
         largest *= count
     return keys
 

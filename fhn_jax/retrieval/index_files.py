@@ -110,10 +110,12 @@ def read_segment(
         key: folder.map(files_of[key], dtype, verify=key in _SMALL)
         for key, dtype in _DTYPES.items()
     }
-    ranges = arrays["ranges"]
-    _expect(folder.path / name, ranges.ndim == 2)
+    ranges, tops = arrays["ranges"], arrays["tops"]
+    _expect(folder.path / name, ranges.ndim == 2 and tops.shape == ranges.shape[:1])
     segment = kernels.Blocks(
-        **arrays, groups=blocks.groups_of(ranges), range_starts=layout.range_starts
+        **arrays,
+        **blocks.groups_of(ranges, tops),
+        range_starts=layout.range_starts,
     )
     count, starts = len(segment.outfits), segment.starts
     # Compiled loops do not check indices.
@@ -122,7 +124,6 @@ def read_segment(
         segment.items.shape == (count, ranges.shape[1])
         and segment.compatibilities.shape == segment.outfits.shape == (count,)
         and len(ranges) == len(starts) - 1
-        and segment.tops.shape == (len(starts) - 1,)
         and starts[0] == 0
         and starts[-1] == count
         and (np.diff(starts) > 0).all()

@@ -24,8 +24,9 @@ from fhn_jax.codes import Codes
 from fhn_jax.errors import InputError, MissingFileError, UserError
 from fhn_jax.files import ArrayChange, ArrayFolder
 from fhn_jax.retrieval import index_files, searcher
-from fhn_jax.retrieval.arguments import check_outfits, outfit_ids
+from fhn_jax.retrieval.arguments import check_count, check_outfits, outfit_ids
 from fhn_jax.retrieval.attributes import Attributes, Values
+from fhn_jax.retrieval.blocks import Layout
 from fhn_jax.retrieval.index_files import FORMAT
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_search import Hits
@@ -97,6 +98,7 @@ class OutfitIndex(Searcher):
         seed: int = 0,
         attributes: Values | Attributes | None = None,
         about: str = "",
+        clusters: int | None = None,
     ) -> "OutfitIndex":
         """Builds the index of some outfits in a new folder.
 
@@ -114,6 +116,9 @@ class OutfitIndex(Searcher):
           attributes: what filters by attributes go by: name -> a value for each item,
             one category after the other; `index.attributes` changes them.
           about: what the outfits are of, see `about`.
+          clusters: of the items of a category, instead of trials. Few, such as 24, are for
+            an index that grows by many appends: a search bounds each segment's groups of
+            outfits, of which there are up to clusters ** slots.
         Raises:
           FileExistsError: the folder is there.
           BusyError: another process builds it.
@@ -127,7 +132,11 @@ class OutfitIndex(Searcher):
         _check_number(len(items))
         index_files.require_room(folder, tables, len(items))
         with ArrayFolder.create(folder, FORMAT) as new:
-            layout, trials = searcher.choose_layout(tables, items, seed)
+            if clusters is None:
+                layout, trials = searcher.choose_layout(tables, items, seed)
+            else:
+                check_count("clusters", clusters)
+                layout, trials = Layout.make(tables.packed, clusters, seed), {}
             new.metadata = {
                 "codes": tables.item_fingerprint,
                 "items": list(codes.num_items),
@@ -294,7 +303,7 @@ class OutfitIndex(Searcher):
             return ids
         index_files.require_room(self.folder, self._tables, len(items))
         of_items = (self._tables, self._layout, items)
-        segments = searcher.arrange_each(*of_items, np.array(ids))
+        segments = searcher.arrange_each(*of_items, np.arange(first, ids.stop))
         with self._change() as change:
             index_files.add_segments(change, segments)
             change.metadata["outfits"] = ids.stop

@@ -252,14 +252,15 @@ def _part(segment: kernels.Blocks, number: int, count: int) -> kernels.Blocks:
     ends = np.array([number, number + 1]) * len(segment.outfits) // count
     first, last = np.searchsorted(segment.starts[:-1], ends)
     a, b = segment.starts[[first, last]]
+    tops, ranges = segment.tops[first:last], segment.ranges[first:last]
     return segment._replace(
         items=segment.items[a:b],
         compatibilities=segment.compatibilities[a:b],
         outfits=segment.outfits[a:b],
         starts=segment.starts[first : last + 1] - a,
-        tops=segment.tops[first:last],
-        ranges=segment.ranges[first:last],
-        groups=blocks.groups_of(segment.ranges[first:last]),
+        tops=tops,
+        ranges=ranges,
+        **blocks.groups_of(ranges, tops),
     )
 
 
@@ -271,9 +272,12 @@ def arrange(
     template: int = 0,
 ) -> kernels.Blocks:
     """Outfits of a template, given by their items and ids, as blocks with pair terms."""
-    positions = layout.positions(tables.templates[template].form.slots, items)
-    pair_terms = tables.compatibilities(items, template)
-    return blocks.arrange(layout, positions, pair_terms, outfits)
+
+    def pair_terms(positions: np.ndarray) -> np.ndarray:
+        return tables.compatibilities(layout.order[positions], template)
+
+    slots = tables.templates[template].form.slots
+    return blocks.arrange(layout, layout.positions(slots, items), pair_terms, outfits)
 
 
 def arrange_each(

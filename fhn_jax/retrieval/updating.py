@@ -32,8 +32,7 @@ def update_index(
     """
     ids, items = index.stored()
     rows = np.concatenate([items, outfits.astype(items.dtype)])
-    # From 0: a slot that an outfit has not is -1.
-    keys = row_keys(rows + 1, int(rows.max(initial=-1)) + 2)
+    keys = row_keys(rows)
     ours, wanted = keys[: len(items)], keys[len(items) :]
     gone = ids[~np.isin(ours, wanted)]
     new = outfits[~np.isin(wanted, ours)]

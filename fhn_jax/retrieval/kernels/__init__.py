@@ -4,6 +4,7 @@
   affinity_sums   what items add for users
   pair_terms      what pairs of items add
   top_k           the best outfits so far
+  block_order     the order of outfits in blocks
   block_search    search of stored outfits, block by block
   compose_*       composition of outfits: what is searched (problem), upper bounds
                   (bounds), completing outfits (completion), the search (edges)
@@ -13,6 +14,7 @@ do not depend on the order of summation, and a bound is never below what it boun
 """
 
 from fhn_jax.retrieval.kernels.affinity_sums import affinities
+from fhn_jax.retrieval.kernels.block_order import order_by_group, order_in_groups
 from fhn_jax.retrieval.kernels.block_search import (
     NEG_INF,
     Blocks,
@@ -29,6 +31,8 @@ __all__ = [
     "Filters",
     "TopK",
     "affinities",
+    "order_by_group",
+    "order_in_groups",
     "pair_tables",
     "pairs",
     "require_numba",

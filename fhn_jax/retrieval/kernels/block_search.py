@@ -43,6 +43,8 @@ class Blocks(typing.NamedTuple):
         group.
       ranges: int32 [b, s], the range of each slot.
       groups: int64 [g + 1], first block of each group.
+      group_ranges, group_tops: int32 [g, s] and [g], those of its first block: they bound
+        the group without a look at its blocks.
       range_starts: int64 [r], the first position of each range.
     """
 
@@ -53,6 +55,8 @@ class Blocks(typing.NamedTuple):
     tops: np.ndarray
     ranges: np.ndarray
     groups: np.ndarray
+    group_ranges: np.ndarray
+    group_tops: np.ndarray
     range_starts: np.ndarray
 
 
@@ -103,6 +107,8 @@ def _search(
     tops,
     ranges,
     groups,
+    group_ranges,
+    group_tops,
     range_starts,
     affinities,
     bounds,
@@ -121,7 +127,7 @@ def _search(
     num_groups, slots = len(groups) - 1, ranges.shape[1]
     item_bounds = np.empty(num_groups, np.int64)
     first = np.full(num_first, -1, np.int64)
-    _bound_groups(tops, ranges, groups, bounds, item_bounds, first)
+    _bound_groups(group_ranges, group_tops, bounds, item_bounds, first)
     bases, base = np.empty(slots, np.int64), np.uint64(0)
     filtered = len(admitted) > 0
     begun = np.zeros(num_groups, np.bool_)
@@ -129,6 +135,9 @@ def _search(
     for number in range(num_first + num_groups):
         group = first[number] if number < num_first else number - num_first
         if group < 0 or item_bounds[group] < _IMPOSSIBLE // 2:
+            continue
+        full = counts[0] == len(best_scores)
+        if full and item_bounds[group] + group_tops[group] < best_scores[0]:
             continue
         begin, end = groups[group], groups[group + 1]
         if number < num_first:
@@ -184,7 +193,7 @@ def _search(
 
 
 @njit_no_refcount
-def _bound_groups(tops, ranges, groups, bounds, item_bounds, first):
+def _bound_groups(group_ranges, group_tops, bounds, item_bounds, first):
     """Bounds what the items of each group add, and finds the groups to begin with.
 
     Args:
@@ -192,25 +201,26 @@ def _bound_groups(tops, ranges, groups, bounds, item_bounds, first):
       first: int64, all -1; filled with the groups whose first blocks have the largest
         bounds, falling, as far as there are so many.
     """
+    last = len(first) - 1
     for group in range(len(item_bounds)):
         bound = np.int64(0)
-        for slot in range(ranges.shape[1]):
-            largest = bounds[ranges[groups[group], slot]]
+        for slot in range(group_ranges.shape[1]):
+            largest = bounds[group_ranges[group, slot]]
             bound += largest if largest != NEG_INF else _IMPOSSIBLE
         item_bounds[group] = bound
         if bound < _IMPOSSIBLE // 2:
             continue
-        bound += tops[groups[group]]
+        bound += group_tops[group]
         # Insertion into a sorted list.
-        place = len(first)
+        place = last + 1
         while place > 0:
             other = first[place - 1]
-            if other >= 0 and item_bounds[other] + tops[groups[other]] >= bound:
+            if other >= 0 and item_bounds[other] + group_tops[other] >= bound:
                 break
             place -= 1
-            if place + 1 < len(first):
+            if place < last:
                 first[place + 1] = other
-        if place < len(first):
+        if place <= last:
             first[place] = group
 
 

@@ -5,10 +5,16 @@ is Σ_b T[b, x[i, b] ^ y[j, b]] for ±1 codes, and & in place of ^ for 0/1 codes
 codes are scaled, each modality's sum is multiplied by both factors and rounded.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int32, UInt8
 
 from fhn_jax.retrieval.kernels.jit import njit, njit_no_refcount
+
+# By a thread.
+_PAIRS_AT_ONCE = 2**20
 
 
 def pairs(
@@ -32,8 +38,18 @@ def pairs(
     out = np.empty(len(ids_a), np.int32)
     scales = scale_factors(scales_a), scale_factors(scales_b)
     # Loops are compiled for each type that they are called with: this is one.
-    a, b = np.ascontiguousarray(ids_a, np.int64), np.ascontiguousarray(ids_b, np.int64)
-    _pairs(codes_a, codes_b, *scales, a, b, table, differing, out)
+    a, b = np.ascontiguousarray(ids_a, np.int32), np.ascontiguousarray(ids_b, np.int32)
+
+    def some(start: int) -> None:
+        rows = slice(start, start + _PAIRS_AT_ONCE)
+        _pairs(codes_a, codes_b, *scales, a[rows], b[rows], table, differing, out[rows])
+
+    starts = range(0, len(out), _PAIRS_AT_ONCE)
+    if len(starts) < 2:
+        some(0)
+    else:  # The loop runs without Python's lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(some, starts))
     return out
 
 
