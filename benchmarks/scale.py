@@ -7,13 +7,18 @@ modalities; times are CPU time, which depends less on what else runs. What grows
 measured at two sizes, and the line through both is taken on; each line of the second table
 names the measurement that it comes from.
 
-    python benchmarks/scale.py --run 10000000 --folder /large/disk
+    python benchmarks/scale.py --run 10M 100M 1000M --folder /large/disk --kinds clustered
 
-An index of so many outfits is built, piece by piece so that memory stays bounded, and
-searched: what was paper before.
+An index of so many outfits is built and searched, and appended to and searched again, piece
+by piece so that memory stays bounded: what was paper before. Kinds of codes are those of
+benchmarks/retrieval.py. The answer for one user is compared with a scan of all that is
+stored. Cold is a search, and the opening before it, with no page of the index in memory;
+warm are other users one after the other. With --shards 4 the largest index is asked as a
+`ClusterIndex` on this machine, too. This is for Linux alone.
 """
 
 import dataclasses
+import os
 import sys
 import tempfile
 import time
@@ -25,16 +30,24 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import harness  # noqa: E402
+import retrieval  # noqa: E402
 
 from fhn_jax.codes import Codes  # noqa: E402
+from fhn_jax.errors import RefusedError  # noqa: E402
+from fhn_jax.retrieval import index_files  # noqa: E402
+from fhn_jax.retrieval.items import ItemTables  # noqa: E402
 from fhn_jax.retrieval.outfit_index import OutfitIndex  # noqa: E402
+from fhn_jax.retrieval.outfit_search import Hits, OutfitSearch  # noqa: E402
 
 OUTFITS, USERS, ITEMS = 100_000_000, 10_000_000, 10_000_000
 # Of a machine that the second table counts in.
 CORES, MEMORY_GIB, NIGHT_H = 32, 128, 8
 BITS, SLOTS = 128, 3
 SIZES = 1_000_000, 10_000_000
-PIECE = 5_000_000
+# Outfits that are put in order at a time, in 4 GiB.
+PIECE = 50_000_000
+CLUSTERS = 24
+K = 10
 _CATEGORIES = ("top", "bottom", "shoe")
 
 
@@ -56,12 +69,19 @@ def codes_of(items: int, users: int) -> Codes:
     )
 
 
-def outfits_of(codes: Codes, count: int, seed: int = 0) -> np.ndarray:
-    """Random outfits, int32 [count, 3]."""
-    rng = np.random.default_rng(seed)
-    return np.stack(
-        [rng.integers(0, n, count, dtype=np.int32) for n in codes.num_items], axis=1
-    )
+def outfits_of(codes: Codes, ids: np.ndarray) -> np.ndarray:
+    """Random outfits, int32 [count, 3], that are always the same for an id.
+
+    Source: the numbers are those of SplitMix64 (Steele, Lea and Flood, 2014).
+    """
+    outfits = np.empty((len(ids), SLOTS), np.int32)
+    for slot, count in enumerate(codes.num_items):
+        mixed = (SLOTS * ids.astype(np.uint64) + slot) * np.uint64(0x9E3779B97F4A7C15)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed ^= mixed >> np.uint64(shift)
+            mixed *= np.uint64(factor)
+        outfits[:, slot] = (mixed ^ (mixed >> np.uint64(31))) % np.uint64(count)
+    return outfits
 
 
 def codes_bytes(folder: str) -> tuple[float, float]:
@@ -74,13 +94,19 @@ def codes_bytes(folder: str) -> tuple[float, float]:
     return (sizes[1] - sizes[0]) / 27_000, (sizes[2] - sizes[0]) / 27_000
 
 
-def build(folder: str, count: int) -> OutfitIndex:
-    """An index of so many outfits of 100,000 items, a piece in memory at a time."""
-    codes, place = codes_of(100_000, 1_024), Path(folder) / "index"
-    index = OutfitIndex.build(place, codes, outfits_of(codes, min(PIECE, count)))
-    for done in range(PIECE, count, PIECE):
-        index.append(outfits_of(codes, min(PIECE, count - done), seed=done))
-        print(f"{done:,} outfits and more", file=sys.stderr)
+def grow(place: Path, codes: Codes, count: int) -> OutfitIndex:
+    """An index with so many outfits, a piece in memory at a time."""
+    index = OutfitIndex.open(place, codes) if place.exists() else None
+    done = 0 if index is None else len(index)
+    for first in range(done, count, PIECE):
+        last = min(first + PIECE, count)
+        outfits = outfits_of(codes, np.arange(first, last))
+        if index is None:
+            index = OutfitIndex.build(place, codes, outfits, clusters=CLUSTERS)
+        else:
+            index.append(outfits)
+        print(f"{last:,} of {count:,} outfits", file=sys.stderr, flush=True)
+    assert index is not None
     return index
 
 
@@ -90,7 +116,7 @@ def index_pieces(folder: str, count: int, repeats: int) -> dict[str, tuple[float
 
     numba.set_num_threads(1)
     start = time.process_time()
-    index = build(folder, count)
+    index = grow(Path(folder) / "index", codes_of(100_000, 1_024), count)
     built = time.process_time() - start
     index.search(0, 10)  # Reads and verifies all.
     one = harness.timed(lambda: index.search(3, 10), repeats)
@@ -111,7 +137,7 @@ def fit_ms(repeats: int) -> tuple[float, ...]:
     codes = codes_of(100_000, 1_024)
     learner, count = BprFit(codes), 256
     users = np.repeat(np.arange(count, dtype=np.int32), 20)
-    likes = Outfits(users, outfits_of(codes, len(users)))
+    likes = Outfits(users, outfits_of(codes, np.arange(len(users))))
     found = harness.timed(lambda: learner.fit(likes, no_clicks(codes), count), repeats)
     return tuple(1e3 * cpu / count for cpu in found.cpu)
 
@@ -220,42 +246,178 @@ def on_paper(rows: list[harness.Row]) -> list[tuple[str, str, str]]:
     return lines
 
 
-def run(folder: str, count: int, repeats: int) -> list[harness.Row]:
-    """Builds and searches an index of so many outfits."""
-    rows, case = [], f"scale/run of {count:,}"
+def check(place: Path, codes: Codes, user: int, hits: Hits) -> None:
+    """Compares hits with a scan of all that is stored, and with what was to be stored."""
+    tables = ItemTables.from_codes(codes)
+    vectors = tables.user_vectors(np.array([user]))
+    order, firsts = (np.load(place / f"layout/{n}.npy") for n in ("order", "ranges"))
+    ends = np.cumsum(codes.num_items)[:-1]
+    by_position = np.concatenate(
+        [
+            each[0][some]
+            for each, some in zip(
+                tables.affinities(vectors), np.split(order, ends), strict=True
+            )
+        ]
+    )
+    ids, scores = np.empty(0, np.int64), np.empty(0, np.int64)
+    for folder in place.glob("segment-*"):
+        stored = {file.stem: np.load(file, "r") for file in folder.glob("*.npy")}
+        for block in range(0, len(stored["ranges"]), 2**13):
+            starts = stored["starts"][block : block + 2**13 + 1]
+            rows = slice(starts[0], starts[-1])
+            ranges = stored["ranges"][block : block + 2**13]
+            positions = np.repeat(firsts[ranges], np.diff(starts), axis=0)
+            found = by_position[positions + stored["items"][rows]].sum(axis=1)
+            found += stored["compatibilities"][rows]
+            least = scores[-1] if len(scores) == K else found.min()
+            good = np.flatnonzero(found >= least)
+            scores = np.append(scores, found[good])
+            ids = np.append(ids, stored["outfits"][rows][good].astype(np.int64))
+            best = np.lexsort((ids, -scores))[:K]
+            ids, scores = ids[best], scores[best]
+    made = outfits_of(codes, hits.outfits)
+    sums = tables.compatibilities(made).astype(np.int64)
+    for slot, each in enumerate(tables.affinities(vectors)):
+        sums += each[0][made[:, slot]]
+    if not (
+        np.array_equal(hits.outfits, ids)
+        and np.array_equal(hits.items, made)
+        and np.array_equal(scores, sums)
+        and np.array_equal(hits.scores, tables.to_scores(scores))
+    ):
+        raise AssertionError(f"{hits} is not {ids}, {scores}")
 
-    def add(metric: str, unit: str, *values: float) -> None:
-        rows.append(harness.Row(case, metric, unit, values))
 
-    start = time.perf_counter()
-    index = build(folder, count)
-    add("building", "s", time.perf_counter() - start)
-    add("peak memory of building", "MiB", harness.peak_mebibytes())
+def run(
+    folder: str, kind: str, counts: list[int], shards: int, repeats: int
+) -> list[harness.Row]:
+    """Builds an index and searches it at several sizes."""
+    if kind == "random":
+        codes = codes_of(100_000, 1_024)
+    else:
+        codes = retrieval.make_codes(kind, None)
+    place = Path(folder) / "index"
+    rows, built = [], harness.Timing((0.0,), (0.0,))
+    for count in counts:
+        case = f"scale/{kind}, {count:,} outfits"
+
+        def add(metric: str, unit: str, *values: float, case: str = case) -> None:
+            rows.append(harness.Row(case, metric, unit, values))
+            middle = float(np.median(values))
+            text = f"{case}: {metric}: {middle:.4g} {unit}"
+            print(text, file=sys.stderr, flush=True)
+
+        # The peak of what follows.
+        Path("/proc/self/clear_refs").write_text("5")
+        more = harness.timed(lambda n=count: grow(place, codes, n), 1, warmup=0)
+        built = harness.Timing(
+            (built.wall[0] + more.wall[0],), (built.cpu[0] + more.cpu[0],)
+        )
+        add("building", "s", *built.wall)
+        add("building, CPU", "s", *built.cpu)
+        add("peak memory, mapped bounds included", "MiB", harness.peak_mebibytes())
+        _search(place, codes, shards if count == counts[-1] else 0, repeats, add)
+    return rows
+
+
+def _search(place: Path, codes: Codes, shards: int, repeats: int, add) -> None:
+    _cold(place, codes, repeats, add)
+    index = OutfitIndex.open(place, codes)
     add("index", "GiB", index.num_bytes / 2**30)
     start = time.perf_counter()
-    index.search(0, 10)
-    add("first search, which reads and verifies all", "s", time.perf_counter() - start)
-    for name, users in (("search", 1), ("search of a user among 64", 64)):
-        call: Callable = lambda n=users: index.search_batch(np.arange(n), 10)  # noqa: E731
-        walls = harness.timed(call, repeats).wall
-        add(name, "ms", *(1e3 * wall / users for wall in walls))
-    add("peak memory, pages of the index included", "MiB", harness.peak_mebibytes())
-    return rows
+    hits = index.search(0, K)
+    verified = time.perf_counter() - start
+    add("first search, which reads and verifies all", "s", verified)
+    _warm("", index, codes, repeats, add)
+    start = time.perf_counter()
+    check(place, codes, 0, hits)
+    add("a scan of all for one user, by numpy", "s", time.perf_counter() - start)
+    if shards:
+        _shards(shards, place, index, codes, repeats, add)
+
+
+def _cold(place: Path, codes: Codes, repeats: int, add: Callable) -> None:
+    opening, searching = [], []
+    for user in range(repeats + 1):  # The first may have to compile.
+        for path in place.rglob("*.*"):
+            with open(path, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        start = time.perf_counter()
+        index = OutfitIndex.open(place, codes, verify=False)
+        opened = time.perf_counter()
+        index.search(user, K)
+        searching.append(1e3 * (time.perf_counter() - opened))
+        opening.append(opened - start)
+        del index  # What is mapped stays in memory.
+    add("opening, cold", "s", *opening[1:])
+    add("search of one user, cold", "ms", *searching[1:])
+
+
+def _warm(name: str, index: OutfitSearch, codes: Codes, repeats: int, add) -> None:
+    """Other users each time: what one has read does not help the next."""
+    for users, times in ((1, 8 * repeats), (64, 3)):
+        some = iter(np.arange((times + 1) * users).reshape(-1, users) % codes.num_users)
+        found = harness.timed(
+            lambda some=some: index.search_batch(next(some), K), times
+        )
+        what = f"{name}search of one user" + (f" among {users}" if users > 1 else "")
+        add(what, "ms", *(1e3 * wall / users for wall in found.wall))
+        if not name:  # Not in other processes.
+            add(f"{what}, CPU", "ms", *(1e3 * cpu / users for cpu in found.cpu))
+
+
+def _shards(
+    count: int, place: Path, index: OutfitIndex, codes: Codes, repeats: int, add
+) -> None:
+    from fhn_jax.integrations.cluster import connect
+    from fhn_jax.integrations.ray import ClusterIndex
+
+    with connect():
+        start = time.perf_counter()
+        cluster = ClusterIndex.open(place, codes, shards=count, seconds=3600)
+        opened = time.perf_counter() - start
+        add(f"{count} shards: opening, which reads and verifies all", "s", opened)
+        for user in range(repeats):
+            found, ours = cluster.search(user, K).outfits, index.search(user, K).outfits
+            if not np.array_equal(found, ours):
+                raise AssertionError(f"{found} is not {ours}")
+        _warm(f"{count} shards: ", cluster, codes, repeats, add)
 
 
 def main() -> None:
     """The command line."""
     parser = harness.parser(__doc__)
     parser.add_argument(
-        "--run", type=int, metavar="N", help="build N outfits and search"
+        "--run",
+        type=harness.count,
+        nargs="+",
+        metavar="N",
+        help="build so many outfits and search; rising numbers",
+    )
+    parser.add_argument(
+        "--kinds", nargs="+", choices=("clustered", "random"), default=["random"]
+    )
+    parser.add_argument(
+        "--shards", type=int, default=0, help="search these too, by Ray"
     )
     parser.add_argument("--folder", help="where the files are for a while")
     options = parser.parse_args()
+    if options.run:
+        rows, few = [], ItemTables.from_codes(codes_of(30, 1))
+        try:
+            index_files.require_room(
+                options.folder or tempfile.gettempdir(), few, max(options.run)
+            )
+        except RefusedError as error:
+            sys.exit(str(error))
+        for kind in options.kinds:
+            with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+                case = folder, kind, options.run, options.shards, options.repeats
+                rows += harness.apart(run, *case)
+        harness.report(rows, options.json)
+        return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        if options.run:
-            rows = harness.apart(run, folder, options.run, options.repeats)
-            harness.report(rows, options.json)
-            return
         rows = measure(folder, options.repeats)
     harness.report(rows, options.json)
     print(f"\n{OUTFITS:,} outfits, {USERS:,} users, {ITEMS:,} items, on paper:\n")

@@ -15,6 +15,7 @@ from random_codes import random_codes
 from benchmarks import peers, retrieval
 from fhn_jax.data.batches import Batch
 from fhn_jax.integrations.vectors import outfit_vectors
+from fhn_jax.retrieval.outfit_index import OutfitIndex
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -213,6 +214,30 @@ def test_a_peer_finds_the_best_when_its_knob_is_turned_up(name, few_outfits):
         shares = [np.isin(a, b).mean() for a, b in zip(found, best, strict=False)]
         assert np.mean(shares) >= 0.95
         assert np.array_equal(peer.search(range(4), peer.last, price), found)
+
+
+def test_an_index_that_grows_is_searched_and_scanned(harness, tmp_path):
+    import scale
+
+    rows = scale.run(str(tmp_path), "clustered", [2000, 3000], 0, 1)
+    cases = {row.case for row in rows}
+    assert cases == {f"scale/clustered, {n} outfits" for n in ("2,000", "3,000")}
+    metrics = [row.metric for row in rows]
+    assert metrics.count("search of one user, cold") == 2
+    # What is damaged is found out.
+    codes = retrieval.make_codes("clustered", None)
+    hits = OutfitIndex.open(tmp_path / "index", codes).search(0, 9)
+    with pytest.raises(AssertionError):
+        scale.check(tmp_path / "index", codes, 0, hits)
+
+
+def test_an_index_larger_than_the_disk_is_refused_in_a_line(harness, monkeypatch):
+    import scale
+
+    monkeypatch.setattr(sys, "argv", ["scale.py", "--run", "1000000000M"])
+    with pytest.raises(SystemExit, match="of the disk are free; make room") as refusal:
+        scale.main()
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_knob_is_turned_as_far_as_the_recall_needs():
