@@ -10,7 +10,7 @@ name needs (numpy, numba, jax) has to be installed only where it is used.
 | `Scorer` | scores of given outfits |
 | `OutfitIndex` | exact search of stored outfits |
 | `Composer` | the best of all possible outfits |
-| `Where`, `MustContain`, `Only`, `Without`, `Wardrobe`, `ExcludeOutfits` | what outfits must be, to be found or composed |
+| `Where`, `HasCategory`, `MustContain`, `Only`, `Without`, `Wardrobe`, `ExcludeOutfits` | what outfits must be, to be found or composed |
 | `Attributes` | prices, brands and the like of items, for `Where` |
 | `fit_users` | codes of new users, from likes and dislikes |
 | `Recommender` | all of this for a visitor who judges outfits |
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fhn_jax.retrieval.composer import Composer
     from fhn_jax.retrieval.filters import (
         ExcludeOutfits,
+        HasCategory,
         MustContain,
         Only,
         Wardrobe,
@@ -50,6 +51,7 @@ _MODULES = {
     "Codes": "fhn_jax.codes",
     "Composer": "fhn_jax.retrieval.composer",
     "ExcludeOutfits": "fhn_jax.retrieval.filters",
+    "HasCategory": "fhn_jax.retrieval.filters",
     "Latents": "fhn_jax.codes",
     "MustContain": "fhn_jax.retrieval.filters",
     "Only": "fhn_jax.retrieval.filters",
@@ -68,6 +70,7 @@ __all__ = [
     "Codes",
     "Composer",
     "ExcludeOutfits",
+    "HasCategory",
     "Latents",
     "MustContain",
     "Only",

@@ -143,8 +143,12 @@ def test_the_form_of_conditions_decides_what_is_shown(page):
     assert "Colour\n(2)" in page.one("#filter").text
     page.click("#clear")
     page.wait(lambda: {item % 3 for item in items()} == {0, 1, 2})
-    # Of one category alone.
+    # Of one category alone: outfits that have a piece of it.
     open_facet("of")
+    page.click("#filter [name=of][value=dress]")
+    looks, dressed = "#cards .card:not(.ghost)", ":has([data-category=dress])"
+    page.wait(lambda: page.all(looks) and not page.all(f"{looks}:not({dressed})"))
+    assert page.one("#clear").is_displayed()
     page.click("#filter [name=of][value=shoe]")
     open_facet("price")
     field.send_keys("9\n")

@@ -264,6 +264,16 @@ def test_the_api_takes_conditions_lists_and_caps(app):
     assert set(rows[:, 2].tolist()) <= {-1, *range(0, 20, 2)} - {4}
 
 
+def test_outfits_of_a_category_have_a_piece_of_it(app):
+    visitor = visitor_of(app)
+    asked = {"k": 20, "category": ["dress"], "where": ["dress:in_stock"]}
+    rows = np.array([numbers(app, one) for one in recommended(visitor, **asked)])
+    assert len(rows) and (rows[:, 3] % 2 == 0).all() and (rows[:, [2, 5]] % 2).any()
+    asked["category"] = ["dress", "top"]
+    found = ok(visitor.get(f"{API}/recommendations", params=asked))
+    assert found == {"outfits": [], "emptied_by": "with dress, top"}
+
+
 def test_the_api_leaves_out_what_is_liked_and_judged(app, likes):
     visitor = visitor_of(app, user="103")
 
@@ -302,6 +312,7 @@ def test_the_api_says_which_condition_emptied_an_answer(app):
         ({"at_most": ["brand"]}, 422, "'brand' is no limit"),
         ({"at_most": ["brand=0"]}, 422, "at_most brand is 0"),
         ({"only": ["hat:1"]}, 404, "category 'hat' is unknown"),
+        ({"category": ["dres"]}, 404, "did you mean 'dress'"),
         ({"without": ["shoe:no"]}, 404, "no item of the shop has the id 'no'"),
         ({"where": ["in_stock"] * 33}, 422, "where"),
     ],
@@ -362,8 +373,13 @@ def test_the_page_has_a_form_of_what_tells_items_apart(app):
     assert fills == ["#1f2b50", "#cc2936"]
 
 
-def test_a_shop_without_attributes_has_no_form(app, monkeypatch):
+def test_a_shop_without_attributes_has_a_form_of_shapes_alone(app, monkeypatch):
     monkeypatch.setattr(app.state.service.outfits, "attributes", dict)
+    text = program(app).get("/").text
+    assert 'name="of" value="dress"' in text and "data-name" not in text
+    about = app.state.service.catalogue()
+    about.templates = about.templates[:1]
+    monkeypatch.setattr(app.state.service, "catalogue", lambda: about)
     assert 'id="filter"' not in program(app).get("/").text
 
 

@@ -10,7 +10,13 @@ from scale import SCALE
 from fhn_jax.codes import Scorer, by_slots
 from fhn_jax.retrieval import blocks
 from fhn_jax.retrieval.composer import Composer
-from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
+from fhn_jax.retrieval.filters import (
+    ExcludeOutfits,
+    HasCategory,
+    MustContain,
+    Only,
+    Wardrobe,
+)
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.searcher import Searcher, arrange_each
@@ -74,6 +80,10 @@ def some_filters(rng, codes, outfits, held=(), chance=0.2):
         item = int(rng.integers(codes.num_items[slot]))
         filters.append(MustContain({codes.categories[slot]: item}))
         tests.append(lambda o: o[slot] == item)
+    if rng.random() < chance:
+        there = int(rng.integers(6))
+        filters.append(HasCategory([codes.categories[there]]))
+        tests.append(lambda o: o[there] >= 0)
     if rng.random() < 2 * chance and len(outfits):
         gone = outfits[rng.integers(len(outfits), size=5)]
         filters.append(ExcludeOutfits(gone))

@@ -10,7 +10,13 @@ from fhn_jax.codes import Codes, Scorer
 from fhn_jax.integrations.qdrant import OutfitCollection
 from fhn_jax.integrations.vectors import item_vectors, outfit_vectors, query_vectors
 from fhn_jax.retrieval.attributes import Attributes
-from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
+from fhn_jax.retrieval.filters import (
+    ExcludeOutfits,
+    HasCategory,
+    MustContain,
+    Only,
+    Wardrobe,
+)
 from fhn_jax.retrieval.searcher import Searcher
 from fhn_jax.retrieval.where import Where
 
@@ -202,6 +208,7 @@ def test_outfits_of_several_templates_are_those_of_the_index(client):
         {"templates": [("shoe", "dress"), ("bag",)]},
         {"filters": Only({"top": [0, 1, 2], "outerwear": []})},
         {"filters": Wardrobe({"dress": [1, 2], "shoe": [0, 1]})},
+        {"filters": HasCategory(["outerwear"])},
         {"filters": [MustContain({"shoe": 2}), ExcludeOutfits(outfits[:50])]},
     ):
         ours, theirs = (each.search(3, 100, **arguments) for each in (found, searcher))

@@ -286,7 +286,10 @@ class OutfitCollection(OutfitSearch):
             for c, items in conditions.required.items()
             for i in items.tolist()
         ]
-        if len(templates) < len(self._codes.templates):
+        slots, all_ = np.array(self._codes.slots), self._codes.templates
+        wanted = conditions.required.keys()
+        templates = [n for n in templates if wanted <= {*slots[list(all_[n])].tolist()}]
+        if len(templates) < len(all_):
             of_these = models.MatchAny(any=list(templates))
             must.append(models.FieldCondition(key=_TEMPLATE, match=of_these))
         must_not = [

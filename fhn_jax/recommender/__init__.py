@@ -8,12 +8,13 @@ from fhn_jax.recommender.recommender import Recommender
 from fhn_jax.recommender.suggestions import Judged, Reasons, Rules, Suggestion
 from fhn_jax.retrieval.columns import Column
 from fhn_jax.retrieval.composer import ExternalItem
-from fhn_jax.retrieval.filters import Only, Without
+from fhn_jax.retrieval.filters import HasCategory, Only, Without
 from fhn_jax.retrieval.where import Where
 
 __all__ = [
     "Column",
     "ExternalItem",
+    "HasCategory",
     "Judged",
     "Only",
     "Posterior",

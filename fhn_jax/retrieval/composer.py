@@ -254,14 +254,16 @@ class Composer:
                     f"{len(items)} items are fixed in {names[category]}, expected at most "
                     f"{most}: one a slot"
                 )
+        wanted = conditions.required.keys() | held.keys()
         with_room = [
             each
             for each in templates
-            if all(len(some) <= each.form.slots.count(c) for c, some in held.items())
+            if wanted <= {*each.form.slots}
+            and all(len(some) <= each.form.slots.count(c) for c, some in held.items())
         ]
         if not with_room:
             raise InputError(
-                f"no template has all of {[names[c] for c in sorted(held)]}, of which "
+                f"no template has all of {[names[c] for c in sorted(wanted)]}, of which "
                 "items are fixed; fix fewer"
             )
         lacking = [

@@ -42,7 +42,8 @@ class Conditions:
     Attributes:
       allowed: category (by number) -> bool [items]: an outfit has no other items of it.
         All items of a category without an entry are allowed.
-      required: category -> int64 ids: an outfit has each of these items.
+      required: category -> int64 ids: an outfit has each of these items, and some item
+        of each category with an entry.
       excluded_ids: sorted ids of stored outfits that are not to be found.
       excluded_items: outfits that are not to be found, each by its items, int64 [n, s],
         sorted as by `in_order`, -1 in a slot that an outfit has not; None if there are
@@ -115,7 +116,31 @@ class MustContain:
         return f"with {_counted(self.items)}"
 
     def resolve(self, codes: Codes) -> Conditions:
-        return Conditions(required=_by_number(codes, self.items))
+        some = _by_number(codes, self.items)
+        return Conditions(required={c: ids for c, ids in some.items() if len(ids)})
+
+
+@dataclass(frozen=True)
+class HasCategory:
+    """Outfits that have an item of each of some categories, whichever it is.
+
+    Attributes:
+      names: of the categories.
+
+    >>> from fhn_jax import Codes
+    >>> vectors = np.random.default_rng(0).normal(size=(2, 5, 64))
+    >>> codes = Codes.from_embeddings({"top": vectors[0], "shoe": vectors[1]})
+    >>> HasCategory(["shoe"]).resolve(codes).required
+    {1: array([], dtype=int64)}
+    """
+
+    names: Sequence[str]
+
+    def __str__(self) -> str:
+        return f"with {', '.join(self.names)}"
+
+    def resolve(self, codes: Codes) -> Conditions:
+        return Conditions(required=_by_number(codes, dict.fromkeys(self.names, ())))
 
 
 @dataclass(frozen=True)

@@ -201,11 +201,11 @@ class Searcher(OutfitSearch):
     ) -> dict[int, kernels.Filters]:
         """Conditions as the loops take them, for templates that can meet them."""
         filters = self._by_position(conditions)
-        required = {c for c, ids in conditions.required.items() if len(ids)}
         return {
             number: filters._replace(gone=self._gone(conditions.excluded_items, number))
             for number in numbers
-            if required <= set(self._tables.templates[number].form.slots)
+            if conditions.required.keys()
+            <= {*self._tables.templates[number].form.slots}
         }
 
     def _by_position(self, conditions: Conditions) -> kernels.Filters:

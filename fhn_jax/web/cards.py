@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from fhn_jax.codes import Codes
+from fhn_jax.errors import nearest
 from fhn_jax.recommender import Recommender, Suggestion
 from fhn_jax.web import schemas, tiles
 from fhn_jax.web.change import Judgement
@@ -60,7 +61,8 @@ class Cards:
             raise Refused(
                 HTTPStatus.NOT_FOUND,
                 f"category {name[:40]!r} is unknown; expected one of "
-                f"{', '.join(self.codes.categories)}",
+                f"{', '.join(self.codes.categories)}"
+                f"{nearest(name[:40], self.codes.categories)}",
             )
         return self.codes.categories.index(name)
 

@@ -253,6 +253,7 @@ def recommendations(
     at_most: _AtMost = (),
     only: _Listed = (),
     without: _Listed = (),
+    category: _AtMost = (),
     include_seen: bool = False,
 ) -> schemas.Outfits:
     """Outfits for you that you have not judged; some are there to learn from.
@@ -261,8 +262,9 @@ def recommendations(
     in_stock, shoe:brand!=X. `at_most` is brand=2: no brand is in more than two outfits;
     `item=1`, no item is twice. `only` and `without` are items, as CATEGORY:ITEM (a number,
     or the shop's id): the only ones of their categories, and those that no outfit has.
+    `category` are categories of which each outfit has an item.
     """
-    lists = (tuple(each) for each in (where, at_most, only, without))
+    lists = (tuple(each) for each in (where, at_most, only, without, category))
     asked = Asked(*lists, include_seen=include_seen)
     return service.outfits.recommend(visitor, k, explore, page, asked)
 

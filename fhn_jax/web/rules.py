@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import numpy as np
 
-from fhn_jax.recommender import Column, Only, Rules, Where, Without
+from fhn_jax.recommender import Column, HasCategory, Only, Rules, Where, Without
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import Cards, Refused
 
@@ -24,6 +24,7 @@ class Asked:
     at_most: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
     include_seen: bool = False
 
 
@@ -77,6 +78,10 @@ class RulesOf:
         for kind, listed in ((Only, asked.only), (Without, asked.without)):
             if listed:
                 filters.append(kind(self._items(listed)))
+        if asked.category:
+            for name in asked.category:
+                self._cards.category(name)
+            filters.append(HasCategory(asked.category))
         if asked.where:
             filters.append(Where(*asked.where))
         return Rules(filters, caps, asked.include_seen)

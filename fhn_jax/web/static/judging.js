@@ -96,14 +96,16 @@ async function replace(card) {
   }
 }
 
-// What pieces must be, as the form of filters has it.
+// What outfits must be, as the form of filters has it: of one category, they have a piece
+// of it, and the other conditions are on that piece.
 function conditions() {
   if (!$("filter")) return "";
   const of = $("filter").elements.of.value;
   const found = [...$("filter").querySelectorAll("[data-name]")].flatMap(conditionsOf);
-  return found
-    .map((one) => `&where=${encodeURIComponent(of ? `${of}:${one}` : one)}`)
-    .join("");
+  return [
+    ...(of ? [`&category=${encodeURIComponent(of)}`] : []),
+    ...found.map((one) => `&where=${encodeURIComponent(of ? `${of}:${one}` : one)}`),
+  ].join("");
 }
 
 function conditionsOf(field) {
