@@ -14,10 +14,13 @@ from fhn_jax.data_tools.build_lmdb import build_lmdb, main
 from runs import exit_code
 
 from fhn_jax.data import records
+from fhn_jax.data.forgetting import forget_item
 from fhn_jax.data.images import LmdbImages, verify_images
+from fhn_jax.data.layout import read_catalogue
+from fhn_jax.data.pictures import blank
 from fhn_jax.data.records import CHECKSUMS_KEY, checksum_key
 from fhn_jax.errors import BusyError, InputError
-from tests.polyvore_u import encode
+from tests.polyvore_u import encode, write_polyvore_u
 
 
 def write_images(folder, count, size=8):
@@ -152,6 +155,47 @@ def test_a_damaged_note_of_the_file_is_named(folder, target):
         replace_data(target, (target / "data.mdb").read_bytes())
         with pytest.raises(InputError, match="lmdb/data.json"):
             LmdbImages(target)
+
+
+def test_a_deleted_photo_leaves_nothing_behind(tmp_path, monkeypatch):
+    root = write_polyvore_u(tmp_path, variant="8", image_size=8)
+    folder, target = root / "images" / "291x291", root / "images" / "lmdb"
+    build_lmdb(folder, target)
+    photo = (folder / "top003.jpg").read_bytes()
+    others = {
+        p.name: p.read_bytes() for p in folder.iterdir() if p.name != "top003.jpg"
+    }
+    (root / "images" / "lmdb.partial").mkdir()
+    catalogue = read_catalogue(root, "8")
+
+    def forget():
+        return forget_item(root, catalogue, 0, 3, "top003")
+
+    # Stopped between the file and what is said about it, it is read all the same.
+    replace = os.replace
+
+    def stopped(source, to):
+        if to in (target / "data.mdb", target / "data.json"):
+            moved.append(to)
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        replace(source, to)
+
+    moved = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            forget()
+    assert read_all(target, others) == others
+    assert forget()["images"] == 1  # in the folder; the LMDB is done
+    store = LmdbImages(target)
+    assert store.verify() == len(others) + 1 and store.missing(["top003.jpg"])
+    assert read_all(target, others) == others
+    assert store.read(["forgotten-top-3"]) == [blank()]
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        content = path.read_bytes()
+        assert photo not in content and b"top003" not in content, path
+    assert "images" not in forget()  # there is none any more
 
 
 def test_an_lmdb_without_checksums_is_read(folder, target):

@@ -8,6 +8,7 @@ one. Outfits of a deleted item keep its number, behind which there is nothing an
 import contextlib
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from fhn_jax import files
 from fhn_jax.data.catalogue import NEGATIVES, Catalogue, Outfits, Questions, Split
-from fhn_jax.data.images import LmdbImages, open_images
+from fhn_jax.data.images import LmdbImages
 from fhn_jax.data.item_table import (
     ITEMS_FILE,
     USERS_FILE,
@@ -148,17 +149,8 @@ def forget_item(
     slot, old = catalogue.categories[category], catalogue.names[category][item]
     new = tombstone(slot, item)
     receipt: Receipt = {}
-    if (root / "images").is_dir():
-        images = open_images(root)
-        if not images.missing([old]):
-            receipt["images"] = 1
-            if isinstance(images, LmdbImages):
-                replace_record(images.path, old, new, blank())
-            else:
-                files.write_bytes(images.path / new, blank())
-                (images.path / old).unlink()
-        for path in (root / "images").glob("decoded_*"):
-            path.unlink()
+    if photos := _forget_photo(root / "images", old, new):
+        receipt["images"] = photos
     for path in sorted((root / FOLDER).glob("*.npz")):
         names, vectors = load_vectors(path)
         if old in names:
@@ -182,6 +174,29 @@ def forget_item(
         where = f"category = '{slot}' AND \"index\" = {item}"
         receipt[path.name] = rewrite_table(path, f"id = '{new}'", where, erase=True)
     return receipt
+
+
+def _forget_photo(images: Path, old: str, new: str) -> int:
+    """Puts a blank photo in the place of one, in the LMDB and in the folders beside it.
+
+    Returns:
+      how many there were.
+    """
+    count = 0
+    # What is made of photos: the decoded ones, and an LMDB that is not finished.
+    for path in images.glob("decoded_*"):
+        path.unlink()
+    shutil.rmtree(images / "lmdb.partial", ignore_errors=True)
+    for folder in images.glob("*/"):
+        if (folder / "data.mdb").is_file():
+            if not LmdbImages(folder).missing([old]):
+                replace_record(folder, old, new, blank())
+                count += 1
+        elif (folder / old).is_file():
+            files.write_bytes(folder / new, blank())
+            (folder / old).unlink()
+            count += 1
+    return count
 
 
 def _forget_quarantined(root: Path, own: str) -> Receipt:

@@ -71,7 +71,9 @@ def replace_record(folder: Path, old: str, new: str, value: bytes) -> None:
             # Freed pages would keep what was in them.
             environment.copy(str(private / "small"), compact=True)
         note_file(private / "small")
-        for name in (_ABOUT, "data.mdb"):
+        # Without data.json for a moment, so that it never says that a file is damaged.
+        (folder / _ABOUT).unlink(missing_ok=True)
+        for name in ("data.mdb", _ABOUT):
             os.replace(private / "small" / name, folder / name)
         files.sync_folder(folder)
 
