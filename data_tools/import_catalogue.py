@@ -65,7 +65,8 @@ def import_catalogue(
       update: whether to take the tables into the data at `root`, which are there: it is
         swapped for another folder when all is done, so readers see the one or the other.
         Known items and users keep their numbers.
-      force: whether known items may become other pieces, in an update.
+      force: whether known items may become other pieces, or most of them be gone, in an
+        update.
       progress: called with the number of photos done, and of all.
       **options: the fields of `Options`, such as `split="time"`.
     Raises:
@@ -150,7 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--update", action="store_true", help="take the tables into the data at ROOT"
     )
     parser.add_argument(
-        "--force", action="store_true", help="known items may become other pieces"
+        "--force",
+        action="store_true",
+        help="known items may become other pieces, or most be gone",
     )
     add_options(parser)
     options = vars(parser.parse_args(arguments))

@@ -155,6 +155,23 @@ def test_an_attribute_of_another_type_is_named_with_its_row(tmp_path, shop):
     assert digests(tmp_path / "data") == before
 
 
+def test_a_table_that_lacks_most_items_is_taken_by_force_alone(tmp_path, shop):
+    half, less = shop["items"][:12], shop["items"][:11]
+    before = digests(tmp_path / "data")
+    with pytest.raises(ValueError, match=r"items.csv lacks 13 of the 24 .* cut off"):
+        update(tmp_path, {"items": less})
+    assert digests(tmp_path / "data") == before
+    _, table, summary = update(tmp_path, {"items": half})
+    assert summary.changes["items that are removed"] == 12
+    # Those that had gone before do not count.
+    priceless = [{"id": r["id"], "category": r["category"]} for r in shop["items"][:6]]
+    _, table, summary = update(tmp_path, {"items": priceless})
+    assert "items.csv has no price any more: it stays as it was" in summary.text
+    assert table.removed.sum() == 18
+    _, table, _ = update(tmp_path, {"items": shop["items"][:1]}, force=True)
+    assert table.removed.sum() == 23
+
+
 def test_only_an_import_can_be_updated(tmp_path):
     shops.write(tmp_path / "today", items=shops.items(), likes=shops.wide_likes())
     with pytest.raises(FileNotFoundError, match="no data root .* import it first"):

@@ -117,10 +117,11 @@ def read_before(connection: Any, root: Path, variant: str) -> Before:
     described = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
     there = {column: kind for column, kind, *_ in described}
     kept = ", ".join(f"p.{name(column)}" for column in there if column != "removed")
+    was_removed = "p.removed" if "removed" in there else "false"
     connection.execute(
         f"""
         CREATE TABLE before_items AS SELECT {kept}, n.name,
-            CAST(n.slot AS INTEGER) AS slot
+            {was_removed} AS was_removed, CAST(n.slot AS INTEGER) AS slot
           FROM {source} p JOIN names_before n ON p.category = n.category
             AND p."index" = n.number;
         CREATE TABLE before_users AS SELECT "index" AS number, id
@@ -159,6 +160,22 @@ def leave_out_moved(
         UPDATE good_items SET name = b.name FROM before_items b WHERE good_items.id = b.id
         """
     )
+
+
+def check_whole(
+    connection: Any, source: Source, before: Before, *, force: bool
+) -> None:
+    """Raises InputError if most items are gone, as from a table that was cut off."""
+    gone, there = connection.execute(
+        "SELECT count(*) FILTER (g.row IS NULL), count(*) FROM before_items b "
+        "LEFT JOIN good_items g ON g.id = b.id WHERE NOT b.was_removed"
+    ).fetchone()
+    if 2 * gone > there and not force:
+        raise InputError(
+            f"{source.label} lacks {gone:,} of the {there:,} items that there were; is "
+            "it cut off, or are its ids others? Give all that is sold, or take them out "
+            "of sale with import-catalogue --update --force"
+        )
 
 
 def check_meaning(

@@ -15,6 +15,7 @@ from fhn_jax.data_tools.shop.before import (
     are_new,
     carry_over,
     check_meaning,
+    check_whole,
     known_users,
     leave_out_moved,
 )
@@ -91,7 +92,7 @@ class Import:
           folder: of the shop, with photos and vectors, if there is one.
           left_out: a table of what was left out before.
           before: the data that are updated, if any.
-          force: whether known items may become other pieces.
+          force: whether known items may become other pieces, or most of them be gone.
         """
         self._connection, self._found = connection, found
         self._settings, self._options = settings, options
@@ -188,6 +189,10 @@ class Import:
                 return {}
             return photos.find_photos(connection, source, self._folder)
         leave_out_moved(connection, source, before, self._loaded.categories)
+        check_whole(connection, source, before, force=self._force)
+        for column in sorted(before.kinds.keys() - source.columns.keys()):
+            note = f"{source.label} has no {column} any more: it stays as it was"
+            connection.execute("INSERT INTO notes VALUES (?)", [note])
         if before.images is None:
             return {}
         # A photo that is there need not be found again.
