@@ -180,6 +180,10 @@ def test_what_is_sold_out_is_never_recommended_and_comes_back(place):
     assert {item for item, _ in alike} == {*range(8)} - {top, other}
     # What somebody owns may be worn.
     assert recommender.compose(start, 5, fixed={"top": top}).outfits[0].items[0] == top
+    mine = {"top": [top], "bottom": [0, 1]}
+    worn = recommender.compose(start, 5, fixed={}, candidates=mine, owned=True).outfits
+    assert worn and {suggestion.items[0] for suggestion in worn} == {top}
+    assert not recommender.compose(start, 5, fixed={}, candidates=mine).outfits
     update(place, items=shops.items())
     again = Recommender.open(place / "run", place / "data", "shop")
     assert len(again.index) == len(stored[0])

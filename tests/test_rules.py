@@ -196,6 +196,8 @@ def test_composing_says_which_condition_leaves_nothing(shop):
     assert (len(got), got.emptied_by) == (0, "price>=30")
     held = [MustContain({"dress": 1}), Where("dress:price<0")]
     assert composer.compose(0, 3, filters=held).emptied_by == "dress:price<0"
+    against = [MustContain({"dress": 1}), Only({"dress": [2]}), Where("price>0")]
+    assert composer.compose(0, 3, filters=against).emptied_by == "only dress 2"
     with pytest.raises(InputError, match="did you mean 'price'"):
         composer.compose(0, 3, filters=[Where("price<0"), Where("prise<0")])
     nothing = [Only(dict.fromkeys(codes.categories, [])), Where("price<0")]

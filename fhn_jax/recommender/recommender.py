@@ -342,14 +342,21 @@ class Recommender:
         candidates: Mapping[str, list[int]] | None = None,
         templates: Sequence[Sequence[str]] | None = None,
         rules: Rules = NO_RULES,
+        owned: bool = False,
     ) -> Composed:
-        """The best outfits of any items, see `Composer.compose`."""
-        allowed = [Only(candidates)] if candidates else []
+        """The best outfits of any items, see `Composer.compose`.
+
+        Args:
+          owned: the candidates are the visitor's, whether the shop has them or not.
+        """
+        own = (owned and candidates) or ()
+        left = {n: some for n, some in self.names.available.items() if n not in own}
+        lists = [Only(some) for some in (candidates, left) if some]
         found = self._composer.compose(
             latents,
             k,
             fixed=fixed,
-            filters=[*allowed, *self._available, *rules.filters],
+            filters=[*lists, *rules.filters],
             at_most=rules.at_most,
             templates=templates,
         )
@@ -369,6 +376,7 @@ class Recommender:
         photos: Mapping[str, Sequence[tuple[int, ExternalItem]]],
         templates: Sequence[Sequence[str]] | None = None,
         rules: Rules = NO_RULES,
+        owned: bool = False,
     ) -> Composed:
         """The best outfits of a wardrobe that has photos in it; exactly.
 
@@ -379,7 +387,7 @@ class Recommender:
           candidates: category -> items to choose from; without an entry all, unless
             there are photos of it. An empty entry fixes the category's photo.
           photos: category -> ids and codes.
-          templates: as `Composer.compose`.
+          templates, owned: as `compose`.
           rules: with caps only where every photo is fixed; photos meet all conditions.
         Returns:
           outfits in which the item of a photo is -1 - id.
@@ -412,6 +420,7 @@ class Recommender:
                 candidates={n: c for n, c in candidates.items() if n not in worn},
                 templates=templates,
                 rules=rules,
+                owned=owned,
             )
             emptied_by = emptied_by or composed.emptied_by
             ids = {self.codes.categories.index(n): ~i for n, (i, _) in worn.items()}

@@ -189,8 +189,7 @@ class Composer:
         Raises:
           InputError: k or a limit < 1, over a million outfits to give, an unknown
             score, user, category, item, template or attribute, more items required than
-            slots, filters by items that contradict each other or leave no item to choose
-            in a category, no template left, outfits excluded by id, or a vector that
+            slots, a filter by items that leaves no item to choose in a category, no template left, outfits excluded by id, or a vector that
             `ItemTables.user_vectors` rejects.
         """
         check_count("k", k)
@@ -201,7 +200,8 @@ class Composer:
             found = asked(k, filters, at_most)
         except _NothingLeftError:
             plain = [each for each in listed(filters) if not takes_attributes(each)]
-            asked(1, plain, None)  # Lists of items that leave nothing are an error.
+            for each in plain:  # A list that leaves nothing by itself is an error.
+                asked(1, [each], None)
             found = Compositions.none(len(self._tables.codes.slots))
         if len(found) or not filters:
             return found

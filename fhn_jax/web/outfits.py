@@ -160,6 +160,7 @@ class Outfits:
                     },
                     templates=request.templates,
                     rules=rules,
+                    owned=request.wardrobe,
                 )
             else:
                 found = self._recommender.compose(
@@ -169,6 +170,7 @@ class Outfits:
                     candidates=candidates,
                     templates=request.templates,
                     rules=rules,
+                    owned=request.wardrobe,
                 )
         except ValueError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
