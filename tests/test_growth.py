@@ -298,6 +298,8 @@ def test_a_refresh_takes_todays_tables_to_a_version(place, monkeypatch):
     assert second.users[5].any() and not third.users[5].any()
     assert read_users(versions.current)[5] == "forgotten-user-5"
     assert [p.name for p in (place / "run" / "refreshes").glob("[0-9]*")] == ["1"]
+    with pytest.raises(ValueError, match="--epochs=-1: expected 0 or more"):
+        refresh(place, epochs=-1)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         refresh(place, shop=str(place / "none"), epochs=0)
     (place / "run" / "visitors.sqlite").unlink()

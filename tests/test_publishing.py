@@ -139,6 +139,9 @@ def test_a_version_that_does_not_load_is_left_alone(site):
         others.wait(0.2)
         ok(visitor.get(f"{API}/recommendations", params={"k": 2}))
         assert app.state.service.version == 2 and bad.name == "2"
+        # A server that starts says how to go back.
+        with pytest.raises(ValueError, match="or go back with `fhn-jax rollback"):
+            create_app(site)
         publish_site(site, other_users)
         until(app, 4)
 

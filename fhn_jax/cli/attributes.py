@@ -39,6 +39,8 @@ def set_attributes(choice: RunChoice, *, changes: str, index: str) -> None:
     values = {name: {} for name in header[1:]}
     for where, (own, *cells) in rows:
         category, item = answers.parse_item(own.strip(), names, where)
+        if item in values[header[1]].get(category, {}):
+            raise InputError(f"{where}: {own.strip()!r} comes twice; expected once")
         for name, cell in zip(header[1:], cells, strict=True):
             values[name].setdefault(category, {})[item] = cell.strip() or None
     if index:

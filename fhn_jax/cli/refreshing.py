@@ -62,6 +62,8 @@ def refresh(
     from fhn_jax.reporting import refreshes
 
     most = _fall(fall)
+    if epochs < 0:
+        raise InputError(f"--epochs={epochs}: expected 0 or more")
     run = choice.open()
     began = time.monotonic()
     record: dict[str, Any] = {"is_good": True}

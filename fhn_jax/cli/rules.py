@@ -71,8 +71,9 @@ class Given:
 
         found: list[Any] = [Only(names.available)] if names.available else []
         for flag, kind in (("only", Only), ("without", Without)):
-            items = answers.parse_items(getattr(self, flag), names, f"--{flag}")
-            found += [kind(items)] if items else []
+            text = getattr(self, flag)
+            items = answers.parse_items(text, names, f"--{flag}")
+            found += [kind(items, text[:80])] if items else []
         return [*found, Where(*self.where)] if self.where else found
 
     def seen(self, run: Run, codes: Codes) -> Any:

@@ -149,6 +149,7 @@ class Only:
 
     Attributes:
       items: category -> ids; all items of other categories are allowed.
+      text: how somebody wrote that.
 
     >>> from fhn_jax import Codes
     >>> vectors = np.random.default_rng(0).normal(size=(2, 5, 64))
@@ -158,9 +159,10 @@ class Only:
     """
 
     items: Mapping[str, Any]
+    text: str = ""
 
     def __str__(self) -> str:
-        return f"only {_counted(self.items)}"
+        return f"only {self.text or _counted(self.items)}"
 
     def resolve(self, codes: Codes) -> Conditions:
         allowed = {}
@@ -176,6 +178,7 @@ class Without:
 
     Attributes:
       items: category -> ids.
+      text: how somebody wrote that.
 
     >>> from fhn_jax import Codes
     >>> vectors = np.random.default_rng(0).normal(size=(2, 5, 64))
@@ -185,9 +188,10 @@ class Without:
     """
 
     items: Mapping[str, Any]
+    text: str = ""
 
     def __str__(self) -> str:
-        return f"without {_counted(self.items)}"
+        return f"without {self.text or _counted(self.items)}"
 
     def resolve(self, codes: Codes) -> Conditions:
         only = Only(self.items).resolve(codes)

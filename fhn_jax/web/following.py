@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fhn_jax.data.images import open_images
-from fhn_jax.errors import InputError
+from fhn_jax.errors import InputError, UserError
 from fhn_jax.recommender import Recommender
 from fhn_jax.recommender.publishing import published, served
 from fhn_jax.web import photos
@@ -78,11 +78,17 @@ def make_service(settings: Settings, state: State | None = None) -> Service:
             f"--ray-address={settings.ray_address} needs --index, the folder of an "
             "OutfitIndex that all nodes of the cluster can read"
         )
-    recommender = Recommender.open(
-        *(workdir, root, variant),
-        index=settings.index or None,
-        ray_address=settings.ray_address,
-    )
+    try:
+        recommender = Recommender.open(
+            *(workdir, root, variant),
+            index=settings.index or None,
+            ray_address=settings.ray_address,
+        )
+    except UserError as error:
+        if version is None:
+            raise
+        remedy = f"or go back with `fhn-jax rollback --workdir {run}`"
+        raise InputError(f"{error}; {remedy}") from error
     codes = recommender.codes
     encoder = None
     if (workdir / photos.FILE).is_file():

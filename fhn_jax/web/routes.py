@@ -24,6 +24,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPBearer
 
+from fhn_jax.errors import nearest
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import API, Refused
 from fhn_jax.web.limits import InFlight
@@ -92,11 +93,19 @@ class VisitorFirst(APIRoute):
         handle = super().get_route_handler()
         if all(each.call is not visitor_of for each in self.dependant.dependencies):
             return handle
+        known = {each.alias for each in self.dependant.query_params}
 
         async def admitted(request: Request) -> Response:
             find = request.app.state.service.visitors.find
             visitor = await run_in_threadpool(find, token_of(request))
             request.state.visitor = visitor
+            # A condition with a slip of the pen would not be one.
+            for name in request.query_params.keys() - known if known else ():
+                raise Refused(
+                    HTTPStatus.UNPROCESSABLE_ENTITY,
+                    f"{name[:40]!r} is no parameter; expected {', '.join(sorted(known))}"
+                    f"{nearest(name[:40], known)}",
+                )
             if self.name != add_photo.__name__:
                 return await handle(request)
             uploads: InFlight = request.app.state.uploads

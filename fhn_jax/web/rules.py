@@ -77,7 +77,7 @@ class RulesOf:
         filters = []
         for kind, listed in ((Only, asked.only), (Without, asked.without)):
             if listed:
-                filters.append(kind(self._items(listed)))
+                filters.append(kind(self._items(listed), ", ".join(listed)[:80]))
         if asked.category:
             for name in asked.category:
                 self._cards.category(name)
