@@ -10,12 +10,17 @@ trained from nothing on the same data, with the settings of the first one, and j
 same likes. Each like stands against ten outfits of the pieces that there are.
 
 Train and validation splits of the data set are used, its test split is not.
+
+    python benchmarks/year.py --log benchmarks/year.log --chart docs/year.svg
+
+draws what such a year printed.
 """
 
 import argparse
 import csv
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -219,10 +224,43 @@ def year(world: World, folder: Path, vectors: Path, options: argparse.Namespace)
         yield found
 
 
+def draw(log: Path, chart: Path) -> None:
+    """Draws the months of a log: AUC and processor time of both ways."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    # The same file each time, with letters as text.
+    matplotlib.rcParams |= {"svg.hashsalt": "year", "svg.fonttype": "none"}
+    from matplotlib import pyplot
+
+    number = r"([0-9.]+|nan)"
+    one = rf"AUC {number} in {number} CPU-s"
+    line = rf"month ([0-9]+): ([0-9]+) likes, {one}; from nothing {number} in {number}"
+    months = np.array(re.findall(line, log.read_text("utf-8")), float).T
+    if not months.size:
+        sys.exit(f"{log} has no months")
+    figure, axes = pyplot.subplots(1, 2, figsize=(8, 3))
+    for axis, label, ours in zip(axes, ("AUC", "CPU-s"), (2, 3), strict=True):
+        there = ~np.isnan(months[ours + 2])
+        axis.plot(months[0], months[ours], "o-", label="refresh")
+        axis.plot(
+            months[0][there], months[ours + 2][there], "s--", label="from nothing"
+        )
+        axis.set(xlabel="month", ylabel=label)
+    axes[0].set_title("likes of new items and users")
+    axes[1].set_title("processor time")
+    axes[1].set_ylim(bottom=0)
+    axes[0].legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(chart, metadata={"Date": None})
+
+
 def main() -> None:
     """Measures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--root", type=Path, required=True, help="of the data set")
+    parser.add_argument("--root", type=Path, help="of the data set")
+    parser.add_argument("--log", type=Path, help="of a year, to draw in place of one")
+    parser.add_argument("--chart", type=Path, help="SVG file to draw it to")
     parser.add_argument("--variant", default="40", help="of its outfits")
     parser.add_argument(
         "--vectors", default="sentence_vector/semantic.npz", help="of its items' texts"
@@ -232,6 +270,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of who arrives when")
     parser.add_argument("--json", metavar="FILE", help="where to write the results")
     options = parser.parse_args()
+    if bool(options.log) != bool(options.chart) or bool(options.log) == bool(
+        options.root
+    ):
+        parser.error("give --root, or --log and --chart")
+    if options.log:
+        draw(options.log, options.chart)
+        return
     world = World.of(options.root, options.variant, options.seed)
     with tempfile.TemporaryDirectory() as folder:
         vectors = options.root / options.vectors
