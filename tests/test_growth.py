@@ -303,9 +303,17 @@ def test_a_refresh_takes_todays_tables_to_a_version(place, monkeypatch):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         refresh(place, shop=str(place / "none"), epochs=0)
     (place / "run" / "visitors.sqlite").unlink()
-    with pytest.raises(FileNotFoundError, match="would all be taken as deleted"):
-        refresh(place, events=True)
-    plain, trained, fell, failed, _ = read_records(place / "run")["refreshes"]
+    elsewhere = f"sqlite:///{place}/other.sqlite"
+    for options in ({}, {"database_url": elsewhere}):
+        with pytest.raises(FileNotFoundError, match="would all be taken as deleted"):
+            refresh(place, events=True, **options)
+        with pytest.raises(FileNotFoundError, match="there is no database of visitors"):
+            act(
+                *("export-events", config_of(place), place / "run"),
+                **{"folder": str(place / "events"), **options},
+            )
+    assert not list(place.rglob("*.sqlite"))
+    plain, trained, fell, failed, *_ = read_records(place / "run")["refreshes"]
     assert plain["changes"]["new users"] == 2
     assert plain["changes"]["likes of visitors"] == 6
     assert fell["changes"] == {"likes that visitors took back": 5}

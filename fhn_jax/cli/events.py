@@ -34,12 +34,11 @@ def export_events(choice: RunChoice, *, folder: str, database_url: str) -> None:
       database_url: of another database than that of the workdir.
     """
     from fhn_jax.recommender.suggestions import slot_names
-    from fhn_jax.web.following import database_of
-    from fhn_jax.web.state import State
+    from fhn_jax.web.following import visitors_of
 
     to, run = _given(folder), choice.open()
     codes = served_run(run).codes()
-    state = State(database_url or database_of(run.workdir), codes.identity)
+    state = visitors_of(run.workdir, database_url, codes.identity)
     try:
         judged, pages = state.events(), state.impressions.all()
     finally:

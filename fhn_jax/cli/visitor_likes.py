@@ -26,7 +26,8 @@ def take_likes_of_visitors(run: Run, database_url: str) -> Mapping[str, int]:
       what → how many, see `take_visitors`.
     Raises:
       InputError: the database is of other codes.
-      MissingFileError: there is none, and the data have likes of visitors.
+      MissingFileError: there is none where one is said to be, or the data have likes
+        of visitors.
     """
     # In a checkout it lies beside the package, where pyright does not look.
     from fhn_jax.data_tools.shop.visitors import (  # pyright: ignore[reportMissingImports]
@@ -51,19 +52,18 @@ def take_likes_of_visitors(run: Run, database_url: str) -> Mapping[str, int]:
 
 def _events(run: Run, database_url: str) -> list[tuple[str, Any]]:
     """What visitors judged, each with the name of the user it counts for."""
-    from fhn_jax.web.following import VISITORS, database_of
-    from fhn_jax.web.state import State
+    from fhn_jax.web.following import visitors_of
 
-    if not database_url and not (run.workdir / VISITORS).is_file():
-        if (run.root / VISITORS_FILE).is_file():
-            raise MissingFileError(
-                f"{run.workdir} has no {VISITORS}, and {run.root} has likes of visitors, "
-                "which would all be taken as deleted; give --database-url"
-            )
-        return []
     codes = served_run(run).codes()
     users = run.names(codes)
-    state = State(database_url or database_of(run.workdir), codes.identity)
+    try:
+        state = visitors_of(run.workdir, database_url, codes.identity)
+    except MissingFileError as error:
+        if not database_url and not (run.root / VISITORS_FILE).is_file():
+            return []
+        raise MissingFileError(
+            f"{error}; what visitors like in {run.root} would all be taken as deleted"
+        ) from None
     try:
         events = state.events()
     finally:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fhn_jax.data.images import open_images
-from fhn_jax.errors import InputError, UserError
+from fhn_jax.errors import InputError, MissingFileError, UserError
 from fhn_jax.recommender import Recommender
 from fhn_jax.recommender.publishing import published, served
 from fhn_jax.web import photos
+from fhn_jax.web.engines import sqlite_path
 from fhn_jax.web.service import Service
 from fhn_jax.web.state import State
 
@@ -112,6 +113,25 @@ def make_service(settings: Settings, state: State | None = None) -> Service:
 def database_of(workdir: Path) -> str:
     """The URL of the visitors' database of a run, where no other is given."""
     return f"sqlite:///{(workdir / VISITORS).absolute()}"
+
+
+def visitors_of(workdir: Path, url: str, identity: str) -> State:
+    """The visitors of a run's servers, of a database that is there.
+
+    Args:
+      url: "" for visitors.sqlite in the workdir.
+      identity: of the run's codes.
+    Raises:
+      MissingFileError: there is no such file.
+    """
+    url = url or database_of(workdir)
+    path = sqlite_path(url)
+    if path is not None and not path.is_file():
+        raise MissingFileError(
+            f"there is no database of visitors {path}; serve the run first, or give "
+            "--database-url"
+        )
+    return State(url, identity)
 
 
 def follow(app: Any, settings: Settings, ended: threading.Event) -> None:
