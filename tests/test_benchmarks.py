@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from random_codes import random_codes
 
-from benchmarks import peers, retrieval
+from benchmarks import peers, retrieval, year
 from fhn_jax.data.batches import Batch
 from fhn_jax.integrations.vectors import outfit_vectors
 from fhn_jax.retrieval.outfit_index import OutfitIndex
@@ -247,6 +247,21 @@ def test_a_knob_is_turned_as_far_as_the_recall_needs():
     found, most = peers.tune(attempt, [0.9, 0.99], 10, 1000)
     assert found.keys() == {0.9} and 90 <= found[0.9].knob < 112
     assert most.knob == 1000 and most.recall == 0.97
+
+
+def test_a_year_is_drawn_from_its_log(tmp_path):
+    log, chart = tmp_path / "year.log", tmp_path / "year.svg"
+    month = (
+        "month {0}: 40 likes, AUC 0.7{0}50 in 33 CPU-s; from nothing {1} in {1} CPU-s"
+    )
+    log.write_text(
+        "\n".join(month.format(n, t) for n, t in enumerate(["60", "nan"], 1))
+    )
+    year.draw(log, chart)
+    assert "from nothing" in chart.read_text()
+    log.write_text("the opening: trained in 68 CPU-s")
+    with pytest.raises(SystemExit, match="has no months"):
+        year.draw(log, chart)
 
 
 def test_a_peer_that_is_not_installed_is_left_out(harness, monkeypatch, capsys):

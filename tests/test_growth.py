@@ -385,12 +385,18 @@ def test_a_user_is_deleted_from_everything(place, capsys):
     before, _ = load_codes(place / "run")
     old = read_catalogue(place / "data", "shop")
     act("search", config_of(place), place / "run", user="user 1")
+    state = State(database_of(place / "run"), before.identity)
+    for user in (1, 2, None):
+        like_as_visitor(state, [(0, 7, 7)], user=user)
     forget(place, user="user 1", receipt=str(place / "receipt.json"))
     receipt = json.loads((place / "receipt.json").read_text())
     assert receipt["user"] == "user 1" and '"deleted"' in capsys.readouterr().out
     deleted = receipt["deleted"]
     assert deleted["tuples_shop/tuples_train_posi"] == 4 == deleted["users.parquet"] * 4
     assert deleted["codes.safetensors"] == deleted["search.json"] == 1
+    assert deleted["visitors"] == 1
+    assert [event.user for event in state.events()] == [2, None]
+    state.close()
     assert deleted["checkpoints"] == 2 or deleted["checkpoints"] == 1
     users = read_users(place / "data")
     assert users.names == ["user 0", "forgotten-user-1", "user 2", "user 3"]

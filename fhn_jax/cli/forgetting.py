@@ -18,6 +18,7 @@ from fhn_jax.data import forgetting
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import load_codes
+from fhn_jax.web import VISITORS
 
 # Made of codes: of an item that is gone something would be left in them.
 _MADE_OF_ITEMS = ("outfits", "composing")
@@ -25,7 +26,9 @@ _MADE_OF_ITEMS = ("outfits", "composing")
 _ANSWERS = ("search", "compose", "fit", "report", "recommendations", "ranked")
 
 
-def forget(choice: RunChoice, *, user: str, item: str, receipt: str) -> None:
+def forget(
+    choice: RunChoice, *, user: str, item: str, receipt: str, database_url: str
+) -> None:
     """Deletes a user or an item for good, and says what was deleted where.
 
     A repeated call goes on with what an interrupted one left.
@@ -33,6 +36,7 @@ def forget(choice: RunChoice, *, user: str, item: str, receipt: str) -> None:
     Args:
       user, item: whom or what, see `ItemNames`.
       receipt: a file for what is printed.
+      database_url: of another database of visitors than that of the workdir.
     """
     if bool(user) == bool(item):
         raise InputError("give one of --user and --item, whom or what to delete")
@@ -42,7 +46,10 @@ def forget(choice: RunChoice, *, user: str, item: str, receipt: str) -> None:
         files.lock(run.workdir / RUNS, "deleting"),
     ):
         runs = [run, *refreshed_runs(run)]
-        found = _forget_user(runs, user) if user else _forget_item(runs, item)
+        if user:
+            found = _forget_user(runs, user, database_url)
+        else:
+            found = _forget_item(runs, item)
         found |= _publish_anew(runs)
     about = {"user" if user else "item": user or item, "deleted": found}
     if receipt:
@@ -50,7 +57,7 @@ def forget(choice: RunChoice, *, user: str, item: str, receipt: str) -> None:
     print(json.dumps(about, indent=2))
 
 
-def _forget_user(runs: Sequence[Run], text: str) -> dict[str, int]:
+def _forget_user(runs: Sequence[Run], text: str, database_url: str) -> dict[str, int]:
     """Deletes a user from a run, those that refreshed it, and the data of all."""
     run = runs[0]
     codes, _ = load_codes(served_run(run).workdir)
@@ -62,7 +69,8 @@ def _forget_user(runs: Sequence[Run], text: str) -> dict[str, int]:
         )
     own = names.user(number)
     root, variant = run.root, run.variant
-    found = forgetting.forget_likes(root, variant, number)
+    found = _forget_visitors(run, number, database_url, codes.identity)
+    found |= forgetting.forget_likes(root, variant, number)
     catalogue = run.catalogue()
     for each in runs:
         own_codes, latents = load_codes(each.workdir)
@@ -76,6 +84,21 @@ def _forget_user(runs: Sequence[Run], text: str) -> dict[str, int]:
         found[place + CODES] = 1
     # Last, since it says who is meant.
     return found | forgetting.forget_user_id(root, own, number)
+
+
+def _forget_visitors(
+    run: Run, user: int, database_url: str, identity: str
+) -> dict[str, int]:
+    """Deletes the visitors who opened a user, with all that is stored of them."""
+    if not database_url and not (run.workdir / VISITORS).is_file():
+        return {}
+    from fhn_jax.web.following import visitors_of
+
+    state = visitors_of(run.workdir, database_url, identity)
+    try:
+        return {"visitors": state.forget_user(user)}
+    finally:
+        state.close()
 
 
 def _forget_item(runs: Sequence[Run], text: str) -> dict[str, int]:
@@ -196,6 +219,7 @@ COMMANDS = (
         (
             Flag("user", "", "The user: the shop's id, or #3 for number 3"),
             Flag("item", "", "The item: the shop's id, or top:#4 for number 4"),
+            Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
             Flag("receipt", "", "File for what was deleted where, as JSON"),
         ),
         extra="train",

@@ -10,13 +10,11 @@ from fhn_jax.data.images import open_images
 from fhn_jax.errors import InputError, MissingFileError, UserError
 from fhn_jax.recommender import Recommender
 from fhn_jax.recommender.publishing import published, served
-from fhn_jax.web import photos
+from fhn_jax.web import VISITORS, photos
 from fhn_jax.web.engines import sqlite_path
 from fhn_jax.web.service import Service
 from fhn_jax.web.state import State
 
-# The database of visitors in the workdir, where no other is given.
-VISITORS = "visitors.sqlite"
 # Between looks for another version.
 _LOOK_S = 1.0
 

@@ -185,6 +185,14 @@ class State:
             connection.execute(tables.visitors.delete().where(mine))
         self._database.wipe()
 
+    def forget_user(self, user: int) -> int:
+        """Deletes the visitors who were opened as a known user; returns how many."""
+        mine = tables.visitors.c.known_user == user
+        with self._database.writing() as connection:
+            count = connection.execute(tables.visitors.delete().where(mine)).rowcount
+        self._database.wipe()
+        return count
+
     def expire(self) -> int:
         """Forgets who has not come for too long; returns how many.
 
