@@ -27,17 +27,18 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+try:
+    from benchmarks import harness, retrieval
+except ModuleNotFoundError:  # as `python benchmarks/scale.py`
+    import harness
+    import retrieval
 
-import harness  # noqa: E402
-import retrieval  # noqa: E402
-
-from fhn_jax.codes import Codes  # noqa: E402
-from fhn_jax.errors import RefusedError  # noqa: E402
-from fhn_jax.retrieval import index_files  # noqa: E402
-from fhn_jax.retrieval.items import ItemTables  # noqa: E402
-from fhn_jax.retrieval.outfit_index import OutfitIndex  # noqa: E402
-from fhn_jax.retrieval.outfit_search import Hits, OutfitSearch  # noqa: E402
+from fhn_jax.codes import Codes
+from fhn_jax.errors import RefusedError
+from fhn_jax.retrieval import index_files
+from fhn_jax.retrieval.items import ItemTables
+from fhn_jax.retrieval.outfit_index import OutfitIndex
+from fhn_jax.retrieval.outfit_search import Hits, OutfitSearch
 
 OUTFITS, USERS, ITEMS = 100_000_000, 10_000_000, 10_000_000
 # Of a machine that the second table counts in.

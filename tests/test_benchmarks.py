@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from random_codes import random_codes
 
-from benchmarks import peers, retrieval, year
+from benchmarks import peers, retrieval, scale, year
 from fhn_jax.data.batches import Batch
 from fhn_jax.integrations.vectors import outfit_vectors
 from fhn_jax.retrieval.outfit_index import OutfitIndex
@@ -216,9 +216,7 @@ def test_a_peer_finds_the_best_when_its_knob_is_turned_up(name, few_outfits):
         assert np.array_equal(peer.search(range(4), peer.last, price), found)
 
 
-def test_an_index_that_grows_is_searched_and_scanned(harness, tmp_path):
-    import scale
-
+def test_an_index_that_grows_is_searched_and_scanned(tmp_path):
     rows = scale.run(str(tmp_path), "clustered", [2000, 3000], 0, 1)
     cases = {row.case for row in rows}
     assert cases == {f"scale/clustered, {n} outfits" for n in ("2,000", "3,000")}
@@ -231,9 +229,7 @@ def test_an_index_that_grows_is_searched_and_scanned(harness, tmp_path):
         scale.check(tmp_path / "index", codes, 0, hits)
 
 
-def test_an_index_larger_than_the_disk_is_refused_in_a_line(harness, monkeypatch):
-    import scale
-
+def test_an_index_larger_than_the_disk_is_refused_in_a_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["scale.py", "--run", "1000000000M"])
     with pytest.raises(SystemExit, match="of the disk are free; make room") as refusal:
         scale.main()
