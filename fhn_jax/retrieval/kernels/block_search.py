@@ -127,18 +127,23 @@ def _search(
     num_groups, slots = len(groups) - 1, ranges.shape[1]
     item_bounds = np.empty(num_groups, np.int64)
     first = np.full(num_first, -1, np.int64)
-    _bound_groups(group_ranges, group_tops, bounds, item_bounds, first)
+    wide = np.empty(len(bounds), np.int64)
+    for number, bound in enumerate(bounds):
+        wide[number] = bound if bound != NEG_INF else _IMPOSSIBLE
+    least = _IMPOSSIBLE // 2
+    if counts[0] == len(best_scores):
+        least = np.int64(best_scores[0])
+    _bound_groups(group_ranges, group_tops, wide, least, item_bounds, first)
     bases, base = np.empty(slots, np.int64), np.uint64(0)
     filtered = len(admitted) > 0
     begun = np.zeros(num_groups, np.bool_)
     positions = np.empty(slots, np.int64)
     for number in range(num_first + num_groups):
         group = first[number] if number < num_first else number - num_first
-        if group < 0 or item_bounds[group] < _IMPOSSIBLE // 2:
+        if group < 0 or item_bounds[group] + group_tops[group] < least:
             continue
-        full = counts[0] == len(best_scores)
-        if full and item_bounds[group] + group_tops[group] < best_scores[0]:
-            continue
+        if counts[0] == len(best_scores):
+            least = np.int64(best_scores[0])
         begin, end = groups[group], groups[group + 1]
         if number < num_first:
             end, begun[group] = begin + 1, True
@@ -193,10 +198,12 @@ def _search(
 
 
 @njit_no_refcount
-def _bound_groups(group_ranges, group_tops, bounds, item_bounds, first):
+def _bound_groups(group_ranges, group_tops, bounds, least, item_bounds, first):
     """Bounds what the items of each group add, and finds the groups to begin with.
 
     Args:
+      bounds: int64 [r], `_IMPOSSIBLE` for ranges without an admitted item.
+      least: groups of a lower bound are left out.
       item_bounds: int64 [g], filled with Σ_s max_{i ∈ R_s} affinity(i).
       first: int64, all -1; filled with the groups whose first blocks have the largest
         bounds, falling, as far as there are so many.
@@ -205,12 +212,12 @@ def _bound_groups(group_ranges, group_tops, bounds, item_bounds, first):
     for group in range(len(item_bounds)):
         bound = np.int64(0)
         for slot in range(group_ranges.shape[1]):
-            largest = bounds[group_ranges[group, slot]]
-            bound += largest if largest != NEG_INF else _IMPOSSIBLE
+            # An unsigned index needs no test.
+            bound += bounds[np.uint64(group_ranges[group, slot])]
         item_bounds[group] = bound
-        if bound < _IMPOSSIBLE // 2:
-            continue
         bound += group_tops[group]
+        if bound < least:
+            continue
         # Insertion into a sorted list.
         place = last + 1
         while place > 0:
@@ -222,6 +229,9 @@ def _bound_groups(group_ranges, group_tops, bounds, item_bounds, first):
                 first[place + 1] = other
         if place <= last:
             first[place] = group
+        if first[last] >= 0:
+            worst = first[last]
+            least = max(least, item_bounds[worst] + group_tops[worst])
 
 
 @njit_no_refcount
