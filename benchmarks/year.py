@@ -13,7 +13,7 @@ Train and validation splits of the data set are used, its test split is not.
 
     python benchmarks/year.py --log benchmarks/year.log --chart docs/year.svg
 
-draws what such a year printed.
+draws what such a year printed, as far as it came.
 """
 
 import argparse
@@ -225,7 +225,7 @@ def year(world: World, folder: Path, vectors: Path, options: argparse.Namespace)
 
 
 def draw(log: Path, chart: Path) -> None:
-    """Draws the months of a log: AUC and processor time of both ways."""
+    """Draws the months of a log, AUC and processor time of both ways; prints a table."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -239,6 +239,16 @@ def draw(log: Path, chart: Path) -> None:
     months = np.array(re.findall(line, log.read_text("utf-8")), float).T
     if not months.size:
         sys.exit(f"{log} has no months")
+    print("| month | likes | AUC, `refresh` | from nothing | CPU-s | from nothing |")
+    print("|---|---|---|---|---|---|")
+    for month, likes, *both in months.T:
+        auc, cost, other, theirs = both
+        print(f"| {month:.0f} | {likes:.0f} | {auc:.3f} | {other:.3f}", end="")
+        print(f" | {cost:.0f} | {theirs:.0f} |")
+    _, likes, auc, cost, other, theirs = months[:, ~np.isnan(months[4])]
+    behind = np.average(auc - other, weights=likes)
+    print(f"refresh - from nothing, mean over likes: {behind:.4f}", end="")
+    print(f", at {cost.sum() / theirs.sum():.2f} of its processor time")
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3))
     for axis, label, ours in zip(axes, ("AUC", "CPU-s"), (2, 3), strict=True):
         there = ~np.isnan(months[ours + 2])
