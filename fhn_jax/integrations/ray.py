@@ -6,7 +6,7 @@
 
 Every node maps the files of the index, so it must have them at the same path: on storage
 that all nodes share, or as copies. What the nodes answer is what `OutfitIndex` answers.
-A billion outfits are 15 GB, so most never need more than that.
+A billion outfits are 14.2 GB, so most never need more than that.
 """
 
 import dataclasses
