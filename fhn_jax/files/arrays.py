@@ -127,6 +127,7 @@ class ArrayFolder:
         # Names of arrays whose checksum holds, and what was mapped of the others.
         self._checked: set[str] = set()
         self._unchecked: dict[str, mmap.mmap] = {}
+        self._scattered: set[str] = set()
 
     @classmethod
     @contextlib.contextmanager
@@ -165,7 +166,12 @@ class ArrayFolder:
         return {name: about["bytes"] for name, about in self._manifest["files"].items()}
 
     def map(
-        self, name: str, dtype: np.dtype | type, *, verify: bool = False
+        self,
+        name: str,
+        dtype: np.dtype | type,
+        *,
+        verify: bool = False,
+        scattered: bool = False,
     ) -> Shaped[np.ndarray, "..."]:
         """An array, mapped into memory; writing to it changes a copy.
 
@@ -174,6 +180,8 @@ class ArrayFolder:
           dtype: what it must have.
           verify: whether to compare the checksum now, which reads the whole file;
             `verify_mapped` does it later. Sizes are compared in any case.
+          scattered: whether single rows are read, far from each other; the system then
+            leaves their neighbours on the disk.
         Raises:
           MissingFileError: the file is missing.
           InputError: it is damaged or of another type, or no such array is in the
@@ -186,6 +194,9 @@ class ArrayFolder:
         if name not in self._checked:
             # From the start of the file, header included.
             self._unchecked[name] = array._mmap
+        if scattered:
+            self._scattered.add(name)
+            _advise(array._mmap, "MADV_RANDOM")
         if verify:
             self._verify_mapped(name)
         if array.dtype != dtype:
@@ -208,7 +219,10 @@ class ArrayFolder:
         mapped = self._unchecked.get(name)
         if mapped is None:
             return
+        _advise(mapped, "MADV_NORMAL")
         self._compare(name, hashlib.sha256(mapped).hexdigest())
+        if name in self._scattered:
+            _advise(mapped, "MADV_RANDOM")
         self._checked.add(name)
         self._unchecked.pop(name, None)
 
@@ -302,6 +316,12 @@ class ArrayFolder:
                 f"{self.path / name}: its checksum is wrong, it is damaged; "
                 f"{self.kind.remedy}"
             )
+
+
+def _advise(mapped: mmap.mmap, advice: str) -> None:
+    """Says how a file will be read, where the system can be told."""
+    if hasattr(mmap, advice):
+        mapped.madvise(getattr(mmap, advice))
 
 
 def _subfolders(folder: Path) -> Iterator[Path]:

@@ -107,7 +107,9 @@ def read_segment(
     files_of = {key: f"{name}/{key}.npy" for key in _DTYPES}
     files_of["ranges"] = ranges_of(folder.metadata, name)
     arrays = {
-        key: folder.map(files_of[key], dtype, verify=key in _SMALL)
+        key: folder.map(
+            *(files_of[key], dtype), verify=key in _SMALL, scattered=key not in _SMALL
+        )
         for key, dtype in _DTYPES.items()
     }
     ranges, tops = arrays["ranges"], arrays["tops"]
