@@ -14,6 +14,7 @@ from fhn_jax.main import main
 from fhn_jax.retrieval import compiling, kernels
 from fhn_jax.retrieval.kernels import (
     affinity_sums,
+    block_order,
     block_search,
     compose_bounds,
     compose_completion,
@@ -25,7 +26,7 @@ from fhn_jax.retrieval.kernels import (
 )
 
 MODULES = (
-    *(affinity_sums, block_search, compose_bounds, compose_completion),
+    *(affinity_sums, block_order, block_search, compose_bounds, compose_completion),
     *(compose_edges, compose_problem, pair_terms, top_k),
 )
 

@@ -43,7 +43,8 @@ def check_scalars(values: Mapping[str, Any]) -> None:
     modalities = values["modalities"]
     expect(
         "modalities",
-        bool(modalities)
+        isinstance(modalities, tuple)
+        and 0 < len(modalities)
         and modalities == tuple(m for m in MODALITIES if m in modalities),
         modalities,
         f"a non-empty part of {MODALITIES}, in this order",
