@@ -101,6 +101,5 @@ def pair(codes_a, codes_b, scales_a, scales_b, a, b, table, differing):
 @njit
 def _pairs(codes_a, codes_b, scales_a, scales_b, ids_a, ids_b, table, differing, out):
     for n in range(len(out)):
-        out[n] = pair(
-            codes_a, codes_b, scales_a, scales_b, ids_a[n], ids_b[n], table, differing
-        )
+        a, b = np.int64(ids_a[n]), np.int64(ids_b[n])  # the type of all who call `pair`
+        out[n] = pair(codes_a, codes_b, scales_a, scales_b, a, b, table, differing)
