@@ -33,6 +33,7 @@ CASES = {
     # With `fhn-jax embed-images DATA --model garment`.
     "vse-garment": ("vse_t3.py:clothing,features=garment",),
     "vse-beside-garment": ("vse_t3.py:clothing,beside=garment",),
+    "image-beside-garment": ("t3.py:clothing,beside=garment",),
     "image-garment": ("t3.py:clothing,features=garment",),
 }
 SEEDS = (0, 1, 2)

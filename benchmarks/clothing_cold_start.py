@@ -64,9 +64,13 @@ def part_users(root: Path, variant: str, data: Path, seed: int) -> None:
         python("data_tools.split_users", str(data), variant, "new", *options)
 
 
-def run(root: Path, variant: str, folder: Path, seed: int) -> None:
-    """All steps of a seed that are not kept yet."""
-    steps = [step for step in ("base", *METHODS) if not kept(step, seed).is_dir()]
+def run(root: Path, variant: str, folder: Path, logs: Path, seed: int, **of) -> None:
+    """All steps of a seed that are not kept in `logs` yet; `of` are `beside`, `methods`."""
+    steps = [
+        step
+        for step in ("base", *of["methods"])
+        if not (logs / f"{step}-{seed}").is_dir()
+    ]
     if not steps:
         return
     data, base = folder / f"data-{seed}", folder / f"base-{seed}"
@@ -75,9 +79,10 @@ def run(root: Path, variant: str, folder: Path, seed: int) -> None:
     common += [f"--config.data.root={data.absolute()}"]
     if not (base / "results.json").is_file():
         config = "--config=configs/vse_t3.py:clothing,data=known"
+        config += f",beside={of['beside']}" * bool(of["beside"])
         python("fhn_jax.main", config, *common, f"--workdir={base.absolute()}")
     if "base" in steps:
-        keep(base, kept("base", seed))
+        keep(base, logs / f"base-{seed}")
     for method in (step for step in steps if step != "base"):
         workdir = folder / f"{method}-{seed}"
         arguments = f"clothing,data=new,method={method},base={base.absolute()}"
@@ -89,9 +94,10 @@ def run(root: Path, variant: str, folder: Path, seed: int) -> None:
         )
         if method != "retrain":
             took = learning_time(method, base, data)
-        keep(workdir, kept(method, seed), cold_start="base")
+        kept = logs / f"{method}-{seed}"
+        keep(workdir, kept, cold_start="base")
         per_user = {name: seconds / NEW for name, seconds in took.items()}
-        write_json(kept(method, seed) / "seconds.json", per_user)
+        write_json(kept / "seconds.json", per_user)
 
 
 def learning_time(method: str, base: Path, data: Path) -> dict[str, float]:
@@ -114,19 +120,14 @@ def learning_time(method: str, base: Path, data: Path) -> dict[str, float]:
     return dict(zip(("wall", "cpu"), took[REPEATS // 2], strict=True))
 
 
-def kept(step: str, seed: int) -> Path:
-    """Where the logs of a step are."""
-    return LOGS / f"{step}-{seed}"
-
-
-def table() -> str:
+def table(logs: Path) -> str:
     """Markdown: the median over the seeds and their range, a row a method."""
     lines = [
         "| users | AUC random | AUC hard | FITB | seconds per user | CPU-seconds |",
         "|---|---|---|---|---|---|",
     ]
     for step in ("base", *METHODS):
-        folders = [kept(step, seed) for seed in SEEDS if kept(step, seed).is_dir()]
+        folders = [f for seed in SEEDS if (f := logs / f"{step}-{seed}").is_dir()]
         if not folders:
             continue
         results = [json.loads((f / "results.json").read_text()) for f in folders]
@@ -156,10 +157,16 @@ def main() -> None:
     parser.add_argument(
         "--workdir", type=Path, default=REPOSITORY / "runs" / "clothing_cold_start"
     )
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
+    parser.add_argument("--beside", default="", help="features beside the images")
     options = parser.parse_args()
+    logs, workdir = LOGS, options.workdir
+    if options.beside:
+        logs, workdir = (path / f"beside-{options.beside}" for path in (logs, workdir))
+    of = {"beside": options.beside, "methods": options.methods}
     for seed in options.seeds:
-        run(options.root, options.variant, options.workdir, seed)
-    print(table())
+        run(options.root, options.variant, workdir, logs, seed, **of)
+    print(table(logs))
 
 
 if __name__ == "__main__":
