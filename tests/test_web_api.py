@@ -74,6 +74,10 @@ def test_without_a_token_that_is_known_there_is_no_visitor(app, token):
         assert "POST /api/v1/visitors" in text
     for path in ("undo", "reset"):
         problem(program(app, token).post(f"{API}/{path}"), 401)
+    # Strangers are not told what else is wrong.
+    for query in ("k=0", "colour=red"):
+        text = problem(program(app, token).get(f"{API}/recommendations?{query}"), 401)
+        assert "POST /api/v1/visitors" in text
 
 
 def test_a_known_user_is_shown_what_fits_that_user(app, codes, settings):

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 
+import anyio.to_thread
 import pytest
 from PIL import Image
 from web_site import API, problem, program
@@ -61,6 +62,21 @@ def test_the_body_of_somebody_unknown_is_not_read(app, path):
     assert status == 401
     # What the client still sends is not waited for either.
     assert headers[b"connection"] == b"close"
+
+
+def test_what_has_no_body_is_answered_in_one_thread(app, token, monkeypatch):
+    started, run = [], anyio.to_thread.run_sync
+
+    async def counted(function, *args, **options):
+        started.append(function)
+        return await run(function, *args, **options)
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", counted)
+    client = program(app, token)
+    for path in ("visitors/me", "recommendations", "wardrobe"):
+        started.clear()
+        assert client.get(f"{API}/{path}").status_code == 200
+        assert len(started) == 1
 
 
 def test_a_visitor_has_one_upload_under_way(app, token):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -178,10 +179,14 @@ class Cards:
         self, category: int, item: int, *, full: bool = False
     ) -> schemas.ItemCard:
         """An item to show; all that the shop says of it in full alone."""
+        return schemas.ItemCard(**self._about(category, item, full))
+
+    def _about(self, category: int, item: int, full: bool = False) -> dict[str, Any]:
+        """The fields of `item_card`."""
         name = self.codes.categories[category]
         base = f"{self._api}/items/{name}/{item}"
         said = self.recommender.names.attributes(category, item)
-        return schemas.ItemCard(
+        return dict(
             category=name,
             item=item,
             id=self.recommender.names.id(category, item),
@@ -226,12 +231,12 @@ class Cards:
             self.recommender.slots, self.codes.slots, suggestion.items, strict=True
         ):
             if item != -1:
-                card = (
-                    self.item_card(category, item)
+                about = (
+                    self._about(category, item)
                     if item >= 0
-                    else self.photo_card((photos or {})[~item])
+                    else self.photo_card((photos or {})[~item]).model_dump()
                 )
-                pieces.append(schemas.Piece(slot=slot, **card.model_dump()))
+                pieces.append(schemas.Piece(slot=slot, **about))
         return schemas.OutfitCard(
             id=suggestion.outfit,
             items=pieces,

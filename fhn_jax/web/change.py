@@ -79,8 +79,8 @@ class Change:
         Raises:
           KeyReused: the key came with another request.
         """
-        mine = (answers.c.visitor == self.visitor.id) & (answers.c.key == _sha256(key))
-        found = self._connection.execute(sa.select(answers).where(mine)).first()
+        mine = {"visitor": self.visitor.id, "key": _sha256(key)}
+        found = self._connection.execute(_ANSWER, mine).first()
         if found is None:
             return None
         if found.request != _sha256(request):
@@ -103,42 +103,27 @@ class Change:
 
     def counts(self) -> tuple[int, int]:
         """Number of likes and of dislikes, without superseded ones."""
-        mine = judgements.c.visitor == self.visitor.id
-        last = sa.select(sa.func.max(judgements.c.id)).where(mine)
-        last = last.group_by(judgements.c["items"])
-        rows = sa.select(judgements.c.liked, sa.func.count())
-        rows = rows.where(judgements.c.id.in_(last)).group_by(judgements.c.liked)
-        found = {bool(liked): n for liked, n in self._connection.execute(rows)}
+        rows = self._connection.execute(_COUNTS, {"visitor": self.visitor.id})
+        found = {bool(liked): n for liked, n in rows}
         return found.get(True, 0), found.get(False, 0)
 
     def count(self) -> int:
         """Number of stored judgements, including superseded ones."""
-        mine = judgements.c.visitor == self.visitor.id
-        count = sa.select(sa.func.count()).select_from(judgements).where(mine)
-        return self._connection.execute(count).scalar_one()
+        mine = {"visitor": self.visitor.id}
+        return self._connection.execute(_COUNT, mine).scalar_one()
 
     def judge(self, items: Sequence[int], liked: bool) -> int:
         """Adds a judgement; returns its event.
 
         One that says again what the last one of these items says is that one.
         """
-        key = "/".join(map(str, items))
-        mine = (judgements.c.visitor == self.visitor.id) & (
-            judgements.c["items"] == key
-        )
-        newest = sa.select(judgements.c.id, judgements.c.liked).where(mine)
-        newest = newest.order_by(judgements.c.id.desc()).limit(1)
-        before = self._connection.execute(newest).first()
+        mine = {"visitor": self.visitor.id, "items": "/".join(map(str, items))}
+        before = self._connection.execute(_NEWEST, mine).first()
         if before is not None and before.liked == liked:
             return before.id
         self._changed()
-        values = {
-            "visitor": self.visitor.id,
-            "items": key,
-            "liked": liked,
-            "at": datetime.datetime.now(datetime.UTC),
-        }
-        return _insert(self._connection, judgements, values)
+        values = mine | {"liked": liked, "at": datetime.datetime.now(datetime.UTC)}
+        return self._connection.execute(_JUDGE, values).scalar_one()
 
     def undo(self) -> Judgement | None:
         """Takes the last judgement back; the one before it counts again."""
@@ -159,8 +144,7 @@ class Change:
         self._connection.execute(judgements.delete().where(mine))
 
     def _changed(self) -> None:
-        row = visitors.update().where(visitors.c.id == self.visitor.id)
-        self._connection.execute(row.values(changes=visitors.c.changes + 1))
+        self._connection.execute(_CHANGED, {"visitor": self.visitor.id})
 
     # --- the wardrobe -----------------------------------------------------------------
 
@@ -218,16 +202,14 @@ class Change:
         return bool(self._connection.execute(photos.delete().where(row)).rowcount)
 
 
-def one_visitor(connection: Connection, row, *, lock: bool = False) -> Visitor | None:
-    """The visitor of a condition, whom nobody else changes if `lock`."""
-    query = sa.select(visitors).where(row)
-    # SQLite has no row locks and needs none: it admits one writer at a time.
-    found = connection.execute(query.with_for_update() if lock else query).first()
-    if found is None:
-        return None
-    return Visitor(
-        found.id, found.known_user, found.changes, utc(found.created), found.seen
-    )
+def visitor_of_token(connection: Connection, token: str) -> Visitor | None:
+    """The visitor of a token's checksum."""
+    return _visitor(connection.execute(_OF_TOKEN, {"checksum": token}).first())
+
+
+def locked_visitor(connection: Connection, visitor: int) -> Visitor | None:
+    """The visitor of an id, whom nobody else changes until the transaction ends."""
+    return _visitor(connection.execute(_LOCKED, {"visitor": visitor}).first())
 
 
 def current(
@@ -273,6 +255,38 @@ def today() -> datetime.date:
 
 
 _COLUMNS = tuple(judgements.c[name] for name in ("id", "items", "liked", "at"))
+# Made once: that takes SQLAlchemy longer than it takes SQLite to execute them.
+_MINE = judgements.c.visitor == sa.bindparam("visitor")
+_OF_TOKEN = sa.select(visitors).where(visitors.c.token == sa.bindparam("checksum"))
+_OF_ID = visitors.c.id == sa.bindparam("visitor")
+# SQLite has no row locks and needs none: it admits one writer at a time.
+_LOCKED = sa.select(visitors).where(_OF_ID).with_for_update()
+_CHANGED = visitors.update().where(_OF_ID).values(changes=visitors.c.changes + 1)
+_NEWEST = (
+    sa.select(judgements.c.id, judgements.c.liked)
+    .where(_MINE, judgements.c["items"] == sa.bindparam("items"))
+    .order_by(judgements.c.id.desc())
+    .limit(1)
+)
+_JUDGE = judgements.insert().returning(judgements.c.id)
+_COUNT = sa.select(sa.func.count()).select_from(judgements).where(_MINE)
+_LAST = (
+    sa.select(sa.func.max(judgements.c.id)).where(_MINE).group_by(judgements.c["items"])
+)
+_COUNTS = (
+    sa.select(judgements.c.liked, sa.func.count())
+    .where(judgements.c.id.in_(_LAST))
+    .group_by(judgements.c.liked)
+)
+_ANSWER = sa.select(answers).where(
+    answers.c.visitor == sa.bindparam("visitor"), answers.c.key == sa.bindparam("key")
+)
+
+
+def _visitor(row: Any) -> Visitor | None:
+    if row is None:
+        return None
+    return Visitor(row.id, row.known_user, row.changes, utc(row.created), row.seen)
 
 
 def _judgement(row: Any) -> Judgement:

@@ -12,9 +12,10 @@ import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
+from fhn_jax.web.admission import TheService, token_of
 from fhn_jax.web.cards import API
 from fhn_jax.web.facets import facets
-from fhn_jax.web.routes import TheService, kept_response, problem, token_of
+from fhn_jax.web.routes import kept_response, problem
 
 # Outfits in the first document.
 _OUTFITS = 12

@@ -1,15 +1,11 @@
 """The API: thin routes over `Service`."""
 
-import functools
 import hashlib
-import inspect
-from collections.abc import Callable, Sequence
-from http import HTTPStatus
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 from fastapi import (
     APIRouter,
-    Depends,
     File,
     Form,
     Header,
@@ -17,127 +13,17 @@ from fastapi import (
     Query,
     Request,
     Response,
-    Security,
 )
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
-from fastapi.security import APIKeyCookie, HTTPBearer
 
-from fhn_jax.errors import nearest
 from fhn_jax.web import schemas
-from fhn_jax.web.cards import API, Refused
-from fhn_jax.web.limits import InFlight
+from fhn_jax.web.admission import COOKIE, TheService, TheVisitor, VisitorFirst
+from fhn_jax.web.cards import API
 from fhn_jax.web.rules import Asked
-from fhn_jax.web.service import Service
-from fhn_jax.web.state import Visitor
 
-COOKIE = "visitor"
 _COOKIE_SECONDS = 400 * 24 * 3600  # as long as browsers keep one
 
-
-async def service_of(request: Request) -> Service:
-    """The service of the application."""
-    return request.app.state.service
-
-
-def token_of(request: Request) -> str:
-    """The token of a request: from the bearer header, else from the cookie."""
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return token.strip()
-    return request.cookies.get(COOKIE, "")
-
-
-TheService = Annotated[Service, Depends(service_of)]
-
-
-_BY_TOKEN = HTTPBearer(
-    auto_error=False,
-    scheme_name="token",
-    description="The token that POST /visitors returns, for programs",
-)
-_BY_COOKIE = APIKeyCookie(
-    name=COOKIE,
-    auto_error=False,
-    scheme_name="cookie",
-    description="The same token, which browsers keep",
-)
-
-
-async def visitor_of(
-    request: Request,
-    _token: Annotated[object, Security(_BY_TOKEN)],
-    _cookie: Annotated[object, Security(_BY_COOKIE)],
-) -> Visitor:
-    """The visitor of a request, whom `VisitorFirst` has found."""
-    return request.state.visitor
-
-
-class VisitorFirst(APIRoute):
-    """Finds the visitor before the body is read: nobody else's bodies are.
-
-    A visitor has one upload under way. Answers are written in the thread that made them:
-    FastAPI would check them again and write them in another, a third of a request's time.
-    """
-
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any):
-        parameters = inspect.signature(endpoint).parameters
-        # Headers that an endpoint sets are FastAPI's to add.
-        if "response" not in parameters and not inspect.iscoroutinefunction(endpoint):
-            endpoint = _writing(endpoint, options.get("status_code") or 200)
-        super().__init__(path, endpoint, **options)
-
-    def get_route_handler(self):
-        """The handler of requests (FastAPI's interface)."""
-        handle = super().get_route_handler()
-        if all(each.call is not visitor_of for each in self.dependant.dependencies):
-            return handle
-        known = {each.alias for each in self.dependant.query_params}
-
-        async def admitted(request: Request) -> Response:
-            find = request.app.state.service.visitors.find
-            visitor = await run_in_threadpool(find, token_of(request))
-            request.state.visitor = visitor
-            # A condition with a slip of the pen would not be one.
-            for name in request.query_params.keys() - known if known else ():
-                raise Refused(
-                    HTTPStatus.UNPROCESSABLE_ENTITY,
-                    f"{name[:40]!r} is no parameter; expected {', '.join(sorted(known))}"
-                    f"{nearest(name[:40], known)}",
-                )
-            if self.name != add_photo.__name__:
-                return await handle(request)
-            uploads: InFlight = request.app.state.uploads
-            if not uploads.begin(visitor.id):
-                raise Refused(
-                    HTTPStatus.TOO_MANY_REQUESTS,
-                    "a photo of yours is under way; wait until it has come",
-                )
-            try:
-                return await handle(request)
-            finally:
-                uploads.end(visitor.id)
-
-        return admitted
-
-
-def _writing(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:
-    """The endpoint, with the response of the model that it returns."""
-
-    @functools.wraps(endpoint)
-    def answer(*args: Any, **values: Any) -> Any:
-        found = endpoint(*args, **values)
-        if found is None or isinstance(found, Response):
-            return found
-        data = found.model_dump_json()
-        return Response(data, status, media_type="application/json")
-
-    return answer
-
-
 router = APIRouter(prefix=API, route_class=VisitorFirst)
-TheVisitor = Annotated[Visitor, Depends(visitor_of)]
 _Category = Annotated[str, Path(max_length=100)]
 _Item = Annotated[int, Path(ge=0, lt=2**31)]
 _Key = Annotated[

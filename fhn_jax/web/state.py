@@ -25,10 +25,11 @@ from fhn_jax.web.change import (
     Judgement,
     Visitor,
     current,
+    locked_visitor,
     name_of,
-    one_visitor,
     today,
     utc,
+    visitor_of_token,
 )
 from fhn_jax.web.database import Database, DatabaseUnavailableError
 from fhn_jax.web.impressions import Impressions
@@ -167,10 +168,10 @@ class State:
 
     def visitor(self, token: str) -> Visitor | None:
         """The visitor of a token, None for an unknown one."""
-        row = tables.visitors.c.token == _digest(token)
         with self._database.reading() as connection:
-            found = one_visitor(connection, row)
+            found = visitor_of_token(connection, _digest(token))
         if found is not None and found.seen != today():
+            row = tables.visitors.c.token == _digest(token)
             seen = tables.visitors.update().where(row).values(seen=today())
             # Who may only look while nothing can be written has been here all the same.
             with contextlib.suppress(DatabaseUnavailableError):
@@ -318,8 +319,7 @@ class State:
           Gone: the visitor has been removed.
         """
         with self._database.writing() as connection:
-            row = tables.visitors.c.id == visitor
-            found = one_visitor(connection, row, lock=True)
+            found = locked_visitor(connection, visitor)
             if found is None:
                 raise Gone("this visitor was removed")
             change = Change(connection, found)
