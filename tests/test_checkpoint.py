@@ -1,4 +1,5 @@
 import re
+import resource
 import shutil
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from runs import steps
 
+from fhn_jax.errors import RefusedError
 from fhn_jax.training import pieces
 from fhn_jax.training.checkpoint import (
     Checkpoints,
@@ -72,6 +74,53 @@ def test_a_new_folder_has_no_checkpoint(tmp_path):
     with Checkpoints(tmp_path / "new" / "checkpoints") as checkpoints:
         assert checkpoints.latest is None
         assert checkpoints.best is None
+
+
+def test_no_room_for_a_checkpoint_is_said_before_it_is_written(tmp_path, monkeypatch):
+    full = shutil.disk_usage(tmp_path)._replace(free=8)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(state_of(1), {})
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+        for step in (1, 2):
+            with pytest.raises(RefusedError, match=rf"checkpoint {step} needs .* MiB"):
+                checkpoints.save(state_of(step), {})
+        assert checkpoints.latest == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
+    large = {"embedding": jnp.array(np.random.default_rng(0).normal(size=(64, 999)))}
+    save(tmp_path / "checkpoints", [0.5])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(RefusedError, match=str(tmp_path / "checkpoints")) as error:
+        with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+            try:
+                # A file may not be as large.
+                resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, limits[1]))
+                checkpoints.save(state_of(2, user=large), {})
+                checkpoints.save(state_of(3, user=large), {})
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "those before it are kept" in str(error.value)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest == 1
+
+
+@pytest.mark.parametrize("lost", ["_CHECKPOINT_METADATA", "state"])
+def test_one_that_was_being_removed_when_the_process_was_killed_does_no_harm(
+    tmp_path, lost
+):
+    folder = tmp_path / "checkpoints"
+    save(folder, [0.9, 0.5])
+    shutil.copytree(folder / "2", tmp_path / "2")
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(state_of(3), {}, 0.6)
+    shutil.move(tmp_path / "2", folder)
+    gone = folder / "2" / lost
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    with Checkpoints(folder) as checkpoints:
+        assert (checkpoints.best, checkpoints.latest) == (1, 3)
+        checkpoints.save(state_of(4), {}, 0.7)
+    assert steps(tmp_path) == [1, 4]
 
 
 @pytest.mark.parametrize(

@@ -180,9 +180,10 @@ def require_room(path: str | os.PathLike, size: int, what: str) -> None:
         there = there.parent
     free = shutil.disk_usage(there).free
     if size > free:
+        scale, unit = (2**30, "GiB") if size >= 2**30 else (2**20, "MiB")
         raise RefusedError(
-            f"{path}: {what} needs {size / 2**30:,.2f} GiB, and {free / 2**30:,.2f} GiB "
-            "of the disk are free; make room or choose a folder on another disk"
+            f"{path}: {what} needs {size / scale:,.2f} {unit}, and {free / scale:,.2f} "
+            f"{unit} of the disk are free; make room or choose a folder on another disk"
         )
 
 

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
-from fhn_jax.errors import InputError, NotFiniteError
+from fhn_jax import files
+from fhn_jax.errors import InputError, NotFiniteError, RefusedError
 from fhn_jax.training import pieces, sharding
 from fhn_jax.training.rows import USER_TABLE
 from fhn_jax.training.step import TrainState
@@ -83,13 +84,15 @@ class Checkpoints:
         try:
             self._wait()
         finally:
-            self._checkpointer.close()
+            with self._writing():  # It says again what went wrong.
+                self._checkpointer.close()
 
     def _wait(self) -> None:
         """Returns when the pending write is on disk; raises what went wrong in it."""
         pending, self._pending = self._pending, None
         if pending is not None:
-            pending.result()
+            with self._writing():
+                pending.result()
             for path in self.folder.glob(f"*{_REPLACED}"):
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -112,7 +115,10 @@ class Checkpoints:
         self._wait()
         scored = []
         for checkpoint in self._checkpointer.checkpoints:
-            self._note_score(checkpoint)
+            # One that was about to be removed when a process was killed; orbax removes
+            # what is neither the best nor the latest with the next one that is saved.
+            with contextlib.suppress(DamagedCheckpointError):
+                self._note_score(checkpoint)
             if checkpoint.step in self._scores:
                 scored.append((self._scores[checkpoint.step], checkpoint.step))
         return max(scored)[1] if scored else self.latest
@@ -141,6 +147,8 @@ class Checkpoints:
           score: of the validation, higher is better; None when not validated.
         Raises:
           FloatingPointError: an array is not finite; earlier checkpoints are kept.
+          RefusedError: there is no room for it, or it could not be written, which the
+            next call may say; earlier checkpoints are kept.
         """
         self._write(int(state.step), flatten(state), host, score)
 
@@ -161,6 +169,9 @@ class Checkpoints:
                     "data of that step."
                 )
         self._wait()
+        # With no room for a folder, orbax would wait for it for five minutes.
+        size = sum(array.nbytes for array in arrays.values())
+        files.require_room(self.folder, size, f"checkpoint {step}")
         score = None if score is None else float(score)
         noted = {
             "host": dict(host),
@@ -176,7 +187,7 @@ class Checkpoints:
             # It would be gone while the new one is written.
             self._rename(step, _REPLACED)
         large = alone and any(array.nbytes > pieces.BYTES for array in arrays.values())
-        with _little_memory() if large else contextlib.nullcontext():
+        with self._writing(), _little_memory() if large else contextlib.nullcontext():
             self._pending = self._checkpointer.save_async(
                 step,
                 # Copies, because the training step donates its state.
@@ -228,6 +239,20 @@ class Checkpoints:
         path.rename(aside)
         self._checkpointer.reload()
         return aside
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Lets what goes wrong in writing name the folder."""
+        try:
+            yield
+        # That of tensorstore are ValueErrors.
+        except (OSError, RuntimeError, ValueError) as error:
+            what = str(error).splitlines()[:1] or [type(error).__name__]
+            raise RefusedError(
+                f"a checkpoint in {self.folder} could not be written: {what[0][:300]}; "
+                "those before it are kept, and the same command goes on from them once "
+                "the disk has room and can be written"
+            ) from error
 
     @contextlib.contextmanager
     def _reading(self, step: int | str = "*") -> Iterator[None]:
