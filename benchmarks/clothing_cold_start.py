@@ -86,6 +86,7 @@ def run(root: Path, variant: str, folder: Path, logs: Path, seed: int, **of) -> 
     for method in (step for step in steps if step != "base"):
         workdir = folder / f"{method}-{seed}"
         arguments = f"clothing,data=new,method={method},base={base.absolute()}"
+        arguments += f",beside={of['beside']}" * bool(of["beside"])
         config = f"--config=configs/cold_start.py:{arguments}"
         took = python(
             *("fhn_jax.main", "cold-start", config),

@@ -356,7 +356,9 @@ def write_refresh(folder: Path, step: int) -> None:
             with files.new_folder(folder / name) as new:
                 shutil.copytree(site() / name, new, dirs_exist_ok=True)
     run = folder / "run"
-    if len(read_records(run)["refreshes"]) > step:
+    # One that failed is noted, too.
+    outcomes = [each["outcome"] for each in read_records(run)["refreshes"]]
+    if sum(not outcome.startswith("failed") for outcome in outcomes) > step:
         return
     config = files.read_sealed(run / "config.json", "")
     config["data"]["root"] = str(folder / "data")

@@ -31,7 +31,7 @@ from fhn_jax.training.workdir import check_workdir, claim_workdir
 
 _METHODS = ("retrain", "similarity", "fit", "random", "study")
 # The settings of `learners` in config.cold_start.
-_OPTIONS = ("beta", "epsilon", "strength", "shrinkage")
+OPTIONS = ("beta", "epsilon", "strength", "shrinkage")
 
 
 def cold_start(
@@ -87,7 +87,7 @@ def learn_data_set(run: Run, split: str) -> None:
     items = codes
     if catalogue.names != known.names:
         items, latents = _encode_by_base(run, catalogue, codes)
-    options = {name: config.cold_start[name] for name in _OPTIONS}
+    options = {name: config.cold_start[name] for name in OPTIONS}
     compared = learners(codes, known, items, **options)
     if method == "study":
         from fhn_jax.reporting.study import write_study
