@@ -45,7 +45,7 @@ def test_outfits_beyond_the_free_disk_are_refused_before_they_are_arranged(
     for name in ("choose_layout", "arrange_each"):
         monkeypatch.setattr(searcher, name, None)
     large = (
-        "an index of 3,000 outfits needs 0.00 GiB, and 0.00 GiB of the disk are free"
+        "an index of 3,000 outfits needs 0.04 MiB, and 0.04 MiB of the disk are free"
     )
     for make in (
         lambda: OutfitIndex.build(tmp_path / "new" / "index", codes, outfits),
