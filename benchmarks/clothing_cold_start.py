@@ -18,6 +18,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from clothing import REPOSITORY, SEEDS, cell, keep
@@ -64,29 +65,32 @@ def part_users(root: Path, variant: str, data: Path, seed: int) -> None:
         python("data_tools.split_users", str(data), variant, "new", *options)
 
 
-def run(root: Path, variant: str, folder: Path, logs: Path, seed: int, **of) -> None:
-    """All steps of a seed that are not kept in `logs` yet; `of` are `beside`, `methods`."""
-    steps = [
-        step
-        for step in ("base", *of["methods"])
-        if not (logs / f"{step}-{seed}").is_dir()
-    ]
+def run(
+    root: Path,
+    variant: str,
+    folder: Path,
+    logs: Path,
+    seed: int,
+    methods: Sequence[str],
+    beside: str,
+) -> None:
+    """All steps of a seed that are not kept in `logs` yet."""
+    steps = [s for s in ("base", *methods) if not (logs / f"{s}-{seed}").is_dir()]
     if not steps:
         return
     data, base = folder / f"data-{seed}", folder / f"base-{seed}"
     part_users(root, variant, data, seed)
+    beside = beside and f",beside={beside}"
     common = [f"--config.seed={seed}", "--config.wandb.mode=disabled"]
     common += [f"--config.data.root={data.absolute()}"]
     if not (base / "results.json").is_file():
-        config = "--config=configs/vse_t3.py:clothing,data=known"
-        config += f",beside={of['beside']}" * bool(of["beside"])
+        config = f"--config=configs/vse_t3.py:clothing,data=known{beside}"
         python("fhn_jax.main", config, *common, f"--workdir={base.absolute()}")
     if "base" in steps:
         keep(base, logs / f"base-{seed}")
     for method in (step for step in steps if step != "base"):
         workdir = folder / f"{method}-{seed}"
-        arguments = f"clothing,data=new,method={method},base={base.absolute()}"
-        arguments += f",beside={of['beside']}" * bool(of["beside"])
+        arguments = f"clothing,data=new,method={method},base={base.absolute()}{beside}"
         config = f"--config=configs/cold_start.py:{arguments}"
         took = python(
             *("fhn_jax.main", "cold-start", config),
@@ -164,9 +168,9 @@ def main() -> None:
     logs, workdir = LOGS, options.workdir
     if options.beside:
         logs, workdir = (path / f"beside-{options.beside}" for path in (logs, workdir))
-    of = {"beside": options.beside, "methods": options.methods}
+    data = options.root, options.variant
     for seed in options.seeds:
-        run(options.root, options.variant, workdir, logs, seed, **of)
+        run(*data, workdir, logs, seed, options.methods, options.beside)
     print(table(logs))
 
 

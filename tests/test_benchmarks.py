@@ -216,6 +216,13 @@ def test_a_peer_finds_the_best_when_its_knob_is_turned_up(name, few_outfits):
         assert np.array_equal(peer.search(range(4), peer.last, price), found)
 
 
+def test_a_peer_that_is_not_installed_is_left_out_with_a_line(monkeypatch, capsys):
+    monkeypatch.setattr(peers.Usearch, "module", "a_module_that_is_not_there")
+    rows = peers.compare("clustered", None, "1k", ["usearch"], [0.9])
+    assert {row.case for row in rows} == {"clustered/1k/ours"}
+    assert "clustered, 1k: without usearch" in capsys.readouterr().out
+
+
 def test_an_index_that_grows_is_searched_and_scanned(tmp_path):
     rows = scale.run(str(tmp_path), "clustered", [2000, 3000], 0, 1)
     cases = {row.case for row in rows}

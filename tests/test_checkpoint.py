@@ -105,9 +105,11 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_that_names_it(tmp_path)
         assert checkpoints.latest == 1
 
 
-@pytest.mark.parametrize("lost", ["_CHECKPOINT_METADATA", "state"])
+@pytest.mark.parametrize(
+    "lost", ["_CHECKPOINT_METADATA", "state", "state/_METADATA", "state/manifest.ocdbt"]
+)
 def test_one_that_was_being_removed_when_the_process_was_killed_does_no_harm(
-    tmp_path, lost
+    tmp_path, lost, capsys
 ):
     folder = tmp_path / "checkpoints"
     save(folder, [0.9, 0.5])
@@ -119,8 +121,26 @@ def test_one_that_was_being_removed_when_the_process_was_killed_does_no_harm(
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
     with Checkpoints(folder) as checkpoints:
         assert (checkpoints.best, checkpoints.latest) == (1, 3)
+        assert f"{folder / '2'} is incomplete" in capsys.readouterr().err
         checkpoints.save(state_of(4), {}, 0.7)
     assert steps(tmp_path) == [1, 4]
+
+
+def test_a_damaged_best_is_not_silently_another(tmp_path):
+    save(tmp_path / "checkpoints", [0.9, 0.5])
+    noted = tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA"
+    noted.write_text(noted.read_text().replace("0.9", "0.1"))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        with pytest.raises(DamagedCheckpointError, match=r"checkpoints/1 is damaged"):
+            assert checkpoints.best
+
+
+def test_an_error_that_is_none_of_the_disk_is_not_said_to_be_one(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        with pytest.raises(ValueError, match="ours") as error:
+            with checkpoints._writing():
+                raise ValueError("ours")
+    assert not isinstance(error.value, RefusedError)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ from fhn_jax.training.step import TrainState
 
 # Behind the step, in the names of folders that are no checkpoints.
 _DAMAGED, _REPLACED = ".damaged", ".replaced"
+# Files of orbax in a checkpoint, without which its arrays cannot be found.
+_DESCRIBING = ("_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt")
 _policies = ocp.training.preservation_policies
 
 
@@ -74,8 +76,12 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
             )
         for checkpoint in self._checkpointer.checkpoints:
-            with contextlib.suppress(DamagedCheckpointError):
-                self._note_score(checkpoint)
+            if not self._is_whole(checkpoint):
+                path = self.folder / str(checkpoint.step)
+                print(f"warning: {path} is incomplete and left out", file=sys.stderr)
+            else:
+                with contextlib.suppress(DamagedCheckpointError):
+                    self._note_score(checkpoint)
 
     def __enter__(self):
         return self
@@ -114,14 +120,17 @@ class Checkpoints:
         """Step of the checkpoint of the highest score; the latest if none has one."""
         self._wait()
         scored = []
-        for checkpoint in self._checkpointer.checkpoints:
-            # One that was about to be removed when a process was killed; orbax removes
-            # what is neither the best nor the latest with the next one that is saved.
-            with contextlib.suppress(DamagedCheckpointError):
-                self._note_score(checkpoint)
+        for checkpoint in filter(self._is_whole, self._checkpointer.checkpoints):
+            self._note_score(checkpoint)
             if checkpoint.step in self._scores:
                 scored.append((self._scores[checkpoint.step], checkpoint.step))
         return max(scored)[1] if scored else self.latest
+
+    def _is_whole(self, checkpoint: Any) -> bool:
+        """Whether it is not half removed: only what is neither best nor latest can be."""
+        # Orbax removes the other half when the next checkpoint is saved.
+        path = self.folder / str(checkpoint.step)
+        return all((path / name).exists() for name in _DESCRIBING)
 
     def _note_score(self, checkpoint: Any) -> None:
         """Notes the score of a checkpoint; old versions kept it as a metric of orbax."""
@@ -242,11 +251,13 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Lets what goes wrong in writing name the folder."""
+        """Lets what the operating system refuses name the folder."""
         try:
             yield
-        # That of tensorstore are ValueErrors.
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, ValueError) as error:
+            # The errors of tensorstore are ValueErrors, and say which one it was.
+            if not isinstance(error, OSError) and "os_error_code" not in str(error):
+                raise
             what = str(error).splitlines()[:1] or [type(error).__name__]
             raise RefusedError(
                 f"a checkpoint in {self.folder} could not be written: {what[0][:300]}; "
