@@ -2,8 +2,9 @@
 
     python benchmarks/clothing.py --root ../shared/data/clothing_outfits --variant 40
 
-Each run is the README's command in a process of its own. What it leaves goes to
-benchmarks/clothing/CASE-SEED/: the settings, the curves and the results; a run whose
+Each run is the README's command in a process of its own; one that learns from a teacher
+(`-taught`) comes after three runs of other seeds, and models of taste, of which the
+teacher is the mean. What it leaves goes to benchmarks/clothing/CASE-SEED/: the settings, the curves and the results; a run whose
 results are there already is not run again. The table at the end is made of those files.
 """
 
@@ -36,6 +37,11 @@ CASES = {
     "image-beside-garment": ("t3.py:clothing,beside=garment",),
     "image-garment": ("t3.py:clothing,features=garment",),
 }
+# Of each teacher: runs, and models of taste.
+RUNS, TASTES = 3, 8
+TAUGHT = {
+    f"{case}-taught": case for case in ("vse-beside-garment", "image-beside-garment")
+}
 SEEDS = (0, 1, 2)
 
 
@@ -44,21 +50,37 @@ def run(case: str, seed: int, root: Path, variant: str) -> None:
     kept = LOGS / f"{case}-{seed}"
     if kept.is_dir():
         return
-    config, *values = CASES[case]
+    config, *values = CASES[TAUGHT.get(case, case)]
     with tempfile.TemporaryDirectory() as folder:
-        workdir = Path(folder) / "run"
-        command = [
-            *(sys.executable, "-m", "fhn_jax.main"),
-            f"--config=configs/{config}",
-            *values,
-            f"--config.data.root={root.absolute()}",
-            f"--config.data.variant={variant}",
-            f"--config.seed={seed}",
-            "--config.wandb.mode=disabled",
-            f"--workdir={workdir}",
-        ]
-        subprocess.run(command, cwd=REPOSITORY, check=True)
-        keep(workdir, kept)
+
+        def command(name: str, seed: int, config: str, *flags: str) -> Path:
+            """Runs a command, "" for the main job; returns the workdir."""
+            workdir = Path(folder) / f"{'taught' if not name else seed}"
+            words = [
+                *(sys.executable, "-m", "fhn_jax.main", *filter(None, [name])),
+                f"--config=configs/{config}",
+                *values,
+                f"--config.data.root={root.absolute()}",
+                f"--config.data.variant={variant}",
+                f"--config.seed={seed}",
+                "--config.wandb.mode=disabled",
+                f"--workdir={workdir}",
+                *flags,
+            ]
+            subprocess.run(words, cwd=REPOSITORY, check=True)
+            return workdir
+
+        if case in TAUGHT:
+            runs = []
+            for number in range(RUNS):
+                # Seeds that no run of the table has.
+                own = 100 + RUNS * seed + number
+                command("train", own, config)
+                runs.append(command("extract-features", own, config))
+            flags = [f"--run={each}" for each in runs]
+            made = command("teach", seed, config, *flags, f"--tastes={TASTES}")
+            config += f",teacher={made / 'teacher.safetensors'}"
+        keep(command("", seed, config), kept)
 
 
 def keep(workdir: Path, kept: Path, **replaced: str) -> None:
@@ -77,7 +99,10 @@ def keep(workdir: Path, kept: Path, **replaced: str) -> None:
     if (partial / "config.json").is_file():
         config = json.loads((partial / "config.json").read_text())
         config.pop("sha256", None)  # of what is changed here
-        for section, key in ({"data": "root"} | replaced).items():
+        named = {"data": "root"} | replaced
+        if "teacher" in config.get("train", {}):
+            named["train"] = "teacher"
+        for section, key in named.items():
             config[section][key] = Path(config[section][key]).name
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     partial.rename(kept)
@@ -90,7 +115,7 @@ def table() -> str:
         "| gap |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for case in CASES:
+    for case in (*CASES, *TAUGHT):
         runs = [
             json.loads((LOGS / f"{case}-{seed}" / "results.json").read_text())
             for seed in SEEDS
@@ -126,9 +151,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--variant", required=True)
-    parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
+    cases = [*CASES, *TAUGHT]
+    parser.add_argument("--cases", nargs="*", choices=cases, default=cases)
+    parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
     options = parser.parse_args()
-    for seed in SEEDS:
+    for seed in options.seeds:
         for case in options.cases:
             run(case, seed, options.root, options.variant)
     print(table())

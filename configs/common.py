@@ -71,6 +71,7 @@ def fashion_hash_net(modalities, arg):
         features="",
         beside="",
         margin=0.1,
+        teacher="",
         clothing=False,
         smoke=False,
     )
@@ -190,6 +191,12 @@ def fashion_hash_net(modalities, arg):
     named = config.copy_and_resolve_references()
     if arg.clothing:
         clothing(config, arg.bits)
+    if arg.teacher:
+        # The mean of models that a run learns to score like, see `fhn-jax teach`.
+        config.train.update(teacher=arg.teacher, teacher_sha256="")
+        if arg.clothing:
+            config.train.epochs = 60
+            config.model.bits = arg.bits or 320
     if arg.smoke:
         smoke(config)
     keep_named(config, named, arg)

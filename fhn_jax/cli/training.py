@@ -11,6 +11,7 @@ from fhn_jax.cli.evaluating import evaluate, report
 from fhn_jax.cli.on_cluster import RAY_ADDRESS, encode_items
 from fhn_jax.cli.progress import progress, say_written
 from fhn_jax.cli.run import Run, RunChoice
+from fhn_jax.cli.teaching import TEACH
 from fhn_jax.codes import Latents
 from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data.catalogue import Catalogue
@@ -261,6 +262,7 @@ COMMANDS = (
         train,
         _PROCESS_FLAGS,
     ),
+    TEACH,
     Command(
         "extract-features",
         "Encode every item once: codes.safetensors and latents.safetensors",

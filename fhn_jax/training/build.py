@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -30,6 +31,7 @@ from fhn_jax.training.rows import Skipped, by_rows, skipped_step
 from fhn_jax.training.schedule import Schedule
 from fhn_jax.training.settings import Settings
 from fhn_jax.training.step import Trainer, make_optimizer
+from fhn_jax.training.teacher import Teacher
 from fhn_jax.training.validation import SCORES
 
 
@@ -94,8 +96,15 @@ def make_objective(config: Settings) -> Objective:
     return objective
 
 
-def make_batches(config: Settings, catalogue: Catalogue) -> TrainBatches:
-    """The training batches."""
+def make_batches(
+    config: Settings, catalogue: Catalogue, seed: int | None = None
+) -> TrainBatches:
+    """The training batches.
+
+    Args:
+      seed: of their order and negatives; by default the config's.
+    """
+    own = config.seed if seed is None else seed
     sampler = NegativeSampler(
         catalogue,
         config.train.negatives,
@@ -103,13 +112,13 @@ def make_batches(config: Settings, catalogue: Catalogue) -> TrainBatches:
         hard_share=config.train.hard_share,
         hard_schedule=config.train.hard_schedule,
         epochs=config.train.epochs,
-        seed=config.seed,
+        seed=own,
     )
     return TrainBatches(
         catalogue,
         sampler,
         config.train.batch_size,
-        config.seed,
+        own,
         multiple=config.mesh.data,
     )
 
@@ -194,13 +203,24 @@ def make_mesh(config: Settings) -> Mesh | None:
 
 
 def make_epochs(
-    config: Settings, trainer: Trainer, batches: TrainBatches, inputs: ItemInputs
+    config: Settings,
+    trainer: Trainer,
+    batches: TrainBatches,
+    inputs: ItemInputs,
+    teacher: Teacher | None = None,
 ) -> HostEpochs | DeviceEpochs:
-    """What runs the steps, led by the host or by the device."""
+    """What runs the steps, led by the host or by the device.
+
+    Args:
+      teacher: to learn from in the place of the likes.
+    """
     key = jax.random.key(config.seed)
+    tables: dict[str, Any] = dict(inputs.tables)
+    if teacher is not None:
+        tables["teacher"] = jax.tree.map(jnp.asarray, teacher)
     if config.train.sampler == "host":
-        return HostEpochs(trainer, batches, inputs.stream, inputs.tables, key)
-    return DeviceEpochs(trainer, batches, inputs.tables, key, config.train.log_steps)
+        return HostEpochs(trainer, batches, inputs.stream, tables, key)
+    return DeviceEpochs(trainer, batches, tables, key, config.train.log_steps)
 
 
 def make_encoder(

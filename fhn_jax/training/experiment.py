@@ -19,7 +19,7 @@ from fhn_jax.data.layout import read_catalogue, variant_folder
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.models.fashion_hash_net import FashionHashNet
 from fhn_jax.models.hashing import tanh_scale
-from fhn_jax.training import build, compile_cache, pretrained, sharding
+from fhn_jax.training import build, compile_cache, pretrained, sharding, teacher
 from fhn_jax.training.checkpoint import Checkpoints
 from fhn_jax.training.export import LatentChunk, all_items, make_codes
 from fhn_jax.training.inputs import Progress, check_table_fits, load_inputs
@@ -93,6 +93,8 @@ class Experiment:
         build.check_config(config)
         if not (config.model.backbone.weights_sha256 and is_trained(workdir)):
             pretrained.note_weights(config)
+        if teacher.path_of(config) is not None and not is_trained(workdir):
+            teacher.note_teacher(config)
         if catalogue is None:  # A wrong root explains what differs after it.
             variant_folder(Path(config.data.root), config.data.variant)
         check_workdir(config_values(config), workdir)
@@ -161,6 +163,8 @@ class Experiment:
 
     def _train(self, model: FashionHashNet | None) -> None:
         config = self.config
+        path = teacher.path_of(config)
+        learned_from = None if path is None else teacher.load(path, self.catalogue)
         if sharding.is_first():
             print(*warnings_of(self.catalogue), sep="", end="", file=sys.stderr)
         claim_workdir(config_values(config), self.workdir, writes=sharding.is_first())
@@ -197,7 +201,9 @@ class Experiment:
                 ) as writer:
                     Loop(
                         config.train,
-                        build.make_epochs(config, trainer, self.batches, self.inputs),
+                        build.make_epochs(
+                            *(config, trainer, self.batches, self.inputs), learned_from
+                        ),
                         schedule,
                         self._beta,
                         validation,

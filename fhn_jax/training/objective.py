@@ -55,6 +55,30 @@ def softmax_loss(
     return jax.nn.logsumexp(margins, axis=1) / sharpness**2
 
 
+def imitation_loss(
+    scores: Float[Array, "b c"], teacher: Float[Array, "b c"], sharpness: float = 1.0
+) -> Float[Array, " b"]:
+    """Cross entropy of a student's choice among candidates to a teacher's, over τ².
+
+    Who chooses takes candidate k with probability softmax(τ s)_k.
+
+    Args:
+      scores: of the student.
+      teacher: of its teacher.
+      sharpness: τ, above 0.
+    Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"; for
+      rankings Cao et al., ICML 2007 (ListNet).
+
+    >>> imitation_loss(jnp.zeros((1, 2)), jnp.zeros((1, 2))).round(4)
+    Array([0.6931], dtype=float32)
+    """
+    if scores.shape != teacher.shape:
+        raise ValueError(f"scores {scores.shape} and teacher {teacher.shape} differ")
+    chosen = jax.nn.softmax(sharpness * teacher, axis=1)
+    logs = jax.nn.log_softmax(sharpness * scores, axis=1)
+    return -(chosen * logs).sum(axis=1) / sharpness**2
+
+
 def vse_loss(
     visual: Float[Array, "n d"],
     text: Float[Array, "n d"],
@@ -159,3 +183,9 @@ class Objective:
         loss, names = RANK_LOSSES[self.rank]
         options = {name: getattr(self, name) for name in names}
         return loss(scores[:, 0], scores[:, 1:], **options)
+
+    def imitation(
+        self, scores: Float[Array, "b c"], teacher: Float[Array, "b c"]
+    ) -> Float[Array, " b"]:
+        """`imitation_loss`, which takes the place of the ranking loss of a student."""
+        return imitation_loss(scores, teacher, self.sharpness)

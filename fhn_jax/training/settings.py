@@ -30,8 +30,9 @@ def config_hash(config: Settings) -> str:
     values = config_values(config)
     for key in ("wandb", "demo"):
         values.pop(key, None)
-    # Data and pretrained weights have checksums of their own.
+    # Data, pretrained weights and teachers have checksums of their own.
     values["data"].pop("root")
     values["model"]["backbone"].pop("weights")
+    values["train"].pop("teacher", None)
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

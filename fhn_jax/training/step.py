@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -286,7 +287,7 @@ class Trainer:
         rate: Float[Array, ""],
         batch: Batch,
         inputs: dict[str, Array],
-        tables: dict[str, Array],
+        tables: dict[str, Any],
     ) -> TrainState:
         """One step; `step` is the same, compiled, and takes the state's memory.
 
@@ -297,7 +298,8 @@ class Trainer:
           rate: factor on all learning rates.
           batch: who, what and which items.
           inputs: modality → rows of `batch.items`, where streamed.
-          tables: modality → rows of all items, where resident on the device.
+          tables: modality → rows of all items, where resident on the device; "teacher"
+            → the `Teacher` whose scores are learned in the place of the likes.
         """
         if self.rows is None:
             return self._update(state, key, beta, rate, batch, inputs, tables)
@@ -320,13 +322,16 @@ class Trainer:
         """`one_step` over all rows of the user table that the state has."""
         key = jax.random.fold_in(key, state.step)
         image_key, dropout_key = jax.random.split(key)
-        inputs = dict(inputs)
+        inputs, tables = dict(inputs), dict(tables)
+        teacher = tables.pop("teacher", None)
         for modality, table in tables.items():
             inputs[modality] = table[jnp.maximum(batch.items, 0)]
         if self.takes_images:
             images = self.augmentation(image_key, inputs["visual"])
             inputs["visual"] = normalise(images, self.mean, self.std)
-        loss_fn = functools.partial(self._loss, dropout_key, beta, batch, inputs)
+        loss_fn = functools.partial(
+            self._loss, dropout_key, beta, batch, inputs, teacher
+        )
         grads, sums = jax.grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         updates = jax.tree.map(lambda u: rate * u, updates)
@@ -348,7 +353,7 @@ class Trainer:
             state.step + 1, params, opt_state, average, sums, bad_steps, state.rows
         )
 
-    def _loss(self, dropout_key, beta, batch, inputs, params):
+    def _loss(self, dropout_key, beta, batch, inputs, teacher, params):
         model = nnx.merge(self.graphdef, params, self.constants, copy=True)
         latents = self._latents(model, params, inputs, nnx.Rngs(dropout=dropout_key))
         relaxed, binary = model.scores(
@@ -359,7 +364,12 @@ class Trainer:
         rank = self.objective.rank_loss(relaxed)
         binary_rank = self.objective.rank_loss(binary)
         share = self.objective.binary_share
-        loss = (((1 - share) * rank + share * binary_rank) * weights).sum() / rows
+        learned = rank, binary_rank
+        if teacher is not None:
+            target = teacher.scores(batch.users, self._global_ids(batch), self.slots)
+            learned = [self.objective.imitation(s, target) for s in (relaxed, binary)]
+        loss = (1 - share) * learned[0] + share * learned[1]
+        loss = (loss * weights).sum() / rows
         vse = jnp.zeros(())
         if {"visual", "text"} <= set(self.modalities) and self.objective.vse_weight:
             visual, text = (
@@ -381,6 +391,12 @@ class Trainer:
             "rows": rows,
         }
         return loss, sums
+
+    def _global_ids(self, batch: Batch) -> Int[Array, "b c s"]:
+        """The items of the outfits in the numbering of all items, -1 where none is."""
+        starts = np.cumsum((0, *self.segments))[None, None, np.array(self.slots)]
+        ids = batch.items[jnp.maximum(batch.outfits, 0) + starts]
+        return jnp.where(batch.outfits >= 0, ids, -1)
 
     def _latents(self, model, params, inputs, rngs):
         """Latents of items, float32."""
