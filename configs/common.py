@@ -195,7 +195,7 @@ def fashion_hash_net(modalities, arg):
         # The mean of models that a run learns to score like, see `fhn-jax teach`.
         config.train.update(teacher=arg.teacher, teacher_sha256="")
         if arg.clothing:
-            config.train.epochs = 60
+            config.train.epochs = 40
             config.model.bits = arg.bits or 320
     if arg.smoke:
         smoke(config)

@@ -98,6 +98,6 @@ TEACH = Command(
     teach,
     (
         Flag("run", (), "Workdir of a run on the same data; may be given again"),
-        Flag("tastes", 3, "Number of models of taste, which need vectors of items"),
+        Flag("tastes", 4, "Number of models of taste, which need vectors of items"),
     ),
 )
