@@ -14,6 +14,7 @@ from random_codes import random_codes
 from runs import flags, metrics, run, settings, train
 from shapes import write_shapes
 
+from fhn_jax.cli import refreshing
 from fhn_jax.cli.run import Run
 from fhn_jax.cli.teaching import TEACH
 from fhn_jax.codes import Scorer
@@ -346,6 +347,17 @@ def test_the_hash_of_a_config_depends_on_the_teacher_not_on_where_it_lies():
     with two.unlocked():
         two.train.teacher_sha256 = "1" * 64
     assert config_hash(one) != config_hash(two)
+
+
+def test_a_refresh_of_a_student_learns_from_the_likes():
+    student = settings(
+        "data", {"train.teacher_sha256": "1" * 64}, arg="smoke,teacher=a"
+    )
+    found = refreshing._shorter(student, student, 1)
+    assert teacher.path_of(found) is None and not found.train.teacher_sha256
+    assert student.train.teacher == "a"
+    alone = settings("data")
+    assert "teacher" not in refreshing._shorter(alone, alone, 1).train
 
 
 @pytest.mark.parametrize(

@@ -178,13 +178,7 @@ def _train(
         state.write(run.workdir)
     if last.workdir == _folder(run, state):
         return True  # It was interrupted before it was published.
-    config = last.config.copy_and_resolve_references()
-    # The same rise of the rates, in a run this much shorter.
-    config.schedule.warmup_steps = round(
-        run.config.schedule.warmup_steps * epochs / run.config.train.epochs
-    )
-    config.train.epochs = epochs
-    new = Run(_folder(run, state), config)
+    new = Run(_folder(run, state), _shorter(last.config, run.config, epochs))
     codes = last.codes()
 
     experiment = open_experiment(new)
@@ -207,6 +201,25 @@ def _train(
         state.last = str(new.workdir.relative_to(run.workdir))
         state.write(run.workdir)
     return better
+
+
+def _shorter(config: Any, first: Any, epochs: int) -> Any:
+    """The settings of some more epochs.
+
+    Args:
+      config: of the last run.
+      first: of the run that was trained from nothing.
+    """
+    config = config.copy_and_resolve_references()
+    # The same rise of the rates, in a run this much shorter.
+    config.schedule.warmup_steps = round(
+        first.schedule.warmup_steps * epochs / first.train.epochs
+    )
+    config.train.epochs = epochs
+    # A teacher knows nothing of what is new: the likes do.
+    if "teacher" in config.train:
+        config.train.teacher = config.train.teacher_sha256 = ""
+    return config
 
 
 def warm_start_of(experiment: Any, last: Run, codes: Codes) -> Any:
