@@ -25,7 +25,7 @@ from PIL import Image
 
 from fhn_jax.codes import SCORES, Scorer
 from fhn_jax.data.catalogue import NEGATIVES, SPLITS, Catalogue
-from fhn_jax.data.images import ImageStore, open_images, thumbnail
+from fhn_jax.data.images import ImageStore, shown_images, thumbnail
 from fhn_jax.data.item_names import ItemNames, read_names
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
@@ -111,7 +111,7 @@ def export_ranked(
     catalogue = read_catalogue(data_root or root, variant)
     codes, latents = load_codes(Path(workdir))
     check_same_data(codes, catalogue)
-    images = open_images(catalogue.root)
+    images = shown_images(catalogue.root)
     names = read_names(catalogue.root, catalogue.variant, codes)
     is_sheet = bool(target.suffix)
     if users is not None:

@@ -18,6 +18,12 @@ _ROUNDS = 3
 _SMALL_PART = 0.1
 # Hardly more of the photo than what is surely the garment: nothing was found.
 _LEAST = 0.03
+# Levels by which a photo varies that is all background.
+_PLAIN = 1.5
+# Hardly any background: nothing to cut off.
+_MOST = 0.97
+# Levels that are white, as JPEG leaves it, and corners that have it around a cut-out.
+_WHITE, _WHITE_CORNERS = 244, 3
 # Where a* and b* are counted, and how finely; CIELAB is divided by 100.
 _AB = np.stack(
     np.meshgrid(np.linspace(-0.4, 0.6, 6), np.linspace(-0.5, 0.7, 6), indexing="ij"), -1
@@ -51,14 +57,12 @@ def garment(pixels: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"] | Non
         do not count.
     Source: Rother, Kolmogorov and Blake, SIGGRAPH 2004, "GrabCut".
     """
-    rows, columns = (
-        np.flatnonzero((pixels < 250).any(axis=2).mean(axis=axis) > 0.005)
-        for axis in (1, 0)
-    )
-    if min(len(rows), len(columns)) < 8:
+    box = _without_bars(pixels)
+    if box is None:
         return None
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     photo = np.ascontiguousarray(pixels[box])
+    if photo.std(axis=(0, 1)).max() < _PLAIN:
+        return None  # GrabCut would take seconds to find nothing.
     height, width = photo.shape[:2]
     y = (np.arange(height)[:, None] + 0.5) / height - 0.5
     x = (np.arange(width)[None] + 0.5) / width - 0.5
@@ -83,6 +87,46 @@ def garment(pixels: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"] | Non
     mask = np.zeros(pixels.shape[:2], bool)
     mask[box] = found
     return mask
+
+
+def is_on_white(pixels: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Whether a photo, without white bars beside it, has white corners, or nothing else."""
+    box = _without_bars(pixels)
+    if box is None:
+        return True
+    levels = pixels[box].min(axis=2)
+    n = max(1, min(levels.shape) // 32)
+    ends = np.s_[:n], np.s_[-n:]
+    corners = [np.median(levels[rows, columns]) for rows in ends for columns in ends]
+    return sum(level >= _WHITE for level in corners) >= _WHITE_CORNERS
+
+
+def on_white(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"] | None:
+    """The garment of a photo on white; None where none is found."""
+    height, width = pixels.shape[:2]
+    scale = SIZE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    mask = garment(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+    if mask is None or mask.mean() > _MOST:
+        return None
+    soft = cv2.resize(
+        mask.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
+    )
+    # What is round in the photo was steps in the small picture of it.
+    soft = cv2.GaussianBlur(soft, (0, 0), max(0.9 / scale, 0.5))
+    alpha = np.clip((soft - 0.35) / 0.3, 0, 1)[..., None]
+    return np.round(pixels * alpha + 255 * (1 - alpha)).astype(np.uint8)
+
+
+def _without_bars(pixels):
+    """Rows and columns of a photo without white bars beside it; None of one all white."""
+    rows, columns = (
+        np.flatnonzero((pixels < 250).any(axis=2).mean(axis=axis) > 0.005)
+        for axis in (1, 0)
+    )
+    if min(len(rows), len(columns)) < 8:
+        return None
+    return np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def colours_and_pattern(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fhn_jax.data_tools import embed_images as program
 from fhn_jax.data_tools.image_models import ImageModel, make_image_model
+from photos_of_garments import photo_of_a_garment
 from polyvore_u import write_polyvore_u
 
 from fhn_jax.data.images import load_table, open_images
@@ -233,16 +234,6 @@ def test_a_network_of_ours_gives_features_of_pixels():
     model = make_image_model("efficientnet_lite0")
     found = model.features(np.full((1, model.size, model.size, 3), 90, np.uint8))
     assert found.shape == (1, 1280) and found.dtype == np.float32 and found.max() > 0.1
-
-
-def photo_of_a_garment(background, garment, size=160):
-    """An ellipse of one colour, a fifth of the photo, on a speckled background."""
-    rng = np.random.default_rng(0)
-    pixels = np.full((size, size, 3), background) + rng.normal(0, 8, (size, size, 3))
-    y, x = np.mgrid[:size, :size] / size - 0.5
-    inside = (y / 0.3) ** 2 + (x / 0.22) ** 2 < 1
-    pixels[inside] = garment + rng.normal(0, 4, (int(inside.sum()), 3))
-    return np.clip(pixels, 0, 255).astype(np.uint8), inside
 
 
 def test_a_garment_is_told_from_its_background():

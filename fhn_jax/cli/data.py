@@ -14,6 +14,7 @@ COMMANDS = tuple(
         ("make-demo", "Draw the demo data: garments and simulated users"),
         ("embed-text", "Make text vectors of items from their titles"),
         ("embed-images", "Make features of images with a pretrained network"),
+        ("cut-out", "Cut garments out of their photos, to be shown on white"),
         ("build-lmdb", "Build an LMDB of images from a folder of image files"),
         ("split-users", "Make a variant of some users, or of some of their outfits"),
         ("make-fitb", "Make fill-in-the-blank questions"),

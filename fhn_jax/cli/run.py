@@ -79,10 +79,10 @@ class Run:
         return read_names(self.root, self.variant, codes)
 
     def images(self) -> Any:
-        """The `ImageStore` of the data, None if there are no images."""
-        from fhn_jax.data.images import open_images
+        """The `ImageStore` of the data for people, None if there are no images."""
+        from fhn_jax.data.images import shown_images
 
-        return open_images(self.root) if (self.root / "images").is_dir() else None
+        return shown_images(self.root)
 
 
 @dataclasses.dataclass(frozen=True)

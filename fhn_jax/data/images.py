@@ -24,6 +24,8 @@ from fhn_jax.errors import InputError, MissingFileError, MissingKeyError
 # of images that were decoded when the LMDB was built, in decimal.
 VERIFIED_KEY = b"\0fhn_jax.verified"
 
+# The folder beside those of the photos that `cut-out` writes.
+CUTOUTS = "cutouts"
 Notice = Callable[[str], None]
 _IMAGES_AT_ONCE = 256
 _BUILD = "`python -m data_tools.build_lmdb IMAGES_FOLDER LMDB_FOLDER`"
@@ -180,7 +182,9 @@ def open_images(root: str | os.PathLike) -> LmdbImages | FolderImages:
         folders = sorted(
             path
             for path in images.iterdir()
-            if path.is_dir() and not path.name.startswith((".", "lmdb"))
+            if path.is_dir()
+            and not path.name.startswith((".", "lmdb"))
+            and path.name != CUTOUTS
         )
     if not folders:
         partial = images / "lmdb.partial"
@@ -200,6 +204,53 @@ def open_images(root: str | os.PathLike) -> LmdbImages | FolderImages:
             f"the right one with {_BUILD}"
         )
     return FolderImages(folders[0])
+
+
+class CutOuts:
+    """Images for people: the garment alone where it was cut out, else the photo.
+
+    Attributes:
+      version: of the cut-outs.
+    Args:
+      folder: of the cut-outs, by the names of the photos.
+      photos: all images.
+    """
+
+    def __init__(self, folder: Path, photos: ImageStore):
+        self.path, self.verified = photos.path, photos.verified
+        self._cut_out, self._photos = FolderImages(folder), photos
+        # Others after each addition.
+        self.version = f"{folder.stat().st_mtime_ns:x}"
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def read(self, names: Sequence[str]) -> list[bytes]:
+        """As of the photos."""
+        return [self._read(name) for name in names]
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """As of the photos."""
+        return self._photos.missing(names)
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return self._cut_out.read([name])[0]
+        except KeyError:
+            return self._photos.read([name])[0]
+
+
+def shown_images(root: str | os.PathLike) -> ImageStore | None:
+    """The images of a data root as people see them; None without any.
+
+    Raises:
+      FileNotFoundError, ValueError: see `open_images`.
+    """
+    images = Path(root) / "images"
+    if not images.is_dir():
+        return None
+    photos, folder = open_images(root), images / CUTOUTS
+    return CutOuts(folder, photos) if folder.is_dir() else photos
 
 
 def thumbnail(store: ImageStore, name: str, size: int) -> Image.Image:

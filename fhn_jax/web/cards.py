@@ -41,11 +41,14 @@ class Cards:
     Args:
       recommender: whose items and outfits are shown.
       root_path: what a proxy puts before all paths.
+      pictures: version of the pictures, part of their addresses.
     """
 
-    def __init__(self, recommender: Recommender, root_path: str = ""):
+    def __init__(
+        self, recommender: Recommender, root_path: str = "", pictures: str = ""
+    ):
         self.recommender, self._api = recommender, root_path + API
-        self._version = recommender.codes.dataset_checksum[:8]
+        self._version = recommender.codes.dataset_checksum[:8] + pictures
 
     @property
     def codes(self) -> Codes:

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from fhn_jax.data.images import open_images
+from fhn_jax.data.images import shown_images
 from fhn_jax.errors import InputError, MissingFileError, UserError
 from fhn_jax.recommender import Recommender
 from fhn_jax.recommender.publishing import published, served
@@ -98,7 +98,7 @@ def make_service(settings: Settings, state: State | None = None) -> Service:
     return Service(
         recommender,
         state,
-        open_images(root) if (root / "images").is_dir() else None,
+        shown_images(root),
         encoder,
         outfits=len(recommender.index),
         known_users=settings.known_users,

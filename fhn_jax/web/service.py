@@ -4,7 +4,7 @@ import logging
 import time
 import weakref
 
-from fhn_jax.data.images import ImageStore
+from fhn_jax.data.images import CutOuts, ImageStore
 from fhn_jax.errors import UnavailableError
 from fhn_jax.recommender import Recommender
 from fhn_jax.web import schemas
@@ -56,7 +56,8 @@ class Service:
         model = Model(version, recommender.codes.sha256())
         self._is_demo = demo
         self.recommender, self.state, self._num_outfits = recommender, state, outfits
-        cards = Cards(recommender, root_path)
+        pictures = images.version if isinstance(images, CutOuts) else ""
+        cards = Cards(recommender, root_path, pictures)
         tastes = Tastes(recommender, state)
         self.visitors = Visitors(cards, state, tastes, known_users=known_users)
         self.outfits = Outfits(cards, state, tastes, model)
