@@ -71,7 +71,7 @@ def cut_out(
 def _make(garment: Any, folder: Path, images: ImageStore, name: str) -> str:
     data = images.read([name])[0]
     digest, path = hashlib.sha256(data).hexdigest(), folder / name
-    if path.is_file() and _digest_of(path) == digest:
+    if path.is_file() and not path.is_symlink() and _digest_of(path) == digest:
         return "as they were"
     pixels = decode(data, name)
     if garment.is_on_white(pixels):

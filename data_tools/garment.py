@@ -100,7 +100,7 @@ def is_on_white(pixels: UInt8[np.ndarray, "h w 3"]) -> bool:
     edge = min(8, min(levels.shape) // 8)
     ends = np.s_[edge : edge + n], np.s_[-edge - n : -edge or None]
     corners = [np.median(levels[rows, columns]) for rows in ends for columns in ends]
-    return sum(level >= _WHITE for level in corners) >= _WHITE_CORNERS
+    return bool(sum(level >= _WHITE for level in corners) >= _WHITE_CORNERS)
 
 
 def on_white(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"] | None:

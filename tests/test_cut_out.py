@@ -1,6 +1,7 @@
 """Garments cut out of their photos: what is made, what is left, who sees it."""
 
 import io
+import shutil
 import sys
 
 import numpy as np
@@ -13,7 +14,13 @@ from polyvore_u import write_polyvore_u
 
 from fhn_jax.cli.run import Run
 from fhn_jax.data import forgetting
-from fhn_jax.data.images import CUTOUTS, CutOuts, open_images, shown_images
+from fhn_jax.data.images import (
+    CUTOUTS,
+    CutOuts,
+    FolderImages,
+    open_images,
+    shown_images,
+)
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.pictures import decode
 from fhn_jax.errors import BusyError, InputError, MissingPackageError
@@ -137,6 +144,31 @@ def test_pictures_have_other_addresses_after_new_cut_outs(root):
     assert shown_images(root / "tuples_8") is None
     run = Run(root, {"data": {"root": str(root), "variant": "8"}})
     assert isinstance(run.images(), CutOuts)
+
+
+def test_a_folder_that_is_removed_meanwhile_leaves_the_photos(root):
+    cut_out(root)
+    images = shown_images(root)
+    shutil.rmtree(root / "images" / CUTOUTS)
+    photo = open_images(root).read(["top000.jpg"])
+    assert images.read(["top000.jpg"]) == photo
+
+
+def test_a_photo_without_cut_out_is_found_without_listing_the_folder(root, monkeypatch):
+    cut_out(root)
+    images = shown_images(root)
+    monkeypatch.setattr(FolderImages, "_names", lambda self: pytest.fail("listed"))
+    assert images.read(["top001.jpg"])
+
+
+def test_a_link_in_the_place_of_a_cut_out_is_replaced(root, tmp_path):
+    cut_out(root)
+    made = root / "images" / CUTOUTS / "top000.jpg"
+    made.rename(tmp_path / "elsewhere.jpg")
+    made.symlink_to(tmp_path / "elsewhere.jpg")
+    cut_out(root)
+    assert not made.is_symlink()
+    assert shown_images(root).read(["top000.jpg"])
 
 
 def test_a_deleted_item_has_no_cut_out(root):

@@ -132,11 +132,24 @@ class FolderImages:
         there = self._names()
         return [name for name in names if name not in there]
 
+    def find(self, name: str) -> bytes | None:
+        """The bytes of a file, None where there is none; raises as `read`."""
+        try:
+            return self._bytes(name)
+        except FileNotFoundError:
+            return None
+
     def _names(self) -> set[str]:
         with os.scandir(self.path) as entries:
             return {e.name for e in entries if e.is_file()}
 
     def _read(self, name: str) -> bytes:
+        try:
+            return self._bytes(name)
+        except FileNotFoundError:
+            raise _missing_error(self, [name]) from None
+
+    def _bytes(self, name: str) -> bytes:
         fault = name_fault(name)
         if fault:
             raise InputError(
@@ -144,12 +157,9 @@ class FolderImages:
                 f"{self.path}"
             )
         path = self.path / name
-        try:
-            if not stat.S_ISREG(path.lstat().st_mode):
-                self._check_link(path)
-            return path.read_bytes()
-        except FileNotFoundError:
-            raise _missing_error(self, [name]) from None
+        if not stat.S_ISREG(path.lstat().st_mode):
+            self._check_link(path)
+        return path.read_bytes()
 
     def _check_link(self, path: Path) -> None:
         target = path.resolve()
@@ -234,10 +244,8 @@ class CutOuts:
         return self._photos.missing(names)
 
     def _read(self, name: str) -> bytes:
-        try:
-            return self._cut_out.read([name])[0]
-        except KeyError:
-            return self._photos.read([name])[0]
+        made = self._cut_out.find(name)
+        return self._photos.read([name])[0] if made is None else made
 
 
 def shown_images(root: str | os.PathLike) -> ImageStore | None:
