@@ -22,8 +22,7 @@ def teach(choice: RunChoice, *, run: tuple[str, ...], tastes: int) -> None:
     """
     # Packages of training take seconds to import.
     from fhn_jax.data.catalogue import items_by_category
-    from fhn_jax.training import build, teacher
-    from fhn_jax.training.taste import TasteModel, read_vectors, standardised
+    from fhn_jax.training import build, taste, teacher
 
     if tastes < 0 or not (run or tastes):
         raise InputError(
@@ -43,18 +42,18 @@ def teach(choice: RunChoice, *, run: tuple[str, ...], tastes: int) -> None:
             of_runs.append(teacher.of_codes(codes))
         voices[f"{len(run)} runs"] = teacher.mean(of_runs)
     if tastes:
-        vectors = read_vectors(config, catalogue)
+        vectors = taste.read_vectors(config, catalogue)
         used = items_by_category(
             catalogue.splits["train"].positives.items, catalogue.slots
         )
-        vectors = standardised(vectors, used, catalogue.offsets)
+        vectors = taste.standardised(vectors, used, catalogue.offsets)
         found = []
         for number in range(tastes):
             seed = config.seed * tastes + number
             batches = build.make_batches(config, catalogue, seed=seed)
-            model = TasteModel(catalogue, batches, vectors, seed)
+            model = taste.TasteModel(catalogue, batches, vectors, seed)
             title = f"model of taste {number + 1} of {tastes}"
-            found.append(model.train(progress(title)))
+            found.append(model.train(progress(title), taste.STEPS))
         # Their scores are logits; those of a run are that times the sharpness.
         scaled = [
             teacher.Teacher(*(table / config.loss.sharpness for table in each))

@@ -56,7 +56,7 @@ def softmax_loss(
 
 
 def imitation_loss(
-    scores: Float[Array, "b c"], teacher: Float[Array, "b c"], sharpness: float = 1.0
+    scores: Float[Array, "b c"], teacher: Float[Array, "b _"], sharpness: float = 1.0
 ) -> Float[Array, " b"]:
     """Cross entropy of a student's choice among candidates to a teacher's, over τ².
 

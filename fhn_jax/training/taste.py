@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Float32, Int32
+from jaxtyping import Array, Float, Float32, Int
 
 from fhn_jax.data.batches import Batch, TrainBatches
 from fhn_jax.data.catalogue import Catalogue
@@ -61,7 +61,7 @@ def read_vectors(
 
 def standardised(
     vectors: list[Float32[np.ndarray, "n _"]],
-    used: tuple[Int32[np.ndarray, " _n"], ...],
+    used: tuple[Int[np.ndarray, " _n"], ...],
     offsets: tuple[int, ...],
 ) -> Float32[np.ndarray, "n f"]:
     """Vectors side by side, each number of mean 0 and deviation 1 over the items used.
@@ -128,11 +128,12 @@ class TasteModel:
         first, second = sorted((self.slots[j], self.slots[k]))
         return first, second
 
-    def train(self, progress: Any, steps: int = STEPS) -> Teacher:
+    def train(self, progress: Any, steps: int) -> Teacher:
         """Learns from the likes; what it says of all users and items.
 
         Args:
           progress: called with the number of steps done, and of all.
+          steps: of the optimizer, such as `STEPS`.
         """
         optimizer = optax.adam(optax.cosine_decay_schedule(_RATE, steps))
         params = self._start()

@@ -44,8 +44,8 @@ class Teacher(NamedTuple):
 
     def scores(
         self,
-        users: Int[Array, " b"],
-        outfits: Int[Array, "b c s"],
+        users: Int[Array | np.ndarray, " b"],
+        outfits: Int[Array | np.ndarray, "b c s"],
         slots: tuple[int, ...],
     ) -> Float[Array, "b c"]:
         """Scores of candidate outfits.
