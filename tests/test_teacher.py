@@ -2,7 +2,8 @@
 
 import dataclasses
 import itertools
-from types import SimpleNamespace
+import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,10 @@ import pytest
 from catalogues import catalogue, random_positives
 from polyvore_u import write_polyvore_u
 from random_codes import random_codes
-from runs import flags, metrics, run, settings, train
+from runs import act, flags, metrics, run, settings, train
 from shapes import write_shapes
 
 from fhn_jax.cli import refreshing
-from fhn_jax.cli.run import Run
-from fhn_jax.cli.teaching import TEACH
 from fhn_jax.codes import Scorer
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError
@@ -252,8 +251,7 @@ def taught(tmp_path_factory):
 
 def teach(data, workdir, **values):
     """Runs the command."""
-    given = Run(workdir, settings(data))
-    TEACH.run(SimpleNamespace(open=lambda: given), **values)
+    act("teach", settings(data), workdir, **values)
 
 
 def test_the_command_says_how_good_each_part_is(taught, capsys):
@@ -339,6 +337,47 @@ def test_another_file_in_the_place_of_a_runs_teacher_is_refused(taught, tmp_path
         train(settings(data, arg=f"smoke,teacher={path}"), tmp_path / "new")
     # A trained run needs its teacher no more.
     assert len(_codes(config, tmp_path / "run"))
+
+
+def test_a_student_goes_on_only_with_the_teacher_that_it_began_with(taught, tmp_path):
+    data, path = taught / "data", tmp_path / "teacher.safetensors"
+    path.write_bytes((taught / "teacher" / teacher.FILE).read_bytes())
+    arg = f"smoke,teacher={path}"
+    train(settings(data, arg=arg), tmp_path / "run")
+    noted = sha256_file(path)
+    # The same command again, and the teacher in another folder.
+    train(settings(data, arg=arg), tmp_path / "run")
+    moved = path.rename(tmp_path / "moved.safetensors")
+    train(settings(data, arg=f"smoke,teacher={moved}"), tmp_path / "run")
+    teach(data, tmp_path / "other", run=(str(taught / "run"),), tastes=0)
+    other = tmp_path / "other" / teacher.FILE
+    for values in ({}, {"train.teacher_sha256": noted}):
+        with pytest.raises(InputError, match="teacher_sha256"):
+            train(
+                settings(data, values, arg=f"smoke,teacher={other}"), tmp_path / "run"
+            )
+
+
+@pytest.mark.parametrize("whom", [{"user": "#3"}, {"item": "top:#4"}])
+def test_who_is_forgotten_is_in_no_teacher_of_the_run(tmp_path, capsys, whom):
+    data = write_polyvore_u(tmp_path / "data", image_size=None)
+    run, path = tmp_path / "run", tmp_path / "teacher.safetensors"
+    known = read_catalogue(data, "8")
+    target = tables(users=8, sizes=[len(names) for names in known.names])
+    target.save(path, known)
+    config = settings(data, arg=f"smoke,teacher={path}")
+    train(config, run)
+    act("extract-features", workdir=run)
+    shutil.copy(path, run / teacher.FILE)
+    nobody = {"user": "", "item": "", "receipt": "", "database_url": ""}
+    act("forget", workdir=run, **nobody | whom)
+    deleted = json.loads(capsys.readouterr().out.partition("{")[2].join(["{", ""]))
+    assert not path.exists() and not (run / teacher.FILE).exists()
+    assert deleted["deleted"][str(path)] == 1
+    # A file that the run did not learn from stays.
+    path.write_bytes(b"another's")
+    act("forget", workdir=run, **nobody | {"user": "#2"})
+    assert path.exists()
 
 
 def test_the_hash_of_a_config_depends_on_the_teacher_not_on_where_it_lies():

@@ -75,7 +75,7 @@ def _forget_user(runs: Sequence[Run], text: str, database_url: str) -> dict[str,
     for each in runs:
         own_codes, latents = load_codes(each.workdir)
         place = _place(run, each)
-        found |= _drop(each, _ANSWERS, place)
+        found |= _drop(each, _ANSWERS, place) | _drop_teachers(each, place)
         if number >= own_codes.num_users:
             continue  # The user came later.
         of = _of_all(own_codes, catalogue)
@@ -124,6 +124,7 @@ def _forget_item(runs: Sequence[Run], text: str) -> dict[str, int]:
         own_codes, latents = load_codes(each.workdir)
         place = _place(run, each)
         found |= _drop(each, (*_MADE_OF_ITEMS, *_ANSWERS), place)
+        found |= _drop_teachers(each, place)
         if item >= own_codes.num_items[category]:
             continue  # The item came later.
         of = _of_all(own_codes, catalogue)
@@ -142,6 +143,7 @@ def forget_rows_of(users: Sequence[int], runs: Sequence[Run]) -> None:
         codes, latents = load_codes(run.workdir)
         known = [user for user in users if user < codes.num_users]
         if known:
+            _drop_teachers(run, "")
             _forget_rows(run, known, None, "")
             _save(run, codes.without_users(known), latents, None)
 
@@ -194,6 +196,30 @@ def _forget_rows(
     with Checkpoints(folder) as checkpoints:
         data = None if catalogue is None else catalogue.train_checksum
         return {place + folder.name: checkpoints.forget_users(users, data)}
+
+
+def _drop_teachers(run: Run, place: str) -> dict[str, int]:
+    """Removes the teacher that a run learned from, and one in its workdir.
+
+    They know the tastes of all users, and are of no use for the data as they are now.
+    """
+    from fhn_jax.files.reading import sha256_file
+    from fhn_jax.training import teacher
+
+    found = {}
+    own, learned_from = run.workdir / teacher.FILE, teacher.path_of(run.config)
+    if own.is_file():
+        own.unlink()
+        found[place + own.name] = 1
+    if (
+        learned_from is not None
+        and learned_from.is_file()
+        # Another file in its place is another's.
+        and sha256_file(learned_from) == run.config.train.teacher_sha256
+    ):
+        learned_from.unlink()
+        found[str(learned_from)] = 1
+    return found
 
 
 def _drop(run: Run, names: tuple[str, ...], place: str) -> dict[str, int]:

@@ -93,7 +93,9 @@ class Experiment:
         build.check_config(config)
         if not (config.model.backbone.weights_sha256 and is_trained(workdir)):
             pretrained.note_weights(config)
-        if teacher.path_of(config) is not None and not is_trained(workdir):
+        if teacher.path_of(config) is not None and not (
+            config.train.teacher_sha256 and is_trained(workdir)
+        ):
             teacher.note_teacher(config)
         if catalogue is None:  # A wrong root explains what differs after it.
             variant_folder(Path(config.data.root), config.data.variant)
@@ -163,6 +165,7 @@ class Experiment:
 
     def _train(self, model: FashionHashNet | None) -> None:
         config = self.config
+        teacher.note_teacher(config)  # Of a run that is resumed, it must be the same.
         path = teacher.path_of(config)
         learned_from = None if path is None else teacher.load(path, self.catalogue)
         if sharding.is_first():

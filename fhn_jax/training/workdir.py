@@ -10,8 +10,8 @@ from fhn_jax.data.vectors import TEXT
 from fhn_jax.errors import InputError, MissingFileError
 
 # What may change between the start of a run and its resumption: where it is logged,
-# and where its data and pretrained weights lie, whose checksums are noted.
-_FREE = ("wandb", "demo", "data.root", "model.backbone.weights")
+# and where its data, pretrained weights and teacher lie, whose checksums are noted.
+_FREE = ("wandb", "demo", "data.root", "model.backbone.weights", "train.teacher")
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
