@@ -140,9 +140,8 @@ def mean(teachers: list[Teacher]) -> Teacher:
 
 def path_of(config: Settings) -> Path | None:
     """The teacher that a run learns from, `train.teacher`; None for none."""
-    if "teacher" not in config.train or not config.train.teacher:
-        return None
-    return Path(config.train.teacher)
+    known = "train" in config and "teacher" in config.train
+    return Path(config.train.teacher) if known and config.train.teacher else None
 
 
 def note_teacher(config: Settings) -> None:
