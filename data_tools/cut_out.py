@@ -24,7 +24,7 @@ from fhn_jax import files
 from fhn_jax.data.images import CUTOUTS, ImageStore, open_images
 from fhn_jax.data.pictures import decode
 from fhn_jax.data.records import Progress
-from fhn_jax.errors import MissingPackageError
+from fhn_jax.errors import InputError, MissingPackageError
 from fhn_jax.program import Arguments, run_program
 
 _AT_ONCE = 64
@@ -55,6 +55,8 @@ def cut_out(
         ) from None
     names, images = item_names(root), open_images(Path(root))
     folder = Path(root) / "images" / CUTOUTS
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError(f"{folder} is no folder, as cut-outs need; remove it")
     counts = Counter()
     with files.lock(folder, "cutting out garments"):
         folder.mkdir(exist_ok=True)

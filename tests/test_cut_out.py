@@ -195,6 +195,12 @@ def test_a_damaged_photo_is_named(root):
         cut_out(root)
 
 
+def test_what_stands_in_the_folders_place_is_named(root):
+    (root / "images" / CUTOUTS).symlink_to("nowhere")
+    with pytest.raises(InputError, match="cutouts is no folder"):
+        cut_out(root)
+
+
 def test_the_command_says_how_many(root, capsys):
     program.main([str(root)])
     out = capsys.readouterr().out

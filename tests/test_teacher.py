@@ -380,6 +380,14 @@ def test_who_is_forgotten_is_in_no_teacher_of_the_run(tmp_path, capsys, whom):
     assert path.exists()
 
 
+def test_a_teacher_is_found_from_another_folder(taught, tmp_path, monkeypatch):
+    monkeypatch.chdir(taught)
+    name = f"teacher/{teacher.FILE}"
+    train(settings(taught / "data", arg=f"smoke,teacher={name}"), tmp_path / "run")
+    noted = read_sealed(tmp_path / "run" / "config.json", "")["train"]["teacher"]
+    assert noted == str(taught / name)
+
+
 def test_the_hash_of_a_config_depends_on_the_teacher_not_on_where_it_lies():
     one, two = (settings("data", arg=f"smoke,teacher={name}") for name in "ab")
     assert config_hash(one) == config_hash(two) != config_hash(settings("data"))

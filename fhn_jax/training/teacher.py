@@ -145,7 +145,7 @@ def path_of(config: Settings) -> Path | None:
 
 
 def note_teacher(config: Settings) -> None:
-    """Notes the checksum of the teacher in `train.teacher_sha256`.
+    """Notes the checksum of the teacher in `train.teacher_sha256`, and its whole path.
 
     Raises:
       FileNotFoundError: the file is not there.
@@ -162,3 +162,5 @@ def note_teacher(config: Settings) -> None:
             "(train.teacher_sha256); give the file that the run began with"
         )
     config.train.teacher_sha256 = found
+    # A run may be used from another folder.
+    config.train.teacher = str(path.absolute())
