@@ -216,6 +216,7 @@ def test_a_peer_finds_the_best_when_its_knob_is_turned_up(name, few_outfits):
         assert np.array_equal(peer.search(range(4), peer.last, price), found)
 
 
+@pytest.mark.slow
 def test_a_peer_that_is_not_installed_is_left_out_with_a_line(monkeypatch, capsys):
     monkeypatch.setattr(peers.Usearch, "module", "a_module_that_is_not_there")
     rows = peers.compare("clustered", None, "1k", ["usearch"], [0.9])

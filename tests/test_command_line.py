@@ -297,6 +297,7 @@ def test_an_absolute_data_root_and_that_of_an_old_run_stay(tmp_path, monkeypatch
     assert read_config(tmp_path / "old")["data"]["root"] == "data"
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_from_any_folder_and_names_what_it_writes(
     tmp_path, monkeypatch, capsys
 ):

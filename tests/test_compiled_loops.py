@@ -31,6 +31,7 @@ MODULES = (
 )
 
 
+@pytest.mark.slow
 def test_a_loop_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path):
     package = tmp_path / "loops"
     package.mkdir()

@@ -21,6 +21,9 @@ from PIL import Image
 from fhn_jax.cli.verify import main as verify
 from fhn_jax.errors import InputError, UserError
 
+# The set is drawn, which takes longer than all else.
+pytestmark = pytest.mark.slow
+
 USERS = 6
 ITEMS = {"top": (20, 12, 14), "bottom": (18, 12, 13), "shoe": (15, 11, 12)}
 POSITIVES = (12, 7, 8)
@@ -203,6 +206,7 @@ def test_questions_differ_in_one_slot_and_the_answer_is_the_positive(root, split
 # ---------------------------------------------------------- reproducibility
 
 
+@pytest.mark.slow
 def test_same_seed_gives_same_bytes_with_any_number_of_workers(root, tmp_path):
     demo.make_demo(tmp_path / "again", **{**SMALL, "workers": 2})
     assert content(tmp_path / "again") == content(root)

@@ -67,6 +67,7 @@ def test_alexnet_refuses_smaller_images():
         features_shape("alexnet", AlexNet.min_size - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEPTHS)
 def test_resnets_take_images_from_32_pixels(name):
     _, bottleneck = DEPTHS[name]
@@ -106,6 +107,7 @@ def test_perceptual_colours_are_those_of_cielab(colour, lab):
     assert 100 * got[3] == pytest.approx(np.hypot(lab[1], lab[2]), abs=0.3)
 
 
+@pytest.mark.slow
 def test_tiny_takes_images_from_16_pixels():
     network = Tiny(width=8, shapes=5, rngs=nnx.Rngs(0))
     graphdef, variables = nnx.split(network)

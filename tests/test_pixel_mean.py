@@ -66,6 +66,7 @@ def loss_of_first_step(config, catalogue, inputs, model):
     return pop_metrics(state)[1]["loss"]
 
 
+@pytest.mark.slow
 def test_the_first_step_depends_on_the_mean(make):
     with_mean, without = (loss_of_first_step(*make(mean)) for mean in (MEAN, ZEROS))
     assert with_mean == loss_of_first_step(*make(MEAN))

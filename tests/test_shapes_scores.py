@@ -51,6 +51,7 @@ def test_absent_items_have_no_gradient_whatever_they_hold():
     assert found[present].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hash_", ["ste", "binary01"])
 def test_a_network_scores_as_defined(hash_):
     model = FashionHashNet(

@@ -184,6 +184,7 @@ def _auc(model, data):
 SIZES_OF_TASTE = (30, 20, 10)
 
 
+@pytest.mark.slow
 def test_a_model_of_taste_learns_users_and_pairs():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(60, 6)).astype(np.float32)
@@ -213,6 +214,7 @@ def test_a_model_of_taste_learns_users_and_pairs():
     np.testing.assert_array_equal(found.taste, again.taste)
 
 
+@pytest.mark.slow
 def test_a_model_of_taste_scores_in_training_as_its_tables_do(tmp_path):
     data = read_catalogue(write_shapes(tmp_path), "8")
     rng = np.random.default_rng(0)
@@ -264,6 +266,7 @@ def test_the_command_says_how_good_each_part_is(taught, capsys):
     assert np.abs(found.taste).max() > 0
 
 
+@pytest.mark.slow
 def test_a_student_learns_to_score_like_its_teacher(tmp_path):
     root = write_polyvore_u(tmp_path / "data", image_size=None, positives=(6, 0, 2))
     data, path = read_catalogue(root, "8"), tmp_path / teacher.FILE
@@ -311,6 +314,7 @@ def _agreement(found, target, data):
     return np.corrcoef(both)[0, 1]
 
 
+@pytest.mark.slow
 def test_the_device_draws_for_a_student_too(taught, tmp_path):
     path = taught / "teacher" / teacher.FILE
     config = settings(
@@ -320,6 +324,7 @@ def test_the_device_draws_for_a_student_too(taught, tmp_path):
     assert np.isfinite(losses_of(tmp_path / "run")).all()
 
 
+@pytest.mark.slow
 def test_another_file_in_the_place_of_a_runs_teacher_is_refused(taught, tmp_path):
     data, path = taught / "data", tmp_path / "teacher.safetensors"
     path.write_bytes((taught / "teacher" / teacher.FILE).read_bytes())
@@ -358,6 +363,7 @@ def test_a_student_goes_on_only_with_the_teacher_that_it_began_with(taught, tmp_
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whom", [{"user": "#3"}, {"item": "top:#4"}])
 def test_who_is_forgotten_is_in_no_teacher_of_the_run(tmp_path, capsys, whom):
     data = write_polyvore_u(tmp_path / "data", image_size=None)

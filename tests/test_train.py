@@ -309,6 +309,7 @@ def test_the_best_validated_epoch_is_chosen_after_a_resume_too_and_the_latest_ke
     )
 
 
+@pytest.mark.slow
 def test_select_names_the_metric_of_the_best_epoch(root, tmp_path):
     select = "val/accuracy_relaxed"
     trained = train(settings(root, LONG | {"train.select": select}), tmp_path)

@@ -214,6 +214,7 @@ def test_all_variables_are_in_a_group(both):
     assert groups == set(GROUPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 2])
 def test_metrics_are_those_of_the_formulas_over_real_rows(both, index):
     beta = 1.5
@@ -377,6 +378,7 @@ def test_a_state_as_of_another_step_has_no_array_twice():
     assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
 
 
+@pytest.mark.slow
 def test_nothing_as_large_as_the_user_table_is_copied_in_a_step_of_rows():
     """Neither in a step, nor in many of them in a loop of the device."""
     skipped = skipped_step("adam", 0.1)
@@ -405,6 +407,7 @@ def test_nothing_as_large_as_the_user_table_is_copied_in_a_step_of_rows():
         assert memory.temp_size_in_bytes < 2 * 10**6
 
 
+@pytest.mark.slow
 def test_a_step_is_a_function_of_its_arguments():
     setting = Setting(
         modalities=("visual", "text"),
