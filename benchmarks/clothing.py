@@ -4,8 +4,9 @@
 
 Each run is the README's command in a process of its own; one that learns from a teacher
 (`-taught`) comes after three runs of other seeds, and models of taste, of which the
-teacher is the mean. What it leaves goes to benchmarks/clothing/CASE-SEED/: the settings, the curves and the results; a run whose
-results are there already is not run again. The table at the end is made of those files.
+teacher is the mean. What it leaves goes to benchmarks/clothing/CASE-SEED/: the settings,
+the curves and the results; a run whose results are there already is not run again. The
+table at the end is made of those files.
 """
 
 import argparse
@@ -53,11 +54,11 @@ def run(case: str, seed: int, root: Path, variant: str) -> None:
     config, *values = CASES[TAUGHT.get(case, case)]
     with tempfile.TemporaryDirectory() as folder:
 
-        def command(name: str, seed: int, config: str, *flags: str) -> Path:
-            """Runs a command, "" for the main job; returns the workdir."""
-            workdir = Path(folder) / f"{'taught' if not name else seed}"
+        def command(name: str, where: str, seed: int, *flags: str) -> Path:
+            """Runs a command of the settings of this case; returns its workdir."""
+            workdir = Path(folder) / where
             words = [
-                *(sys.executable, "-m", "fhn_jax.main", *filter(None, [name])),
+                *(sys.executable, "-m", "fhn_jax.main", name),
                 f"--config=configs/{config}",
                 *values,
                 f"--config.data.root={root.absolute()}",
@@ -75,12 +76,12 @@ def run(case: str, seed: int, root: Path, variant: str) -> None:
             for number in range(RUNS):
                 # Seeds that no run of the table has.
                 own = 100 + RUNS * seed + number
-                command("train", own, config)
-                runs.append(command("extract-features", own, config))
+                command("train", f"run-{number}", own)
+                runs.append(command("extract-features", f"run-{number}", own))
             flags = [f"--run={each}" for each in runs]
-            made = command("teach", seed, config, *flags, f"--tastes={TASTES}")
+            made = command("teach", "teacher", seed, *flags, f"--tastes={TASTES}")
             config += f",teacher={made / 'teacher.safetensors'}"
-        keep(command("", seed, config), kept)
+        keep(command("all", "run", seed), kept)
 
 
 def keep(workdir: Path, kept: Path, **replaced: str) -> None:

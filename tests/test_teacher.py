@@ -267,7 +267,7 @@ def test_the_command_says_how_good_each_part_is(taught, capsys):
 
 
 @pytest.mark.slow
-def test_a_student_learns_to_score_like_its_teacher(tmp_path):
+def test_a_student_learns_to_score_like_its_teacher(tmp_path, capsys):
     root = write_polyvore_u(tmp_path / "data", image_size=None, positives=(6, 0, 2))
     data, path = read_catalogue(root, "8"), tmp_path / teacher.FILE
     target = tables(users=8, sizes=[len(names) for names in data.names])
@@ -282,6 +282,12 @@ def test_a_student_learns_to_score_like_its_teacher(tmp_path):
         train(config, tmp_path / name)
         codes = teacher.of_codes(_codes(config, tmp_path / name))
         agreement[name] = _agreement(codes, target, data)
+        if name == "alone":
+            # Without a validation split there is nothing to tell how good it is.
+            teach(root, tmp_path / "again", run=(str(tmp_path / name),), tastes=0)
+            assert "validation" not in capsys.readouterr().out
+            again = teacher.load(tmp_path / "again" / teacher.FILE, data)
+            np.testing.assert_array_equal(again.taste, codes.taste)
     losses = losses_of(tmp_path / "student")
     assert losses[-1] < losses[0] - 0.2
     assert agreement["student"] > max(0.4, agreement["alone"] + 0.3)
@@ -321,7 +327,10 @@ def test_the_device_draws_for_a_student_too(taught, tmp_path):
         taught / "data", {"train.sampler": "device"}, arg=f"smoke,teacher={path}"
     )
     train(config, tmp_path / "run")
-    assert np.isfinite(losses_of(tmp_path / "run")).all()
+    alone = settings(taught / "data", {"train.sampler": "device"})
+    train(alone, tmp_path / "alone")
+    losses, others = (losses_of(tmp_path / name) for name in ("run", "alone"))
+    assert np.isfinite(losses).all() and (np.array(losses) != others).all()
 
 
 @pytest.mark.slow

@@ -33,14 +33,14 @@ def teach(choice: RunChoice, *, run: tuple[str, ...], tastes: int) -> None:
     config, catalogue = opened.config, opened.catalogue()
     build.check_config(config)
     teacher.check_size(catalogue)
-    voices = {}
+    members = {}
     if run:
         of_runs = []
         for workdir in map(Path, run):
             codes = load_codes(workdir)[0]
             check_same_data(codes, catalogue)
             of_runs.append(teacher.of_codes(codes))
-        voices[f"{len(run)} runs"] = teacher.mean(of_runs)
+        members[f"{len(run)} runs"] = teacher.mean(of_runs)
     if tastes:
         vectors = taste.read_vectors(config, catalogue)
         used = items_by_category(
@@ -59,12 +59,12 @@ def teach(choice: RunChoice, *, run: tuple[str, ...], tastes: int) -> None:
             teacher.Teacher(*(table / config.loss.sharpness for table in each))
             for each in found
         ]
-        voices[f"{tastes} models of taste"] = teacher.mean(scaled)
-    together = teacher.mean(list(voices.values()))
-    if len(voices) > 1:
-        voices["together"] = together
+        members[f"{tastes} models of taste"] = teacher.mean(scaled)
+    together = teacher.mean(list(members.values()))
+    if len(members) > 1:
+        members["together"] = together
     if "val" in catalogue.splits:
-        for name, each in voices.items():
+        for name, each in members.items():
             print(f"{name}: validation AUC {_auc(each, catalogue):.4f}")
     path = opened.workdir / teacher.FILE
     opened.workdir.mkdir(parents=True, exist_ok=True)

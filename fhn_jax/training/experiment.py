@@ -159,15 +159,21 @@ class Experiment:
           ValueError: the workdir holds a run of another config or of other data.
         """
         with self._locked("training"):
-            _ = self.inputs  # What is of no use is found before the workdir is claimed.
-            self._train(None if start is None else start())
+            # What is of no use is found before the workdir is claimed.
+            learned_from, _ = self._teacher(), self.inputs
+            self._train(None if start is None else start(), learned_from)
         return self.best()
 
-    def _train(self, model: FashionHashNet | None) -> None:
+    def _teacher(self) -> teacher.Teacher | None:
+        """What is learned from in the place of the likes; None for the likes."""
+        teacher.note_teacher(self.config)  # A resumed run goes on with its own.
+        path = teacher.path_of(self.config)
+        return None if path is None else teacher.load(path, self.catalogue)
+
+    def _train(
+        self, model: FashionHashNet | None, learned_from: teacher.Teacher | None
+    ) -> None:
         config = self.config
-        teacher.note_teacher(config)  # Of a run that is resumed, it must be the same.
-        path = teacher.path_of(config)
-        learned_from = None if path is None else teacher.load(path, self.catalogue)
         if sharding.is_first():
             print(*warnings_of(self.catalogue), sep="", end="", file=sys.stderr)
         claim_workdir(config_values(config), self.workdir, writes=sharding.is_first())

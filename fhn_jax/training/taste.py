@@ -7,8 +7,7 @@ of codes does, so that the mean of both is better than either.
 
 import functools
 import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +127,7 @@ class TasteModel:
         first, second = sorted((self.slots[j], self.slots[k]))
         return first, second
 
-    def train(self, progress: Any, steps: int) -> Teacher:
+    def train(self, progress: Callable[[int, int], None], steps: int) -> Teacher:
         """Learns from the likes; what it says of all users and items.
 
         Args:

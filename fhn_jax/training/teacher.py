@@ -19,7 +19,7 @@ from fhn_jax.codes import Codes, tensor_file
 from fhn_jax.codes.checks import check_array
 from fhn_jax.codes.scoring import SCALE, ScoreForm
 from fhn_jax.data.catalogue import Catalogue
-from fhn_jax.errors import InputError
+from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.files.reading import sha256_file
 from fhn_jax.models.matching import category_pairs
 from fhn_jax.training.settings import Settings
@@ -154,7 +154,8 @@ def note_teacher(config: Settings) -> None:
     path = path_of(config)
     if path is None:
         return
-    tensor_file.read(path, FORMAT, _REMEDY)
+    if not path.is_file():
+        raise MissingFileError(f"train.teacher: {path} is no file; {_REMEDY}")
     noted, found = config.train.teacher_sha256, sha256_file(path)
     if noted not in ("", found):
         raise InputError(
