@@ -20,8 +20,8 @@ _SMALL_PART = 0.1
 _LEAST = 0.03
 # Levels by which a photo varies that is all background.
 _PLAIN = 1.5
-# Hardly any background: nothing to cut off.
-_MOST = 0.97
+# Shares of a photo that a cut-out has: less is hardly a garment, and more all of the photo.
+_SHOWN = 0.05, 0.97
 # Levels that are white, as JPEG leaves it, and corners that have it around a cut-out.
 _WHITE, _WHITE_CORNERS = 244, 3
 # Where a* and b* are counted, and how finely; CIELAB is divided by 100.
@@ -109,7 +109,7 @@ def on_white(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"] |
     scale = SIZE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     mask = garment(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
-    if mask is None or mask.mean() > _MOST:
+    if mask is None or not _SHOWN[0] <= mask.mean() <= _SHOWN[1]:
         return None
     soft = cv2.resize(
         mask.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC

@@ -1,9 +1,11 @@
 """The API: composed outfits, explanations, items and their pictures."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 from web_site import (
     API,
     compose,
@@ -137,7 +139,10 @@ def test_similar_items_share_the_most_bits(app, codes):
     assert [item["similarity"] for item in found] == pytest.approx(share[order])
 
 
-@pytest.mark.parametrize("kind", ["image", "thumbnail"])
+PICTURES = ("image", "thumbnail")
+
+
+@pytest.mark.parametrize("kind", PICTURES)
 def test_pictures_are_kept_by_the_browser(app, kind):
     client = program(app)
     answer = client.get(f"{API}/items/top/3/{kind}")
@@ -160,11 +165,31 @@ def test_data_without_pictures_are_served_without(tmp_path):
     assert ok(client.get(f"{API}/items?category=top"))["items"]
 
 
+def test_what_was_cut_out_is_shown_at_another_address(tmp_path, codes):
+    settings = make_site(tmp_path)
+    card = f"{API}/items/top/3"
+    photos = program(create_app(settings))
+    before = {kind: photos.get(f"{card}/{kind}").content for kind in PICTURES}
+    address = ok(photos.get(card))["thumbnail"]
+    cut_out = io.BytesIO()
+    Image.new("RGB", (30, 40), (10, 90, 200)).save(cut_out, "JPEG")
+    folder = tmp_path / "data" / "images" / "cutouts"
+    folder.mkdir()
+    (folder / codes.names[0][3]).write_bytes(cut_out.getvalue())
+    client = program(create_app(settings))
+    assert client.get(f"{card}/image").content == cut_out.getvalue()
+    assert client.get(f"{card}/thumbnail").content != before["thumbnail"]
+    assert ok(client.get(card))["thumbnail"] != address
+    # An item without a cut-out has its photo.
+    other = f"{API}/items/top/4/image"
+    assert client.get(other).content == photos.get(other).content
+
+
 def test_a_picture_that_is_missing_is_said(tmp_path, codes):
     settings = make_site(tmp_path)
     (image,) = (tmp_path / "data").rglob(codes.names[0][3])
     image.unlink()
     client = program(create_app(settings))
-    for kind in ("image", "thumbnail"):
+    for kind in PICTURES:
         text = problem(client.get(f"{API}/items/top/3/{kind}"), 404)
         assert "no picture of this item" in text
