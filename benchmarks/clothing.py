@@ -35,13 +35,23 @@ CASES = {
     # With `fhn-jax embed-images DATA --model garment`.
     "vse-garment": ("vse_t3.py:clothing,features=garment",),
     "vse-beside-garment": ("vse_t3.py:clothing,beside=garment",),
+    "vse-masked": ("vse_t3.py:clothing,masked",),
+    "vse-masked-beside-garment": ("vse_t3.py:clothing,masked,beside=garment",),
+    "image-masked": ("t3.py:clothing,masked",),
+    "image-masked-beside-garment": ("t3.py:clothing,masked,beside=garment",),
     "image-beside-garment": ("t3.py:clothing,beside=garment",),
     "image-garment": ("t3.py:clothing,features=garment",),
 }
 # Of each teacher: runs, and models of taste.
 RUNS, TASTES = 3, 8
 TAUGHT = {
-    f"{case}-taught": case for case in ("vse-beside-garment", "image-beside-garment")
+    f"{case}-taught": case
+    for case in (
+        "vse-beside-garment",
+        "image-beside-garment",
+        "vse-masked-beside-garment",
+        "image-masked-beside-garment",
+    )
 }
 SEEDS = (0, 1, 2)
 

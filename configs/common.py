@@ -72,6 +72,7 @@ def fashion_hash_net(modalities, arg):
         beside="",
         margin=0.1,
         teacher="",
+        masked=False,
         clothing=False,
         smoke=False,
     )
@@ -203,6 +204,9 @@ def fashion_hash_net(modalities, arg):
     if not arg.smoke:
         config.demo = demo_overlay(config)
         keep_named(config.demo, named, arg)
+    if arg.masked:
+        for each in (config, config.demo) if "demo" in config else (config,):
+            mask(each)
     return config
 
 
@@ -216,6 +220,19 @@ def keep_named(config, named, arg):
         config.data.update({key: named.data[key] for key in _OF_IMAGES})
     if arg.optimizer:
         config.optimizer.update(name=arg.optimizer, rates=RATES[arg.optimizer])
+
+
+def mask(config):
+    """Lets the small network see the garment of a photo alone; needs OpenCV."""
+    name = config.model.backbone.name
+    if name != "tiny" or "visual" not in config.model.modalities:
+        raise InputError(
+            f"config argument masked: masks are for the small network, and this is "
+            f"{name}; add clothing, or backbone=tiny, to a config with images"
+        )
+    config.model.backbone = ConfigDict(
+        config.model.backbone.to_dict() | {"masked": True}
+    )
 
 
 def sweep(add, modalities):

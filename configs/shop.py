@@ -25,8 +25,9 @@ def choose(facts, arg=None):
     """The config for some data, and why.
 
     Args:
-      facts: `items` and `likes`, numbers; `photos`, whether there are any; `text` and
-        `features`, names of vectors; `disliked`, whether train negatives are given.
+      facts: `items` and `likes`, numbers; `photos`, whether there are any, and `cut_outs`,
+        of them; `text` and `features`, names of vectors; `disliked`, whether train
+        negatives are given.
       arg: the config's argument, whose values win.
     Returns:
       the config; and lines that say what was chosen.
@@ -42,6 +43,9 @@ def choose(facts, arg=None):
     elif facts["photos"]:
         modalities.append("visual")
         said.append("backbone=tiny: a small network for photos, trained from the start")
+        if facts["cut_outs"] and "backbone=" not in (arg or ""):
+            chosen.append("masked")
+            said.append("masked: it sees the garments alone, as `cut-out` found them")
     if facts["text"]:
         name = "title" if "title" in facts["text"] else facts["text"][0]
         modalities.append("text")

@@ -1,25 +1,15 @@
 """Colours and pattern of the garment in a photo, without its background.
 
-Features that need no pretrained network: GrabCut tells the garment from what it lies or
-hangs on, and what is measured is measured inside of it.
+Features that need no pretrained network: what is measured is measured inside of the
+garment's mask. And cut-outs, garments on white.
 """
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-# Pixels of a side of the photos.
-SIZE = 160
-# Of the photo's sides: a frame that is background, an ellipse in which the garment may be,
-# and one in which it is.
-_FRAME, _MAYBE, _SURELY = 0.03, 0.42, 0.08
-_ROUNDS = 3
-# Parts smaller than this share of the largest are not the garment's.
-_SMALL_PART = 0.1
-# Hardly more of the photo than what is surely the garment: nothing was found.
-_LEAST = 0.03
-# Levels by which a photo varies that is all background.
-_PLAIN = 1.5
+from fhn_jax.data.masks import SIZE, garment, garment_in, without_bars
+
 # Shares of a photo that a cut-out has: less is hardly a garment, and more all of the photo.
 _SHOWN = 0.05, 0.97
 # Levels that are white, as JPEG leaves it, and corners that have it around a cut-out.
@@ -49,49 +39,9 @@ _ABOUT = {
 }
 
 
-def garment(pixels: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"] | None:
-    """Where the garment is; None where nothing stands out from the background.
-
-    Args:
-      pixels: an sRGB photo of one garment, about in its middle; white bars beside the photo
-        do not count.
-    Source: Rother, Kolmogorov and Blake, SIGGRAPH 2004, "GrabCut".
-    """
-    box = _without_bars(pixels)
-    if box is None:
-        return None
-    photo = np.ascontiguousarray(pixels[box])
-    if photo.std(axis=(0, 1)).max() < _PLAIN:
-        return None  # GrabCut would take seconds to find nothing.
-    height, width = photo.shape[:2]
-    y = (np.arange(height)[:, None] + 0.5) / height - 0.5
-    x = (np.arange(width)[None] + 0.5) / width - 0.5
-    radius = np.hypot(y, x)
-    labels = np.where(radius < _MAYBE, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    frame = max(1, round(_FRAME * min(height, width)))
-    inside = np.zeros(labels.shape, bool)
-    inside[frame:-frame, frame:-frame] = True
-    labels[~inside] = cv2.GC_BGD
-    labels[radius < _SURELY] = cv2.GC_FGD
-    # Its mixtures of colours start at random.
-    cv2.setRNGSeed(0)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(photo, labels, None, *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    _, part, about, _ = cv2.connectedComponentsWithStats(found)
-    areas = about[:, cv2.CC_STAT_AREA]
-    areas[0] = 0  # The background is part 0.
-    found = (areas >= max(_SMALL_PART * areas.max(), 1))[part]
-    if found.mean() < _LEAST:
-        return None
-    mask = np.zeros(pixels.shape[:2], bool)
-    mask[box] = found
-    return mask
-
-
 def is_on_white(pixels: UInt8[np.ndarray, "h w 3"]) -> bool:
     """Whether a photo, without white bars beside it, has white corners, or nothing else."""
-    box = _without_bars(pixels)
+    box = without_bars(pixels)
     if box is None:
         return True
     levels = pixels[box].min(axis=2)
@@ -107,8 +57,7 @@ def on_white(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"] |
     """The garment of a photo on white; None where none is found."""
     height, width = pixels.shape[:2]
     scale = SIZE / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    mask = garment(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+    mask = garment_in(pixels)
     if mask is None or not _SHOWN[0] <= mask.mean() <= _SHOWN[1]:
         return None
     soft = cv2.resize(
@@ -118,17 +67,6 @@ def on_white(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"] |
     soft = cv2.GaussianBlur(soft, (0, 0), max(0.9 / scale, 0.5))
     alpha = np.clip((soft - 0.35) / 0.3, 0, 1)[..., None]
     return np.round(pixels * alpha + 255 * (1 - alpha)).astype(np.uint8)
-
-
-def _without_bars(pixels):
-    """Rows and columns of a photo without white bars beside it; None of one all white."""
-    rows, columns = (
-        np.flatnonzero((pixels < 250).any(axis=2).mean(axis=axis) > 0.005)
-        for axis in (1, 0)
-    )
-    if min(len(rows), len(columns)) < 8:
-        return None
-    return np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def colours_and_pattern(

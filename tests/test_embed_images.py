@@ -238,7 +238,7 @@ def test_a_network_of_ours_gives_features_of_pixels():
 
 def test_a_garment_is_told_from_its_background():
     pytest.importorskip("cv2")
-    from fhn_jax.data_tools.garment import garment
+    from fhn_jax.data.masks import garment
 
     pixels, inside = photo_of_a_garment((190, 170, 150), (40, 60, 140))
     found = garment(pixels)

@@ -149,7 +149,7 @@ def test_a_photo_stands_for_all_modalities(run):
 
 
 def test_an_odd_photo_is_read_as_an_item_of_the_catalogue_is(run, encoder):
-    function, size = photos.load_program(Path(run[0].workdir) / photos.FILE)
+    function, view = photos.load_program(Path(run[0].workdir) / photos.FILE)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
     for data in (
@@ -158,7 +158,7 @@ def test_an_odd_photo_is_read_as_an_item_of_the_catalogue_is(run, encoder):
         encoded("PNG", mode="L"),
     ):
         photo = encoder.encode(data, 0)
-        signs, _ = function(decode(data, "", size)[None])
+        signs, _ = function(view(decode(data, ""))[None])
         assert photo.code.tolist() == pack(np.asarray(signs)[0]).tolist()
         with Image.open(io.BytesIO(photo.picture)) as picture:
             assert picture.size == (291, 291)

@@ -1,6 +1,7 @@
 """Settings that follow from a shop's data, and the whole job with them."""
 
 import json
+import shutil
 
 import pytest
 import shops
@@ -12,7 +13,13 @@ from fhn_jax.errors import InputError
 from fhn_jax.main import main
 
 FACTS = dict(
-    items=1000, likes=4000, photos=True, text=["title"], features=[], disliked=False
+    items=1000,
+    likes=4000,
+    photos=True,
+    cut_outs=False,
+    text=["title"],
+    features=[],
+    disliked=False,
 )
 
 
@@ -26,6 +33,11 @@ def test_the_modalities_are_those_that_the_data_have():
     assert tuple(config.model.modalities) == ("visual", "text")
     assert config.model.backbone.name == "tiny" and config.data.text == "title"
     assert "backbone=tiny: a small network for photos" in said
+    assert "masked" not in config.model.backbone and "masked" not in said
+    config, said = chosen(cut_outs=True)
+    assert config.model.backbone.masked and "sees the garments alone" in said
+    config, said = chosen("backbone=resnet18", cut_outs=True)
+    assert config.model.backbone.name == "resnet18" and "masked" not in said
     config, said = chosen(photos=False)
     assert tuple(config.model.modalities) == ("text",)
     assert "modalities=text: there is nothing else" in said
@@ -63,7 +75,14 @@ def test_facts_are_those_of_the_data(root):
     assert data_facts(root, "shop") == {
         **dict(items=24, likes=32, photos=False, text=["title"], features=[]),
         "disliked": False,
+        "cut_outs": False,
     }
+
+
+def test_cut_outs_are_a_fact(root, tmp_path):
+    shutil.copytree(root, tmp_path / "data")
+    (tmp_path / "data" / "images" / "cutouts").mkdir(parents=True)
+    assert data_facts(tmp_path / "data", "shop")["cut_outs"] is True
 
 
 @pytest.mark.slow

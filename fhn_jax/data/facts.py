@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fhn_jax.data.images import CUTOUTS
 from fhn_jax.data.layout import variant_folder
 from fhn_jax.data.vector_files import FOLDER
 from fhn_jax.errors import MissingFileError
@@ -23,7 +24,7 @@ def data_facts(root: Path, variant: str) -> dict[str, Any]:
       variant: of the outfits.
     Returns:
       `items` and `likes`, the train positives, as numbers; `photos`, whether there are
-      any; `text` and `features`, the names of vectors of texts and of others; `disliked`,
+      any; `cut_outs`, whether garments were cut out of them; `text` and `features`, the names of vectors of texts and of others; `disliked`,
       whether there are train negatives.
     Raises:
       FileNotFoundError: there are no such data.
@@ -39,7 +40,8 @@ def data_facts(root: Path, variant: str) -> dict[str, Any]:
     return {
         "items": sum(map(_lines, folder.glob("image_list_*"))),
         "likes": _lines(positives) - 1,
-        "photos": images.is_dir() and any(os.scandir(images)),
+        "photos": images.is_dir() and bool(os.listdir(images)),
+        "cut_outs": (images / CUTOUTS).is_dir(),
         "disliked": (folder / "tuples_train_nega").is_file(),
         **vectors,
     }

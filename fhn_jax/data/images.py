@@ -18,7 +18,12 @@ from PIL import Image
 from fhn_jax.data.catalogue import name_fault
 from fhn_jax.data.pictures import Changes, decode, image_fault
 from fhn_jax.data.records import LmdbRecords, Progress
-from fhn_jax.errors import InputError, MissingFileError, MissingKeyError
+from fhn_jax.errors import (
+    InputError,
+    MissingFileError,
+    MissingKeyError,
+    MissingPackageError,
+)
 
 # No image can have this key: a name has no control character. Its value is the number
 # of images that were decoded when the LMDB was built, in decimal.
@@ -315,21 +320,41 @@ def verify_images(
         )
 
 
+def photo_reader(masked: bool) -> Callable[..., UInt8[np.ndarray, "_h _w _c"]]:
+    """`decode`, or `decode_masked`, which adds where the garment is as a fourth channel.
+
+    Raises:
+      ModuleNotFoundError: masks need OpenCV, which is not installed.
+    """
+    if not masked:
+        return decode
+    try:
+        from fhn_jax.data.masks import decode_masked
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"masks of garments need the package {error.name}: "
+            'pip install "fhn_jax[garment]"'
+        ) from None
+    return decode_masked
+
+
 def load_table(
     store: ImageStore,
     names: Sequence[str],
     size: int | None,
     *,
-    table: UInt8[np.ndarray, "n h w 3"] | None = None,
+    masked: bool = False,
+    table: UInt8[np.ndarray, "n h w c"] | None = None,
     progress: Progress | None = None,
     notice: Notice | None = None,
-) -> UInt8[np.ndarray, "n h w 3"]:
+) -> UInt8[np.ndarray, "n h w c"]:
     """Decodes all images into one array.
 
     Args:
       store: to read from.
       names: of the images.
       size: height and width in pixels, see `decode`. None: as they are, all equal.
+      masked: with a fourth channel, see `photo_reader`.
       table: to decode into; a new one if None.
       progress: called with the number of images done, and of all.
       notice: told what reading changed about the images, see `Changes`.
@@ -340,10 +365,10 @@ def load_table(
     if not names:
         raise InputError("no image names: expected at least one")
 
-    changes = Changes()
+    changes, read = Changes(), photo_reader(masked)
 
     def sized(data: bytes, name: str) -> np.ndarray:
-        return decode(data, name, size, changes=changes)
+        return read(data, name, size, changes=changes)
 
     for row, image in enumerate(each_image(store, names, sized, progress)):
         if table is None:  # Only now is the size known.

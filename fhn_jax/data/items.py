@@ -32,6 +32,7 @@ class ItemInputs:
       images: the store, where images are streamed.
       names: item names by global id.
       image_size: pixels of a side.
+      masked: whether images have a fourth channel, see `photo_reader`.
       pixels: decoded images in a memory-mapped file, where streamed from there.
     """
 
@@ -40,6 +41,7 @@ class ItemInputs:
     images: ImageStore | None
     names: tuple[str, ...]
     image_size: int
+    masked: bool = False
     pixels: PixelTable | None = None
 
     @property
@@ -62,7 +64,7 @@ class ItemInputs:
         Args:
           batches: (item ids, -1 for padding; payload).
         Yields:
-          the payload, and modality → rows of the ids: uint8 [n, h, w, 3] images,
+          the payload, and modality → rows of the ids: uint8 [n, h, w, c] images,
           float32 [n, t] text vectors; padding rows are arbitrary.
         """
         if self.images is None:
@@ -80,7 +82,8 @@ class ItemInputs:
                 yield ids
 
         for images in image_batches(
-            read_ahead(), self.names, self.images, self.image_size
+            *(read_ahead(), self.names, self.images, self.image_size),
+            masked=self.masked,
         ):
             ids, batch = ahead.popleft()
             yield batch, {"visual": images} | self._text_of(ids)

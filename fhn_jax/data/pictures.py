@@ -46,7 +46,8 @@ ON_WHITE = "transparent, put on white"
 TO_RGB = "grey or of other colours, made RGB"
 TO_8_BITS = "of 16 bits a colour, made 8"
 PADDED = "not square, given white sides"
-_CHANGES = (TURNED, ON_WHITE, TO_RGB, TO_8_BITS, PADDED)
+NO_GARMENT = "without a garment that stands out, seen whole"
+_CHANGES = (TURNED, ON_WHITE, TO_RGB, TO_8_BITS, PADDED, NO_GARMENT)
 
 
 class GarmentPhoto(NamedTuple):

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from fhn_jax.data.images import ImageStore
-from fhn_jax.data.pictures import decode
+from fhn_jax.data.images import ImageStore, photo_reader
 from fhn_jax.errors import InputError
 
 _ALIGNMENT = 64  # bytes
@@ -29,11 +28,12 @@ def image_batches(
     store: ImageStore,
     size: int,
     *,
+    masked: bool = False,
     prefetch: int = 2,
-) -> Iterator[UInt8[np.ndarray, "_ h w 3"]]:
+) -> Iterator[UInt8[np.ndarray, "_ h w c"]]:
     """The decoded images of each batch of ids, in the order of the batches.
 
-    Pixels are those of `fhn_jax.data.pictures.decode`. Batches may differ in length.
+    Pixels are those of `photo_reader`. Batches may differ in length.
     The images should have been verified (`verify_images`), which tells of those that
     reading changes.
 
@@ -42,6 +42,7 @@ def image_batches(
       names: image file names by global item id.
       store: to read from.
       size: height and width of the result, in pixels.
+      masked: with a fourth channel, see `photo_reader`.
       prefetch: finished batches that wait for the consumer.
     Yields:
       read-only arrays of levels 0 to 255.
@@ -50,7 +51,7 @@ def image_batches(
       ValueError: an image cannot be decoded, or an id is out of range.
       Exception: whatever iterating over `id_batches` raises.
     """
-    tf = _tensorflow()
+    tf, decode, channels = _tensorflow(), photo_reader(masked), 4 if masked else 3
     # An exception that passes through tensorflow would come out as another one.
     failures: list[Exception] = []
 
@@ -70,8 +71,8 @@ def image_batches(
                 return
             yield batch
 
-    def decode_batch(batch_names: Any, batch: Any) -> UInt8[np.ndarray, "n h w 3"]:
-        pixels = _aligned(len(batch), size)
+    def decode_batch(batch_names: Any, batch: Any) -> UInt8[np.ndarray, "n h w c"]:
+        pixels = _aligned((len(batch), size, size, channels))
 
         def decode_into(row: int) -> None:
             if batch[row]:
@@ -94,7 +95,7 @@ def image_batches(
         pixels = tf.numpy_function(
             decode_batch, [batch_names, batch], tf.uint8, stateful=False
         )
-        return tf.ensure_shape(pixels, [None, size, size, 3])
+        return tf.ensure_shape(pixels, [None, size, size, channels])
 
     reader, reading = read(), threading.Lock()
     strings = tf.TensorSpec([None], tf.string)
@@ -124,9 +125,8 @@ def image_batches(
         raise failures[0]
 
 
-def _aligned(count: int, size: int) -> UInt8[np.ndarray, "n h w 3"]:
+def _aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, "n h w c"]:
     """An array that tensorflow takes as it is; it copies those of other addresses."""
-    shape = (count, size, size, 3)
     memory = np.empty(int(np.prod(shape)) + _ALIGNMENT, np.uint8)
     first = -memory.ctypes.data % _ALIGNMENT
     return memory[first : first + int(np.prod(shape))].reshape(shape)

@@ -1,8 +1,8 @@
 """All images of a data set, decoded once into a memory-mapped file.
 
-The file is a plain .npy array, uint8 [items, H, W, 3]. Behind it are a CRC-32 of each
-image, uint32 [items], and a checksum of those and of what the file was made from: names,
-size, and the encoded images' own sizes and times.
+The file is a plain .npy array, uint8 [items, H, W, 3], or of 4 channels with the garments'
+masks. Behind it are a CRC-32 of each image, uint32 [items], and a checksum of those and of
+what the file was made from: names, size, and the encoded images' own sizes and times.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class PixelTable:
     An image is compared with its checksum when it is first read.
 
     Attributes:
-      rows: uint8 [n, h, w, 3], mapped; not checked.
+      rows: uint8 [n, h, w, c], mapped; not checked.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PixelTable:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def read(self, ids: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m h w 3"]:
+    def read(self, ids: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m h w c"]:
         """Some images, by their number.
 
         Raises:
@@ -71,6 +71,7 @@ def host_table(
     names: Sequence[str],
     size: int,
     *,
+    masked: bool = False,
     progress: Progress | None = None,
     notice: Callable[[str], None] = lambda text: None,
 ) -> PixelTable:
@@ -81,6 +82,7 @@ def host_table(
       store: where the encoded images are.
       names: of the images.
       size: height and width in pixels.
+      masked: see `load_table`.
       progress: called with the number of images done, and of all, when it is built.
       notice: told when a file of other images is replaced, and what reading changed.
     Raises:
@@ -93,7 +95,7 @@ def host_table(
     if missing:
         store.read(missing[:1])  # Raises the store's own error.
     digest = table_digest(store, names, size)
-    shape = (len(names), size, size, 3)
+    shape = (len(names), size, size, 4 if masked else 3)
     found = _open(path, digest, shape)
     if isinstance(found, str):
         if path.exists():
@@ -106,7 +108,11 @@ def host_table(
             files.reserve(temporary, start + math.prod(shape))
             table = files.map_array(temporary, "r+", "")
             load_table(
-                *(store, names, size), table=table, progress=progress, notice=notice
+                *(store, names, size),
+                masked=masked,
+                table=table,
+                progress=progress,
+                notice=notice,
             )
             table.flush()
             checksums = np.array([zlib.crc32(row) for row in table], "<u4").tobytes()

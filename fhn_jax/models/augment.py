@@ -32,8 +32,8 @@ class Augmentation:
                     f"data.augment.{name}={getattr(self, name)}: expected 0 to 1"
                 )
 
-    def __call__(self, key: Array, images: UInt8[Array, "n h w 3"]) -> Array:
-        """Augmented images [n, h, w, 3], uint8 or float in [0, 255]."""
+    def __call__(self, key: Array, images: UInt8[Array, "n h w c"]) -> Array:
+        """Augmented images [n, h, w, c], uint8 or float in [0, 255]."""
         flip_key, shift_key, zoom_key = jax.random.split(key, 3)
         if self.flip:
             flip = jax.random.bernoulli(flip_key, 0.5, (images.shape[0], 1, 1, 1))
@@ -61,13 +61,16 @@ def _resample(size, shift, scale) -> Float[Array, "n size size"]:
 
 def normalise(
     images: Array, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Float[Array, "n h w 3"]:
+) -> Float[Array, "n h w c"]:
     """Pixels in [0, 255] to floats of zero mean and unit variance, by channel.
 
     Args:
-      images: [n, h, w, 3], uint8 or float.
+      images: [n, h, w, 3], uint8 or float; a fourth channel, the garment's mask, becomes
+        shares in [0, 1].
       mean, std: of pixels in [0, 1].
     """
     x = images.astype(jnp.float32) / 255.0
+    masks = images.shape[-1] - 3
+    mean, std = (*mean, *(0.0,) * masks), (*std, *(1.0,) * masks)
     centre, spread = (jnp.asarray(v).reshape(1, 1, 1, -1) for v in (mean, std))
     return (x - centre) / spread

@@ -125,8 +125,8 @@ class FashionHashNet(nnx.Module):
         self.matching = Matching(bits, shape.slots, shape.templates, **matching)
         self.has_absent, self.has_one_item = shape.has_absent, shape.has_one_item
 
-    def features(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n f"]:
-        """Backbone features of normalised images of any category."""
+    def features(self, images: Float[Array, "n h w c"]) -> Float[Array, "n f"]:
+        """Backbone features of normalised images of any category, of 4 channels if masked."""
         if self.backbone is None:
             raise ValueError("a network of text or of features takes no images")
         x = self.backbone(images)

@@ -69,6 +69,11 @@ def make_model(
     )
 
 
+def is_masked(config: Settings) -> bool:
+    """Whether the image network takes photos with the mask of the garment."""
+    return bool(config.model.backbone.get("masked", False))
+
+
 def _network(backbone: Settings) -> dict[str, Any]:
     """Name and options of the image network, without how it starts and is trained."""
     other = ("trainable", "weights", "weights_sha256")

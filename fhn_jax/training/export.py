@@ -255,7 +255,8 @@ def export_encoder(
 ) -> bytes:
     """The encoder of photos as a program that needs jax alone to run, on a CPU.
 
-    It takes an image, uint8 [1, h, w, 3], and returns its code in each category: values
+    It takes an image, uint8 [1, h, w, c], c = 4 with the mask of its garment where the
+    network wants one, and returns its code in each category: values
     of the alphabet, int8 [c, d], and scales, float32 [c] (1 where codes are not scaled).
 
     Args:
@@ -280,7 +281,8 @@ def export_encoder(
         scale = hash_.scale(z) if hash_.item_scale else jnp.ones(len(z), z.dtype)
         return hash_.binary(z).astype(jnp.int8), scale.astype(jnp.float32)
 
-    shape = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.uint8)
+    channels = 4 if getattr(model.backbone, "masked", False) else 3
+    shape = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.uint8)
     exported = jax.export.export(jax.jit(encode), platforms=["cpu"])(shape)
     return bytes(exported.serialize())
 

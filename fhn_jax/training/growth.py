@@ -127,7 +127,7 @@ def _encode(
     )
     part = dataclasses.replace(catalogue, names=names, num_users=0)
     if elsewhere is None:
-        inputs = load_inputs(config, part, progress)
+        inputs = load_inputs(config, part, progress, part=True)
     else:
         inputs = one_input(config, part)
     experiment = Experiment(config, workdir, catalogue=catalogue, inputs=inputs)

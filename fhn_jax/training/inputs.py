@@ -13,14 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from fhn_jax.data.catalogue import Catalogue
-from fhn_jax.data.images import LmdbImages, load_table, open_images, verify_images
+from fhn_jax.data.images import (
+    LmdbImages,
+    load_table,
+    open_images,
+    photo_reader,
+    verify_images,
+)
 from fhn_jax.data.items import Free, ItemInputs, choose_cache
 from fhn_jax.data.pixels import host_table
 from fhn_jax.data.vectors import read_features, read_text_vectors
 from fhn_jax.errors import InputError
 from fhn_jax.models.fashion_hash_net import PRECOMPUTED
 from fhn_jax.training import sharding
-from fhn_jax.training.build import make_mesh
+from fhn_jax.training.build import is_masked, make_mesh
 from fhn_jax.training.rows import user_tables
 from fhn_jax.training.settings import Settings
 
@@ -28,7 +34,7 @@ Progress = Callable[[str], Callable[[int, int], None]]
 
 
 def load_inputs(
-    config: Settings, catalogue: Catalogue, progress: Progress
+    config: Settings, catalogue: Catalogue, progress: Progress, *, part: bool = False
 ) -> ItemInputs:
     """Images or features and text of all items, checked before anything is trained.
 
@@ -36,6 +42,8 @@ def load_inputs(
       config: `data` and `model.modalities` are used.
       catalogue: the items.
       progress: from a title to a function of the number done, and of all.
+      part: the catalogue has some items of the data only, so that what is decoded is not
+        kept in a file.
     Raises:
       FileNotFoundError, KeyError, ValueError: an image, feature or text vector is
         missing or of no use; names it.
@@ -48,7 +56,9 @@ def load_inputs(
     features = config.data.features
     instead = "visual" in modalities and config.model.backbone.name == PRECOMPUTED
     visual = "visual" in modalities and not instead
-    image_bytes = len(names) * 3 * size**2 if visual else 0
+    masked = visual and is_masked(config)
+    photo_reader(masked)  # Packages that are missing are named before all else.
+    image_bytes = len(names) * (4 if masked else 3) * size**2 if visual else 0
     text_bytes = 0 if text is None else text.nbytes
     free = free_bytes(Path(config.data.root))
     cache, choice = choose_cache(config.data.cache, image_bytes, text_bytes, free)
@@ -63,25 +73,24 @@ def load_inputs(
         images = open_images(Path(config.data.root))
         if isinstance(images, LmdbImages):
             images.check_file()
-        if cache == "device":
-            decoded = load_table(
-                *(images, names, size),
-                progress=progress("decoding images"),
-                notice=_say_once,
-            )
-            tables["visual"], images = _resident(config, decoded), None
-        elif cache == "host":
+        how: Any = dict(
+            masked=masked, progress=progress("decoding images"), notice=_say_once
+        )
+        # Masks take so long to find that they are kept where that is possible.
+        keep = masked and not part and image_bytes <= free.disk
+        if cache == "host" or (cache == "device" and keep):
+            kind = "_masked" if masked else ""
+            path = Path(config.data.root) / "images" / f"decoded_{size}{kind}.npy"
             # The others find its file, unless each host has a disk of its own.
             with sharding.first_alone():
-                pixels = host_table(
-                    Path(config.data.root) / "images" / f"decoded_{size}.npy",
-                    images,
-                    names,
-                    size,
-                    progress=progress("decoding images"),
-                    notice=_say_once,
-                )
+                pixels = host_table(path, images, names, size, **how)
             images = None
+            if cache == "device":
+                decoded = pixels.read(np.arange(len(names)))
+                tables["visual"], pixels = _resident(config, decoded), None
+        elif cache == "device":
+            decoded = load_table(images, names, size, **how)
+            tables["visual"], images = _resident(config, decoded), None
         else:
             own = names[jax.process_index() :: jax.process_count()]
             verify_images(
@@ -89,7 +98,7 @@ def load_inputs(
             )
     if text is not None and cache == "device":
         tables["text"], text = _resident(config, text), None
-    return ItemInputs(tables, text, images, names, size, pixels)
+    return ItemInputs(tables, text, images, names, size, masked, pixels)
 
 
 def one_input(config: Settings, catalogue: Catalogue) -> ItemInputs:
@@ -97,7 +106,7 @@ def one_input(config: Settings, catalogue: Catalogue) -> ItemInputs:
     first = next(c for c, names in enumerate(catalogue.names) if names)
     names = tuple(of[: int(c == first)] for c, of in enumerate(catalogue.names))
     one = dataclasses.replace(catalogue, names=names, num_users=0)
-    return load_inputs(config, one, lambda title: lambda done, total: None)
+    return load_inputs(config, one, lambda title: lambda done, total: None, part=True)
 
 
 def _say(text: str) -> None:

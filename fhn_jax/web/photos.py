@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,6 +25,7 @@ from PIL import Image
 
 from fhn_jax import files
 from fhn_jax.codes import Codes, checks, pack, tensor_file
+from fhn_jax.data.images import photo_reader
 from fhn_jax.data.pictures import fitted, garment_photo
 from fhn_jax.errors import InputError, UnavailableError
 from fhn_jax.recommender import ExternalItem
@@ -69,7 +71,12 @@ class Photo:
 
 
 def save_encoder(
-    path: str | os.PathLike, program: bytes, codes: Codes, image_size: int
+    path: str | os.PathLike,
+    program: bytes,
+    codes: Codes,
+    image_size: int,
+    *,
+    masked: bool = False,
 ) -> None:
     """Writes an encoder, whole or not at all.
 
@@ -77,12 +84,14 @@ def save_encoder(
       program: from `fhn_jax.training.export.export_encoder`.
       codes: of the same network.
       image_size: height and width of the images that it takes.
+      masked: whether it takes the garment's mask as a fourth channel.
     """
     metadata = {
         "format": FORMAT,
         "version": str(tensor_file.VERSION),
         "config_hash": codes.config_hash,
         "image_size": str(image_size),
+        "masked": str(int(masked)),
     }
     tensors = {"program": np.frombuffer(program, np.uint8)}
     with files.atomic_path(path) as temporary:
@@ -101,15 +110,17 @@ class PhotoEncoder:
       codes: that the photos are to be used with.
     Raises:
       ValueError: not an encoder, or one of another run.
+      ModuleNotFoundError: it takes masks, and OpenCV is not installed.
     """
 
     def __init__(self, path: Path, codes: Codes):
-        run = read_encoder(path).run
-        if run != codes.config_hash:
+        encoder = read_encoder(path)
+        if encoder.run != codes.config_hash:
             raise InputError(
-                f"{path} belongs to the run {run}, the codes to {codes.config_hash}; run "
-                "`export-encoder` for this workdir again"
+                f"{path} belongs to the run {encoder.run}, the codes to "
+                f"{codes.config_hash}; run `export-encoder` for this workdir again"
             )
+        photo_reader(encoder.masked)
         self._path = path
         self._places = threading.BoundedSemaphore(_MOST_WAITING)
         # Whose turn it is to use the process.
@@ -234,11 +245,13 @@ class _Encoder:
     Attributes:
       program: for `jax.export.deserialize`.
       image_size: height and width of the images that it takes.
+      masked: whether it takes the garment's mask as a fourth channel.
       run: checksum of the config of the run it belongs to.
     """
 
     program: bytes
     image_size: int
+    masked: bool
     run: str
 
 
@@ -251,20 +264,29 @@ def read_encoder(path: Path) -> _Encoder:
     """
     tensors, metadata = tensor_file.read(path, FORMAT, _REMEDY)
     try:
-        tensor_file.expect_keys(metadata, ("config_hash", "image_size"))
+        tensor_file.expect_keys(metadata, ("config_hash", "image_size", "masked"))
         program = tensor_file.take(tensors, "program")
         size = tensor_file.parse(metadata, "image_size")
         checks.expect(
             "image_size", type(size) is int and 0 < size < 2**15, size, "a size"
         )
+        # Those of before masks do not say it.
+        masked = tensor_file.parse(
+            metadata | {"masked": metadata.get("masked", "0")}, "masked"
+        )
+        checks.expect("masked", masked in (0, 1), masked, "0 or 1")
         checks.check_array("program", program, np.uint8, (None,))
     except InputError as error:
         raise InputError(f"{path}: {error}; {_REMEDY}") from None
-    return _Encoder(program.tobytes(), size, metadata.get("config_hash", ""))
+    return _Encoder(
+        program.tobytes(), size, bool(masked), metadata.get("config_hash", "")
+    )
 
 
-def load_program(path: Path) -> tuple[Any, int]:
-    """The program that `save_encoder` wrote, and the size of its images in pixels.
+def load_program(
+    path: Path,
+) -> tuple[Callable[[Any], Any], Callable[[UInt8[np.ndarray, "_ _ 3"]], np.ndarray]]:
+    """The program that `save_encoder` wrote, and how it wants the pixels of a photo.
 
     It takes and returns what `fhn_jax.training.export.export_encoder` says.
     """
@@ -272,7 +294,12 @@ def load_program(path: Path) -> tuple[Any, int]:
 
     encoder = read_encoder(path)
     program = jax.export.deserialize(bytearray(encoder.program))
-    return program.call, encoder.image_size
+    size = encoder.image_size
+    if not encoder.masked:
+        return program.call, lambda pixels: fitted(pixels, size)
+    from fhn_jax.data.masks import masked
+
+    return program.call, lambda pixels: masked(pixels, size)[0]
 
 
 def _serve(pipe: Connection, path: Path) -> None:
@@ -281,8 +308,8 @@ def _serve(pipe: Connection, path: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICE)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    function, size = load_program(path)
-    function(np.zeros((1, size, size, 3), np.uint8))  # compiles it
+    function, view = load_program(path)
+    function(view(np.zeros((1, 1, 3), np.uint8))[None])  # compiles it
     pipe.send(True)
     while True:
         try:
@@ -291,7 +318,7 @@ def _serve(pipe: Connection, path: Path) -> None:
             return
         _limit_cpu(_CPU_SECONDS)
         try:
-            found = _encode(function, size, data, category)
+            found = _encode(function, view, data, category)
         except ValueError as error:
             found = str(error)
         pipe.send(found)
@@ -307,11 +334,11 @@ def _limit_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
 
 
-def _encode(function: Any, size: int, data: bytes, category: int):
+def _encode(function: Any, view: Any, data: bytes, category: int):
     """The values of a `Photo`."""
     # As the items were read that the network was trained on.
     pixels = garment_photo(data, "photo").pixels
-    signs, scales = (np.asarray(each) for each in function(fitted(pixels, size)[None]))
+    signs, scales = (np.asarray(each) for each in function(view(pixels)[None]))
     number = min(category, len(signs) - 1)  # one head may serve all categories
     kept = io.BytesIO()
     picture = Image.fromarray(fitted(pixels, PICTURE_PX))

@@ -48,7 +48,7 @@ BACKBONES = {
         options=("norm",),
         torch_name=efficientnet_lite.torch_name,
     ),
-    "tiny": Backbone(resnet.Tiny, options=("width", "shapes")),
+    "tiny": Backbone(resnet.Tiny, options=("width", "shapes", "masked")),
 }
 
 

@@ -231,6 +231,20 @@ _SRGB_TO_XYZ = np.array(
 )
 
 
+# Of a pixel without garment, so that a mask of nothing still has a mean.
+_LEAST_MASK = 1e-3
+
+
+def _pooled(
+    x: Float[Array, "n h w f"], mask: Float[Array, "n _h _w 1"] | None
+) -> Float[Array, "n f"]:
+    """The mean over an image, or over its mask."""
+    if mask is None:
+        return x.mean(axis=(1, 2))
+    weights = jax.image.resize(mask, (*x.shape[:3], 1), "bilinear") + _LEAST_MASK
+    return (x * weights).sum(axis=(1, 2)) / weights.sum(axis=(1, 2))
+
+
 class Tiny(nnx.Module):
     """A small network for small images, few items and CPUs: colours, shape, pattern.
 
@@ -239,6 +253,9 @@ class Tiny(nnx.Module):
     colour. Three residual stages see shape and pattern. What leaves is a short vector:
     with a thousand items, a wide one is learned by heart.
 
+    With the mask of the garment as a fourth channel, nothing else is seen or pooled: the
+    maps start as the mask instead of windows, and what is no garment is grey.
+
     Takes pixels in [0, 1] (data.mean = 0, data.std = 1).
 
     Attributes:
@@ -246,14 +263,23 @@ class Tiny(nnx.Module):
     Args:
       width: channels of the first stage, a multiple of 4; then 2·width and 4·width.
       shapes: features for shape and pattern, beside 16 for colour.
+      masked: whether images come with masks.
     """
 
     min_size = 16
     colour_grid = 16
     windows = (0.1, 0.25)  # standard deviations, in sides of the image
 
-    def __init__(self, *, width: int = 16, shapes: int = 16, rngs: nnx.Rngs):
-        self.stem = _conv(3, width, 3, 2, rngs)
+    def __init__(
+        self,
+        *,
+        width: int = 16,
+        shapes: int = 16,
+        masked: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.masked = masked
+        self.stem = _conv(4 if masked else 3, width, 3, 2, rngs)
         self.stem_norm = _norm(width, rngs, groups=width // 4)
         self.blocks = nnx.List([])
         channels = width
@@ -272,25 +298,29 @@ class Tiny(nnx.Module):
         self.shape_out = nnx.Linear(channels, shapes, rngs=rngs)
         self.num_features = 2 * 4 * maps + shapes
 
-    def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n f"]:
+    def __call__(self, images: Float[Array, "n h w c"]) -> Float[Array, "n f"]:
         """Features of images of any size from 16 pixels, values in [0, 1]."""
-        x = jax.nn.relu(self.stem_norm(self.stem(2 * images - 1)))
+        x = 2 * images[..., :3] - 1
+        mask = None
+        if self.masked:
+            mask = images[..., 3:]
+            x = jnp.concatenate([x * mask, mask], axis=-1)
+        x = jax.nn.relu(self.stem_norm(self.stem(x)))
         for block in self.blocks:
             x = block(x)
-        shape = self.shape_out(self.shape_norm(x.mean(axis=(1, 2))))
+        shape = self.shape_out(self.shape_norm(_pooled(x, mask)))
         # A grid of about 16x16 pixels is a large enough sample of an image's colours.
         stride = max(1, min(images.shape[1:3]) // self.colour_grid)
-        colours = perceptual(images[:, ::stride, ::stride])
+        colours = perceptual(images[:, ::stride, ::stride, :3])
         n, rows, columns, _ = colours.shape
         logits = jax.image.resize(
             self.attention(x), (n, rows, columns, len(self.windows)), "bilinear"
         )
-        weights = jax.nn.softmax(
-            (logits + self._centred(rows, columns)[None]).reshape(
-                n, rows * columns, -1
-            ),
-            axis=1,
-        )
+        if mask is None:
+            logits += self._centred(rows, columns)[None]
+        else:
+            logits += jnp.log(mask[:, ::stride, ::stride] + _LEAST_MASK)
+        weights = jax.nn.softmax(logits.reshape(n, rows * columns, -1), axis=1)
         # In float32 whatever the arithmetic: E[x²] − E[x]² of nearly equal colours
         # keeps no digit of bfloat16.
         dtype = colours.dtype

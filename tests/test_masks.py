@@ -1,0 +1,195 @@
+"""Photos with the mask of their garment: what is in it, and that the network sees no more."""
+
+import io
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from photos_of_garments import photo_of_a_garment
+from PIL import Image
+from polyvore_u import write_polyvore_u
+from runs import load, metrics, settings, train
+
+from fhn_jax.data.images import load_table, open_images, photo_reader
+from fhn_jax.data.pictures import decode
+from fhn_jax.errors import InputError, MissingPackageError
+from fhn_jax.models.augment import Augmentation, normalise
+from fhn_jax.models.backbones import make_backbone
+from fhn_jax.training import build, inputs
+from fhn_jax.training.export import all_items, export_encoder, make_codes
+from fhn_jax.web import photos
+
+GROUND, OTHER_GROUND = (190, 170, 150), (60, 90, 70)
+BLUE, RED = (40, 60, 140), (150, 40, 40)
+
+
+def encoded(pixels):
+    """A PNG."""
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.fixture
+def read():
+    pytest.importorskip("cv2")
+    return photo_reader(masked=True)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Data with photos of garments of many colours, the first of nothing at all."""
+    pytest.importorskip("cv2")
+    root = write_polyvore_u(tmp_path / "data", image_size=48)
+    colours = np.random.default_rng(0)
+    for number, path in enumerate(sorted((root / "images" / "291x291").iterdir())):
+        photo, _ = photo_of_a_garment(GROUND, colours.integers(0, 150, 3), 96)
+        photo = photo if number else np.full_like(photo, 120)
+        Image.fromarray(photo).save(path, "JPEG", quality=95)
+    return root
+
+
+def names_of(root):
+    return sorted(path.name for path in (root / "images" / "291x291").iterdir())
+
+
+def network(masked=True):
+    return make_backbone("tiny", width=8, shapes=8, masked=masked, rngs=nnx.Rngs(0))
+
+
+def test_the_fourth_channel_is_how_much_of_a_pixel_is_garment(read):
+    photo, inside = photo_of_a_garment(GROUND, BLUE, 160)
+    wide = np.full((160, 200, 3), 255, np.uint8)
+    wide[:, 20:180] = photo
+    seen = read(encoded(wide), "wide.png", 50)
+    assert seen.shape == (50, 50, 4) and seen.dtype == np.uint8
+    assert (seen[..., :3] == decode(encoded(wide), "wide.png", 50)).all()
+    share = np.zeros((200, 200), np.float32)
+    share[20:180, 20:180] = inside
+    share = share.reshape(50, 4, 50, 4).mean(axis=(1, 3))
+    found = seen[..., 3] / 255
+    assert np.abs(found - share).mean() < 0.02
+    assert (found[share == 1] > 0.9).all() and (found[:5] == 0).all()
+
+
+def test_a_photo_without_a_garment_is_seen_whole_and_counted(root):
+    told, names = [], names_of(root)
+    table = load_table(open_images(root), names, 16, masked=True, notice=told.append)
+    assert table.shape == (len(names), 16, 16, 4)
+    assert (table[0, ..., 3] == 255).all() and (table[1:, 0, 0, 3] == 0).all()
+    (text,) = told
+    assert f"1 without a garment that stands out, seen whole ({names[0]!r})" in text
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 400), (700, 5)])
+def test_photos_of_odd_sizes_have_a_mask_too(read, size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    seen = read(encoded(noise), "odd.png", 24)
+    assert seen[..., 3].max() == 255
+    sides = (seen[..., :3] == 255).all(axis=-1)
+    assert max(size) == 1 or (seen[..., 3][sides] == 0).mean() > 0.9
+
+
+def test_a_masked_network_sees_nothing_but_the_garment(read):
+    """Of two backgrounds it says the same; of two garments it does not."""
+    pictures = [
+        photo_of_a_garment(ground, colour)[0]
+        for ground, colour in ((GROUND, BLUE), (OTHER_GROUND, BLUE), (GROUND, RED))
+    ]
+    _, inside = photo_of_a_garment(GROUND, BLUE)
+    mask = np.where(inside, 255, 0).astype(np.uint8)[..., None]
+    x = np.stack([np.concatenate([each, mask], axis=-1) for each in pictures])
+    x = normalise(jnp.asarray(x), (0.0,) * 3, (1.0,) * 3)
+    same, different = differences(network()(x))
+    assert same < 0.05 < 10 * same < different
+    same, different = differences(network(masked=False)(x[..., :3]))
+    assert same > different / 3
+
+
+def differences(features):
+    return tuple(float(np.abs(features[i] - features[0]).mean()) for i in (1, 2))
+
+
+def test_a_mask_of_nothing_gives_numbers():
+    x = jnp.concatenate([jnp.full((1, 32, 32, 3), 0.5), jnp.zeros((1, 32, 32, 1))], -1)
+    assert np.isfinite(network()(x)).all()
+
+
+def test_the_mask_moves_with_the_photo():
+    """A photo that is its own mask is so after augmentation, too."""
+    _, inside = photo_of_a_garment(GROUND, BLUE, 32)
+    x = np.repeat(np.where(inside, 255, 0).astype(np.uint8)[None, ..., None], 4, -1)
+    key = nnx.Rngs(1).params()
+    moved = Augmentation(flip=True, shift=0.2, zoom=0.2)(key, jnp.asarray(x))
+    assert np.abs(np.asarray(moved) - x).max() > 100
+    np.testing.assert_allclose(moved[..., 3], moved[..., 0], atol=1e-3)
+
+
+def test_where_photos_are_kept_makes_no_difference(root, tmp_path):
+    lines = []
+    for cache in ("device", "host", "none"):
+        overrides = {"data.cache": cache, "train.epochs": 1}
+        train(masked(root, overrides), tmp_path / cache)
+        lines.append(metrics(tmp_path / cache))
+    assert (root / "images" / "decoded_32_masked.npy").is_file()
+    assert lines[0] and lines[0] == lines[1] == lines[2]
+
+
+def masked(root, overrides=None):
+    return settings(root, overrides, config="t3", arg="smoke,masked")
+
+
+def test_masks_are_found_once(root, monkeypatch):
+    config = masked(root)
+    first = load(config)[1].tables["visual"]
+    monkeypatch.setattr("fhn_jax.data.masks.garment", None)
+    assert (load(config)[1].tables["visual"] == first).all()
+
+
+def test_some_items_leave_the_file_of_all_alone(root):
+    config = masked(root)
+    catalogue, _ = load(config)
+    path = root / "images" / "decoded_32_masked.npy"
+    before = path.stat()
+    assert inputs.one_input(config, catalogue).tables["visual"].shape == (1, 32, 32, 4)
+    assert path.stat() == before
+
+
+def test_an_uploaded_photo_gets_the_code_of_the_item(root, tmp_path):
+    config = masked(root, {"model.item_scale": True})
+    catalogue, of_items = load(config)
+    model = build.make_model(config, catalogue, **of_items.dims)
+    chunks = build.make_encoder(config, model, of_items).stream(
+        model, all_items(catalogue), catalogue.offsets
+    )
+    codes, _ = make_codes(model, chunks, catalogue, beta=1.0, config_hash="c" * 12)
+    data, path = config.data, tmp_path / photos.FILE
+    program = export_encoder(
+        model, data.image_size, mean=tuple(data.mean), std=tuple(data.std)
+    )
+    photos.save_encoder(path, program, codes, data.image_size, masked=True)
+    function, view = photos.load_program(path)
+    for category, names in enumerate(catalogue.names):
+        for row, name in enumerate(names):
+            photo = open_images(root).read([name])[0]
+            _, code, scale = photos._encode(function, view, photo, category)
+            assert code.tolist() == codes.items["visual"][category][row].tolist()
+            assert scale == pytest.approx(codes.item_scales["visual"][category][row])
+
+
+def test_without_opencv_the_extra_is_named(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.delitem(sys.modules, "fhn_jax.data.masks", raising=False)
+    with pytest.raises(MissingPackageError, match=r"fhn_jax\[garment\]"):
+        load(masked(root))
+
+
+@pytest.mark.parametrize(
+    ("config", "arg"),
+    [("t3", "masked"), ("text_t3", "clothing,masked"), ("t3", "features=x,masked")],
+)
+def test_masks_need_the_small_network(root, config, arg):
+    with pytest.raises(InputError, match="masks are for the small network"):
+        settings(root, config=config, arg=arg)
