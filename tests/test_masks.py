@@ -12,9 +12,10 @@ from PIL import Image
 from polyvore_u import write_polyvore_u
 from runs import load, metrics, settings, train
 
+from fhn_jax import files
 from fhn_jax.data.images import load_table, open_images, photo_reader
 from fhn_jax.data.pictures import decode
-from fhn_jax.errors import InputError, MissingPackageError
+from fhn_jax.errors import BusyError, InputError, MissingPackageError
 from fhn_jax.models.augment import Augmentation, normalise
 from fhn_jax.models.backbones import make_backbone
 from fhn_jax.training import build, inputs
@@ -146,6 +147,18 @@ def test_masks_are_found_once(root, monkeypatch):
     first = load(config)[1].tables["visual"]
     monkeypatch.setattr("fhn_jax.data.masks.garment", None)
     assert (load(config)[1].tables["visual"] == first).all()
+
+
+def test_a_run_beside_one_that_writes_the_file_reads_the_photos_itself(root):
+    config = masked(root)
+    path = root / "images" / "decoded_32_masked.npy"
+    with files.lock(path, "decoding images"):
+        alone = load(config)[1].tables["visual"]
+    assert not path.exists()
+    assert (load(config)[1].tables["visual"] == alone).all() and path.exists()
+    path.unlink()
+    with files.lock(path, "decoding images"), pytest.raises(BusyError):
+        load(masked(root, {"data.cache": "host"}))
 
 
 def test_some_items_leave_the_file_of_all_alone(root):

@@ -23,7 +23,7 @@ from fhn_jax.data.images import (
 from fhn_jax.data.items import Free, ItemInputs, choose_cache
 from fhn_jax.data.pixels import host_table
 from fhn_jax.data.vectors import read_features, read_text_vectors
-from fhn_jax.errors import InputError
+from fhn_jax.errors import BusyError, InputError
 from fhn_jax.models.fashion_hash_net import PRECOMPUTED
 from fhn_jax.training import sharding
 from fhn_jax.training.build import is_masked, make_mesh
@@ -83,19 +83,25 @@ def load_inputs(
             path = Path(config.data.root) / "images" / f"decoded_{size}{kind}.npy"
             # The others find its file, unless each host has a disk of its own.
             with sharding.first_alone():
-                pixels = host_table(path, images, names, size, **how)
-            images = None
-            if cache == "device":
+                try:
+                    pixels = host_table(path, images, names, size, **how)
+                except BusyError:
+                    # Another run that has just begun writes it, and memory will do.
+                    if cache == "host":
+                        raise
+        if cache == "device":
+            if pixels is None:
+                decoded = load_table(images, names, size, **how)
+            else:
                 decoded = pixels.read(np.arange(len(names)))
-                tables["visual"], pixels = _resident(config, decoded), None
-        elif cache == "device":
-            decoded = load_table(images, names, size, **how)
-            tables["visual"], images = _resident(config, decoded), None
-        else:
+            tables["visual"], pixels = _resident(config, decoded), None
+        if cache == "none":
             own = names[jax.process_index() :: jax.process_count()]
             verify_images(
                 images, own, progress=progress("checking images"), notice=_say
             )
+        else:
+            images = None
     if text is not None and cache == "device":
         tables["text"], text = _resident(config, text), None
     return ItemInputs(tables, text, images, names, size, masked, pixels)
