@@ -1,5 +1,6 @@
 """A visitor's own photos: what is taken, how it is encoded, and who may see it."""
 
+import asyncio
 import dataclasses
 import io
 import os
@@ -12,8 +13,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
+from anyio import to_thread
 from PIL import Image
 from polyvore_u import write_polyvore_u
 from runs import REPOSITORY, load, settings
@@ -25,6 +28,7 @@ from fhn_jax.data.pictures import decode
 from fhn_jax.errors import UnavailableError, UserError
 from fhn_jax.training import build
 from fhn_jax.training.export import all_items, export_encoder, make_codes
+from fhn_jax.web import app as server
 from fhn_jax.web import photos, wardrobe
 from fhn_jax.web.app import Settings, create_app
 from fhn_jax.web.photos import PhotoEncoder, save_encoder
@@ -225,6 +229,47 @@ def test_a_process_that_was_killed_is_replaced(app, visitor, encoder_of_app):
         wait_for(encoder_of_app)
         assert upload(visitor, encoded("PNG")).status_code == 201
     assert client.get("/ready").status_code == 200
+
+
+def test_photos_that_wait_keep_nobody_else_from_being_answered(app, monkeypatch):
+    """As many uploads as threads, all of which wait, and then a visitor."""
+    waiting, go = [], threading.Event()
+
+    def wait(visitor, category, title, photo):
+        waiting.append(visitor)
+        go.wait(60)
+        raise UnavailableError("enough")
+
+    monkeypatch.setattr(app.state.service.wardrobe, "add_photo", wait)
+
+    async def ask():
+        to_thread.current_default_thread_limiter().total_tokens = server._THREADS
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1"
+        ) as client:
+
+            async def send():
+                made = await client.post(f"{API}/visitors", json={})
+                token = made.json()["token"]
+                client.cookies.clear()
+                answer = await client.post(
+                    f"{API}/wardrobe/photos",
+                    data={"category": "top"},
+                    files={"photo": ("x.jpg", b"x", "image/jpeg")},
+                    headers={"authorization": f"Bearer {token}"},
+                )
+                return answer.status_code
+
+            uploads = [asyncio.create_task(send()) for _ in range(server._THREADS)]
+            while len(waiting) < server._THREADS:
+                await asyncio.sleep(0.01)
+            answer = await asyncio.wait_for(client.get(f"{API}/catalogue"), 30)
+            go.set()
+            return answer.status_code, await asyncio.gather(*uploads)
+
+    status, of_uploads = asyncio.run(ask())
+    assert status == 200 and set(of_uploads) == {503}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What those who run a server need: settings, paths, probes, files, the description."""
 
+import gc
 import gzip
+import weakref
 
 import pytest
 from web_site import API, browser, ok, problem, program
@@ -9,6 +11,32 @@ from fhn_jax.errors import InputError
 from fhn_jax.main import COMMANDS
 from fhn_jax.web import app as server
 from fhn_jax.web.app import create_app, serve
+
+# --- what lasts -------------------------------------------------------------------
+
+
+class _Ring:
+    """Refers to itself, so that only a collection removes it."""
+
+    def __init__(self):
+        self.itself = self
+
+
+def test_garbage_collections_pass_over_what_a_server_keeps(app):
+    """Else each stops all requests for a tenth of a second; what a version leaves goes."""
+    ring = _Ring()
+    left = weakref.ref(ring)
+    try:
+        app.state.service.prepare()
+        assert gc.get_freeze_count() > 10_000
+        del ring
+        gc.collect()
+        assert left() is not None
+        app.state.service.prepare()
+        assert left() is None
+    finally:
+        gc.unfreeze()
+
 
 # --- settings ---------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import threadpoolctl
 import uvicorn
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -36,6 +37,11 @@ _SETTINGS = "FHN_JAX_SERVE"
 # Seconds that requests in work have to finish when the server is stopped, and then the
 # threads.
 _GRACE_S = 5
+# Requests that are answered at once. More threads would wait for Python's lock, each behind
+# all others: some requests for seconds, and the loop that takes them for a tenth of one.
+_THREADS = 16
+# Visitors' photos that wait for the encoder have threads of their own; it refuses more.
+_PHOTO_THREADS = 16
 
 
 def create_app(
@@ -54,6 +60,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
+        to_thread.current_default_thread_limiter().total_tokens = _THREADS
         service = app.state.service
         threading.Thread(target=service.prepare, daemon=True).start()
         service.state.keep_house()
@@ -80,6 +87,7 @@ def create_app(
     app.state.service, app.state.metrics = following.make_service(settings), metrics
     app.state.service.state.impressions.on_loss = metrics.impressions_lost
     app.state.uploads = limits.InFlight(1)  # by visitor
+    app.state.photo_threads = CapacityLimiter(_PHOTO_THREADS)
     app.include_router(routes.router)
     app.include_router(page.router)
     app.add_api_route("/health", routes.health, include_in_schema=False)

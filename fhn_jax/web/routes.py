@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import (
     APIRouter,
     File,
@@ -296,7 +297,8 @@ def wardrobe(service: TheService, visitor: TheVisitor) -> schemas.Wardrobe:
 @router.post(
     "/wardrobe/photos", status_code=201, responses=problems(401, 403, 404, 409, 503)
 )
-def add_photo(
+async def add_photo(
+    request: Request,
     service: TheService,
     visitor: TheVisitor,
     category: Annotated[str, Form(max_length=100)],
@@ -304,7 +306,11 @@ def add_photo(
     title: Annotated[str, Form(max_length=100)] = "",
 ) -> schemas.ItemCard:
     """Puts a photo of a garment of yours into the wardrobe."""
-    return service.wardrobe.add_photo(visitor, category, title, photo)
+    # It waits for another process, which should not keep others from being answered.
+    return await to_thread.run_sync(
+        *(service.wardrobe.add_photo, visitor, category, title, photo),
+        limiter=request.app.state.photo_threads,
+    )
 
 
 @router.get(

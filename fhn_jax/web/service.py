@@ -1,5 +1,6 @@
 """What the API and the page offer, by topic."""
 
+import gc
 import logging
 import time
 import weakref
@@ -105,6 +106,7 @@ class Service:
                 _log.exception("the server will not be ready")
             else:
                 self._missing = None
+                _keep_from_collector()
             return
 
     def check(self) -> None:
@@ -125,3 +127,14 @@ class Service:
         """Closes the database and stops the encoder of photos."""
         self.state.close()
         self.wardrobe.close()
+
+
+def _keep_from_collector() -> None:
+    """Leaves what is there now out of garbage collections, which else stop all threads.
+
+    Among the objects of a server a full one takes a tenth of a second, and came every
+    second under load. What an earlier version of the run left is collected first.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
