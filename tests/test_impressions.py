@@ -123,6 +123,27 @@ def test_only_the_newest_pages_of_a_visitor_are_kept(
     state.close()
 
 
+@pytest.mark.parametrize(("count", "least", "most"), [(20, 20, 20), (23, 18, 20)])
+def test_of_a_visitor_with_many_pages_a_tenth_more_goes(
+    tmp_path, monkeypatch, count, least, most
+):
+    """So that they are seldom too many: whether they are is asked of all at once."""
+    monkeypatch.setattr(impressions, "_MOST_KEPT", 20)
+    url = f"sqlite:///{tmp_path / 'visitors.sqlite'}"
+    state = State(url, MODEL.codes)
+    visitor, other = new_visitor(state), new_visitor(state)
+    show(state, other)
+    for number in range(count):
+        show(state, visitor, number)
+    state.close()
+    state = State(url, MODEL.codes)
+    pages = [page.outfits[0].items[0] for page in state.impressions.of(visitor.id)]
+    assert least <= len(pages) <= most
+    assert pages == [*reversed(range(count))][: len(pages)]
+    assert len(state.impressions.of(other.id)) == 1
+    state.close()
+
+
 def test_a_page_that_cannot_be_stored_is_counted_and_shown_all_the_same(
     app, visitor, monkeypatch
 ):

@@ -122,6 +122,8 @@ class Impressions:
                 more = bool(self._waiting)
             if not some:
                 return
+            # Before others wait for the database.
+            some = [(who, row | {"page": _to_json(*row["page"])}) for who, row in some]
             try:
                 with self._database.writing() as connection:
                     _store(connection, some)
@@ -156,22 +158,23 @@ def _store(
     connection: Connection, some: Sequence[tuple[Visitor, dict[str, Any]]]
 ) -> None:
     """Adds rows of visitors who are still there, and deletes the oldest of many."""
-    ids = {visitor.id for visitor, _ in some}
+    ids = {who.id for who, _ in some}
     query = sa.select(visitors.c.id, visitors.c.created).where(visitors.c.id.in_(ids))
     # Nobody removes them meanwhile; SQLite admits one writer anyway.
     query = query.order_by(visitors.c.id).with_for_update(read=True, key_share=True)
     # SQLite gives the number of a forgotten visitor to a new one.
     there = {(id, utc(created)) for id, created in connection.execute(query)}
-    rows = [
-        row | {"page": _to_json(*row["page"])}
-        for visitor, row in some
-        if (visitor.id, visitor.created) in there
-    ]
+    rows = [row for who, row in some if (who.id, who.created) in there]
     if not rows:
         return
     connection.execute(impressions.insert(), rows)
-    for visitor in sorted(ids):
-        keep_newest(connection, impressions, visitor, _MOST_KEPT)
+    mine = impressions.c.visitor
+    many = sa.select(mine).where(mine.in_(ids)).group_by(mine)
+    many = many.having(sa.func.count() > _MOST_KEPT)
+    # A tenth more goes, so that a visitor with many is seldom among them.
+    most = _MOST_KEPT - _MOST_KEPT // 10
+    for visitor in sorted(connection.execute(many).scalars()):
+        keep_newest(connection, impressions, visitor, most)
 
 
 def _to_json(
