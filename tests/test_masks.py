@@ -1,5 +1,7 @@
 """Photos with the mask of their garment: what is in it, and that the network sees no more."""
 
+import dataclasses
+import errno
 import io
 import sys
 
@@ -10,9 +12,11 @@ from flax import nnx
 from photos_of_garments import photo_of_a_garment
 from PIL import Image
 from polyvore_u import write_polyvore_u
+from random_codes import random_codes
 from runs import load, metrics, settings, train
 
 from fhn_jax import files
+from fhn_jax.codes import tensor_file
 from fhn_jax.data.images import load_table, open_images, photo_reader
 from fhn_jax.data.pictures import decode
 from fhn_jax.errors import BusyError, InputError, MissingPackageError
@@ -161,13 +165,39 @@ def test_a_run_beside_one_that_writes_the_file_reads_the_photos_itself(root):
         load(masked(root, {"data.cache": "host"}))
 
 
-def test_some_items_leave_the_file_of_all_alone(root):
-    config = masked(root)
+@pytest.mark.parametrize("cache", ["device", "host"])
+def test_some_items_leave_the_file_of_all_alone(root, cache):
+    config = masked(root, {"data.cache": cache})
     catalogue, _ = load(config)
     path = root / "images" / "decoded_32_masked.npy"
     before = path.stat()
-    assert inputs.one_input(config, catalogue).tables["visual"].shape == (1, 32, 32, 4)
+    one = inputs.one_input(config, catalogue)
+    ((_, seen),) = one.stream([(np.array([0], np.int32), None)])
+    assert (seen | one.tables)["visual"].shape == (1, 32, 32, 4)
     assert path.stat() == before
+
+
+def test_a_full_disk_has_masks_that_were_found_and_needs_none(root, monkeypatch):
+    config = masked(root, {"data.cache": "device"})
+    path = root / "images" / "decoded_32_masked.npy"
+    free = inputs.free_bytes(root)
+    full = dataclasses.replace(free, disk=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(inputs, "free_bytes", lambda root: full)
+        # Other programs fill a disk, too.
+        patched.setattr(files, "reserve", refuse)
+        found = load(config)[1].tables["visual"]
+        assert not path.exists()
+        with pytest.raises(OSError, match="No space"):
+            load(masked(root, {"data.cache": "host"}))
+    load(config)
+    monkeypatch.setattr(inputs, "free_bytes", lambda root: full)
+    monkeypatch.setattr("fhn_jax.data.masks.garment", None)
+    assert (load(config)[1].tables["visual"] == found).all()
+
+
+def refuse(path, size):
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
 
 def test_an_uploaded_photo_gets_the_code_of_the_item(root, tmp_path):
@@ -197,6 +227,26 @@ def test_without_opencv_the_extra_is_named(root, monkeypatch):
     monkeypatch.delitem(sys.modules, "fhn_jax.data.masks", raising=False)
     with pytest.raises(MissingPackageError, match=r"fhn_jax\[garment\]"):
         load(masked(root))
+
+
+def test_an_encoder_says_whether_it_takes_masks(tmp_path, monkeypatch):
+    path = tmp_path / photos.FILE
+    codes = random_codes()
+    photos.save_encoder(path, b"program", codes, 32, masked=True)
+    assert photos.read_encoder(path).masked
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.delitem(sys.modules, "fhn_jax.data.masks", raising=False)
+    with pytest.raises(MissingPackageError, match=r"fhn_jax\[garment\]"):
+        photos.PhotoEncoder(path, codes)
+    write, program = tensor_file.serialize, {"program": np.zeros(1, np.uint8)}
+    about = {"format": photos.FORMAT, "version": str(tensor_file.VERSION)}
+    about |= {"config_hash": codes.config_hash, "image_size": "32"}
+    # As it was written before there were masks.
+    path.write_bytes(write(program, about))
+    assert not photos.read_encoder(path).masked
+    path.write_bytes(write(program, about | {"masked": "2"}))
+    with pytest.raises(InputError, match="masked"):
+        photos.read_encoder(path)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from fhn_jax.data.images import ImageStore, LmdbImages, load_table
 from fhn_jax.data.records import Progress
 from fhn_jax.errors import InputError
 
+# Another one where photos are read, or garments found in them, in another way.
 _VERSION = 2
 _SEAL_BYTES = 64
 _REMEDY = "remove the file, it is built anew"

@@ -23,7 +23,7 @@ from fhn_jax.data.images import (
 from fhn_jax.data.items import Free, ItemInputs, choose_cache
 from fhn_jax.data.pixels import host_table
 from fhn_jax.data.vectors import read_features, read_text_vectors
-from fhn_jax.errors import BusyError, InputError
+from fhn_jax.errors import InputError
 from fhn_jax.models.fashion_hash_net import PRECOMPUTED
 from fhn_jax.training import sharding
 from fhn_jax.training.build import is_masked, make_mesh
@@ -64,6 +64,8 @@ def load_inputs(
     cache, choice = choose_cache(config.data.cache, image_bytes, text_bytes, free)
     if config.data.cache == "auto" and sharding.is_first():
         print(choice, file=sys.stderr)
+    if cache == "host" and part:
+        cache = "none"
     pixels = None
     if features:
         reading = progress("reading features")
@@ -77,16 +79,16 @@ def load_inputs(
             masked=masked, progress=progress("decoding images"), notice=_say_once
         )
         # Masks take so long to find that they are kept where that is possible.
-        keep = masked and not part and image_bytes <= free.disk
-        if cache == "host" or (cache == "device" and keep):
+        if cache == "host" or (cache == "device" and masked and not part):
             kind = "_masked" if masked else ""
             path = Path(config.data.root) / "images" / f"decoded_{size}{kind}.npy"
             # The others find its file, unless each host has a disk of its own.
             with sharding.first_alone():
                 try:
                     pixels = host_table(path, images, names, size, **how)
-                except BusyError:
-                    # Another run that has just begun writes it, and memory will do.
+                except OSError:
+                    # Another run that has just begun writes it, or it has no place; and
+                    # memory will do.
                     if cache == "host":
                         raise
         if cache == "device":
