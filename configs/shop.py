@@ -43,7 +43,9 @@ def choose(facts, arg=None):
     elif facts["photos"]:
         modalities.append("visual")
         said.append("backbone=tiny: a small network for photos, trained from the start")
-        if facts["cut_outs"] and "backbone=" not in (arg or ""):
+        if facts["cut_outs"] and not any(
+            named in (arg or "") for named in ("backbone=", "masked")
+        ):
             chosen.append("masked")
             said.append("masked: it sees the garments alone, as `cut-out` found them")
     if facts["text"]:

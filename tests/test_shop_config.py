@@ -38,6 +38,8 @@ def test_the_modalities_are_those_that_the_data_have():
     assert config.model.backbone.masked and "sees the garments alone" in said
     config, said = chosen("backbone=resnet18", cut_outs=True)
     assert config.model.backbone.name == "resnet18" and "masked" not in said
+    config, said = chosen("masked=false", cut_outs=True)
+    assert "masked" not in config.model.backbone and "masked" not in said
     config, said = chosen(photos=False)
     assert tuple(config.model.modalities) == ("text",)
     assert "modalities=text: there is nothing else" in said
