@@ -24,8 +24,9 @@ def data_facts(root: Path, variant: str) -> dict[str, Any]:
       variant: of the outfits.
     Returns:
       `items` and `likes`, the train positives, as numbers; `photos`, whether there are
-      any; `cut_outs`, whether garments were cut out of them; `text` and `features`, the names of vectors of texts and of others; `disliked`,
-      whether there are train negatives.
+      any; `cut_outs`, whether garments were cut out of them; `text` and `features`, the
+      names of vectors of texts and of others; `disliked`, whether there are train
+      negatives.
     Raises:
       FileNotFoundError: there are no such data.
     """
