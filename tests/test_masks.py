@@ -97,6 +97,18 @@ def test_photos_of_odd_sizes_have_a_mask_too(read, size):
     assert max(size) == 1 or (seen[..., 3][sides] == 0).mean() > 0.9
 
 
+@pytest.mark.parametrize("size", [32, 48, 224])
+def test_the_white_at_the_sides_is_no_garment_to_the_pixel(read, size, monkeypatch):
+    """Where all of the photo is, though garments are looked for at another size."""
+    everything = lambda pixels: np.ones(pixels.shape[:2], bool)  # noqa: E731
+    monkeypatch.setattr("fhn_jax.data.masks.garment", everything)
+    for shape in [(291, width) for width in range(100, 400, 17)]:
+        grey = np.full((*shape, 3), 120, np.uint8)
+        seen = read(encoded(grey), "grey.png", size)
+        white = (seen[..., :3] == 255).all(axis=-1)
+        assert ((seen[..., 3] == 0) == white).all()
+
+
 def test_a_masked_network_sees_nothing_but_the_garment(read):
     """Of two backgrounds it says the same; of two garments it does not."""
     pictures = [

@@ -98,7 +98,8 @@ def masked(
         mask = np.ones(pixels.shape[:2], bool)
     # What `fitted` adds is white, so that is what is no garment.
     outside = np.where(mask, 0, 255).astype(np.uint8)
-    outside = fitted(np.repeat(outside[..., None], 3, axis=2), size)
+    outside = np.repeat(outside[..., None], 3, axis=2)
+    outside = fitted(outside, size, pixels.shape[:2])
     return np.concatenate([fitted(pixels, size), 255 - outside[..., :1]], axis=2), found
 
 

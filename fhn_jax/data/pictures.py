@@ -145,15 +145,18 @@ def photo_size(data: bytes, name: str) -> tuple[int, int]:
         raise UnsuitableImage(_undecodable(data, name, error)) from error
 
 
-def fitted(pixels: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:
+def fitted(
+    pixels: UInt8[np.ndarray, "h w 3"], size: int, shape: tuple[int, int] | None = None
+) -> UInt8[np.ndarray, "s s 3"]:
     """A photo scaled to fill a square, the rest white.
 
     Args:
       pixels: of the photo.
       size: height and width of the square; scaled with an antialiasing triangle filter.
+      shape: height and width of the photo where `pixels` are of another scale.
     """
-    height, width = pixels.shape[:2]
-    if (height, width) == (size, size):
+    height, width = shape or pixels.shape[:2]
+    if pixels.shape[:2] == (size, size):
         return pixels
     longer = max(height, width)
     wide, tall = (max(1, round(side * size / longer)) for side in (width, height))
