@@ -81,6 +81,7 @@ def test_clusteredness_is_1_for_copies_and_low_for_random_codes():
     assert retrieval.clusteredness(copied) == pytest.approx(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train_step", "epoch", "input_pipeline", "export"])
 def test_a_number_of_repeats_below_one_is_refused(name):
     done = subprocess.run(
@@ -224,6 +225,7 @@ def test_a_peer_that_is_not_installed_is_left_out_with_a_line(monkeypatch, capsy
     assert "clustered, 1k: without usearch" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_index_that_grows_is_searched_and_scanned(tmp_path):
     rows = scale.run(str(tmp_path), "clustered", [2000, 3000], 0, 1)
     cases = {row.case for row in rows}

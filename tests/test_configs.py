@@ -66,6 +66,7 @@ def test_there_are_the_three_configs():
     assert {"t3", "text_t3", "vse_t3"} <= set(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arg", ARGUMENTS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_argument_of_every_config_builds(catalogue, name, arg):

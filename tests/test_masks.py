@@ -47,7 +47,7 @@ def read():
 def root(tmp_path):
     """Data with photos of garments of many colours, the first of nothing at all."""
     pytest.importorskip("cv2")
-    root = write_polyvore_u(tmp_path / "data", image_size=48)
+    root = write_polyvore_u(tmp_path / "data", image_size=48, items=(6, 4, 4))
     colours = np.random.default_rng(0)
     for number, path in enumerate(sorted((root / "images" / "291x291").iterdir())):
         photo, _ = photo_of_a_garment(GROUND, colours.integers(0, 150, 3), 96)
@@ -144,6 +144,7 @@ def test_the_mask_moves_with_the_photo():
     np.testing.assert_allclose(moved[..., 3], moved[..., 0], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_where_photos_are_kept_makes_no_difference(root, tmp_path):
     lines = []
     for cache in ("device", "host", "none"):
@@ -165,6 +166,7 @@ def test_masks_are_found_once(root, monkeypatch):
     assert (load(config)[1].tables["visual"] == first).all()
 
 
+@pytest.mark.slow
 def test_a_run_beside_one_that_writes_the_file_reads_the_photos_itself(root):
     config = masked(root)
     path = root / "images" / "decoded_32_masked.npy"
@@ -212,6 +214,7 @@ def refuse(path, size):
     raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
 
+@pytest.mark.slow
 def test_an_uploaded_photo_gets_the_code_of_the_item(root, tmp_path):
     config = masked(root, {"model.item_scale": True})
     catalogue, of_items = load(config)

@@ -138,6 +138,7 @@ def learned(root, base, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "options", "written"),
     [
@@ -230,6 +231,7 @@ def test_new_users_need_dislikes_in_the_data(root, base, tmp_path):
 # --- the studies ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_study_writes_a_table_and_charts(root, base, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(studies, "BETAS", (0.3, 1.0))
     monkeypatch.setattr(studies, "EPSILONS", (0.0, 0.75))

@@ -216,6 +216,7 @@ def test_a_progressive_photo_of_many_scans_is_refused_before_it_is_decoded(visit
     assert "2000x2000 JPEG of 200 scans; expected at most 75" in text
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed_is_replaced(app, visitor, encoder_of_app):
     client = program(app)
     for _ in range(2):
@@ -272,6 +273,7 @@ def test_photos_that_wait_keep_nobody_else_from_being_answered(app, monkeypatch)
     assert status == 200 and set(of_uploads) == {503}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("death", "error", "text"),
     [
@@ -300,6 +302,7 @@ def test_a_photo_has_a_limit_of_processor_time():
     assert done.returncode == -signal.SIGXCPU
 
 
+@pytest.mark.slow
 def test_a_photo_that_takes_too_long_is_given_up(encoder, monkeypatch):
     monkeypatch.setattr(photos, "_SECONDS", 0)
     with pytest.raises(ValueError, match="takes too long"):

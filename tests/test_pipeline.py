@@ -19,6 +19,9 @@ from tests.polyvore_u import encode
 from tests.test_images import write_lmdb
 from tests.test_pictures import PIXELS, saved, transparent, turned
 
+# tensorflow takes seconds to import, in each process.
+pytestmark = pytest.mark.slow
+
 SIZE = 33
 COUNT = 24
 

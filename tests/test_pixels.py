@@ -195,6 +195,7 @@ def test_device_asked_for_without_the_memory_names_both_sizes():
         choose_cache("device", 52 * GIB, 2 * GIB, Free(40 * GIB, 9 * GIB, False))
 
 
+@pytest.mark.slow
 def test_host_and_device_train_alike(root, tmp_path, monkeypatch):
     use_blocks(monkeypatch)
     lines = []

@@ -86,6 +86,7 @@ def until(app, version):
     raise AssertionError(f"version {app.state.service.version} is served")
 
 
+@pytest.mark.slow
 def test_a_running_server_takes_up_versions_and_loses_no_request(site):
     app = create_app(site)
     failed, asked, stop = [], [], threading.Event()
@@ -127,6 +128,7 @@ def test_a_running_server_takes_up_versions_and_loses_no_request(site):
         assert len(history) == 1 and history[0]["liked"]
 
 
+@pytest.mark.slow
 def test_a_version_that_does_not_load_is_left_alone(site):
     app = create_app(site)
     with browser(app) as visitor:

@@ -179,6 +179,7 @@ def test_compose_writes_a_table_json_and_pictures(workdir, codes):
         assert picture.format == "PNG"
 
 
+@pytest.mark.slow
 def test_a_k_beyond_the_catalogue_gives_what_there_is_and_the_first_pictures(workdir):
     act("compose", workdir=workdir, k=10**30, fixed="shoe:1,top:2")
     found = json.loads((workdir / "compose.json").read_text(encoding="utf-8"))

@@ -86,6 +86,7 @@ def no_charts(monkeypatch):
     monkeypatch.setattr(charts, "figure", lambda *_: "<figure></figure>")
 
 
+@pytest.mark.slow
 def test_the_report_is_one_page_with_its_pictures_beside_it(written):
     assert written.name == "index.html" and written.parent.name == "report"
     page = Page(written.read_text(encoding="utf-8"))

@@ -113,6 +113,7 @@ def test_a_place_that_cannot_be_served_at_is_said(
     assert text in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -126,6 +127,7 @@ def test_what_cannot_be_served_is_said(workdir, options, text):
     assert process.returncode == 1 and text in err and "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_said(workdir):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = serve(workdir, taken.getsockname()[1])
@@ -163,6 +165,7 @@ def test_without_a_workdir_real_data_are_not_trained_on_by_chance(
         serving.demo()
 
 
+@pytest.mark.slow
 def test_a_server_loads_neither_jax_nor_tensorflow():
     program = "import sys, fhn_jax.web.app; print(*sys.modules)"
     done = subprocess.run(

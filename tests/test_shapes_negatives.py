@@ -73,6 +73,7 @@ def drawn(request, data):
     return kind, draws(data, kind, **options)[1]
 
 
+@pytest.mark.slow
 def test_negatives_keep_the_template_of_their_positive(data, drawn):
     positives = data.splits["train"].positives
     found = template_masks(drawn[1])

@@ -256,6 +256,7 @@ def teach(data, workdir, **values):
     act("teach", settings(data), workdir, **values)
 
 
+@pytest.mark.slow
 def test_the_command_says_how_good_each_part_is(taught, capsys):
     data = taught / "data"
     teach(data, taught / "again", run=(str(taught / "run"),), tastes=0)
@@ -353,6 +354,7 @@ def test_another_file_in_the_place_of_a_runs_teacher_is_refused(taught, tmp_path
     assert len(_codes(config, tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_student_goes_on_only_with_the_teacher_that_it_began_with(taught, tmp_path):
     data, path = taught / "data", tmp_path / "teacher.safetensors"
     path.write_bytes((taught / "teacher" / teacher.FILE).read_bytes())
@@ -395,6 +397,7 @@ def test_who_is_forgotten_is_in_no_teacher_of_the_run(tmp_path, capsys, whom):
     assert path.exists()
 
 
+@pytest.mark.slow
 def test_a_teacher_is_found_from_another_folder(taught, tmp_path, monkeypatch):
     monkeypatch.chdir(taught)
     name = f"teacher/{teacher.FILE}"

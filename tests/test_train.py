@@ -174,6 +174,7 @@ def test_due_is_every_so_many_steps_and_after_the_last():
     assert [step for step in range(1, 9) if due(step, 3, last=8)] == [3, 6, 8]
 
 
+@pytest.mark.slow
 def test_the_run_of_the_resume_tests_has_something_to_lose(root, uninterrupted):
     arrays, host = latest(settings(root, LONG), uninterrupted)
     kinds = {name.split("/")[0] for name in arrays}
@@ -271,6 +272,7 @@ def test_signals_are_as_before_after_a_run(observed):
     assert after is before
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(root, short, monkeypatch, capsys):
     workdir, first = short
     written = (workdir / "metrics.jsonl").read_bytes()
@@ -364,6 +366,7 @@ def test_a_user_table_larger_than_memory_is_refused(root, tmp_path, monkeypatch)
     assert steps(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_rate_far_too_high_is_an_error(root, tmp_path):
     config = settings(root, SHORT | {"optimizer.rates.text": 1e38})
     with pytest.raises(FloatingPointError, match=r"not finite (since|after) step \d+"):
@@ -371,6 +374,7 @@ def test_a_rate_far_too_high_is_an_error(root, tmp_path):
     assert steps(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_variables_that_blow_up_in_the_last_step_are_not_saved(tmp_path, monkeypatch):
     # The metrics of a step are taken before it changes the variables.
     root = write_polyvore_u(tmp_path / "data", image_size=None, positives=(6, 0, 2))

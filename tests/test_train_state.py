@@ -480,6 +480,7 @@ def test_the_metric_that_broke_first_is_named(setting):
         pop_metrics(state)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_nearly_the_same_and_keeps_float32_variables():
     exact, rounded = (
         Setting(modalities=("visual", "text"), compute_dtype=dtype)

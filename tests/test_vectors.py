@@ -138,6 +138,7 @@ def codes(request):
     return random_codes(categories=names, slots=slots, counts=(4, 4, 3), scaled=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["binary", "asymmetric"])
 def test_the_best_are_those_of_the_index(client, codes, score):
     outfits = some_outfits(codes, 100)
