@@ -79,6 +79,7 @@ def items_in(table, rows=slice(None)):
     return np.stack([table[slot][rows] for slot in SLOTS], axis=1).tolist()
 
 
+@pytest.mark.slow
 def test_what_was_shown_and_judged_is_exported(exported):
     folder, site, _, (first, again, start) = exported
     table = read(folder, "impressions")

@@ -220,6 +220,7 @@ def test_an_id_goes_on_meaning_the_same_piece(tmp_path, shop_with_photos):
     assert store.verified and store.read(["T-002~2"]) != store.read(["T-002"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["store_photos", "write_tuples", "carry_over"])
 def test_an_interrupted_update_leaves_the_old_data_and_goes_on(
     tmp_path, shop_with_photos, monkeypatch, step

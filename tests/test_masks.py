@@ -179,6 +179,7 @@ def test_a_run_beside_one_that_writes_the_file_reads_the_photos_itself(root):
         load(masked(root, {"data.cache": "host"}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["device", "host"])
 def test_some_items_leave_the_file_of_all_alone(root, cache):
     config = masked(root, {"data.cache": cache})

@@ -85,6 +85,7 @@ def test_retraining_learns_the_users_and_nothing_else(root, base, tmp_path):
     assert Codes.load(tmp_path / "codes.safetensors").sha256() == ours.sha256()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arg", "overrides", "message"),
     [
@@ -261,6 +262,7 @@ def test_the_study_writes_a_table_and_charts(root, base, tmp_path, capsys, monke
     assert row["auc_hard"] == want["hard"]["binary"]["auc"]
 
 
+@pytest.mark.slow
 def test_sizes_of_the_study_are_shares_of_each_users_outfits(
     root, tmp_path, monkeypatch
 ):

@@ -145,6 +145,7 @@ def test_what_is_seen_trains(root, name, monkeypatch):
     assert all(moved) if name != "frozen backbone" else not any(moved)
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_has_no_gradient_and_no_moments(root):
     def sizes(trainable):
         values = {"model.backbone.trainable": trainable, "optimizer.name": "adam"}

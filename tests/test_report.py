@@ -103,6 +103,7 @@ def test_the_report_is_one_page_with_its_pictures_beside_it(written):
     assert "http" not in text and "url(" not in text
 
 
+@pytest.mark.slow
 def test_every_chart_has_a_light_and_a_dark_picture(written):
     names = {path.stem for path in written.parent.glob("*.png")}
     drawn = {name.removesuffix("-light") for name in names if "-light" in name}

@@ -97,6 +97,7 @@ def tables(state):
     return values((state.params, state.opt_state, state.average))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "averaged", "options"),
     [
@@ -120,6 +121,7 @@ def test_rows_are_those_of_the_whole_table(monkeypatch, name, averaged, options)
     assert (behind > 1e-4) == (name == "sgd")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adam", "adamw", "adamax"])
 def test_moments_of_skipped_steps_decay_and_their_rows_stay(monkeypatch, name):
     monkeypatch.setattr(rows, "BLOCK", 8)

@@ -127,6 +127,7 @@ def test_bad_rules_are_named(workdir, options, message):
         answer(workdir, "search", **options)
 
 
+@pytest.mark.slow
 def test_attributes_are_set_while_others_have_them_open(workdir, root, tmp_path):
     server = Recommender.open(workdir, root, "8")
     changes = tmp_path / "stock.csv"
@@ -160,6 +161,7 @@ def test_attributes_are_set_while_others_have_them_open(workdir, root, tmp_path)
     assert sold(server) == before
 
 
+@pytest.mark.slow
 def test_a_published_version_goes_by_the_same_rules(workdir, root, likes, tmp_path):
     run = shutil.copytree(workdir, tmp_path / "run")
     version = publish(run, run, root, "8")

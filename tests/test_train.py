@@ -400,6 +400,7 @@ def test_a_validation_metric_that_is_not_finite_stops_the_run(
     assert steps(tmp_path) == [STEPS]
 
 
+@pytest.mark.slow
 def test_a_workdir_of_other_data_is_refused(short, tmp_path):
     other = write_polyvore_u(tmp_path / "data", image_size=None, seed=1)
     moved = settings(other, SHORT)

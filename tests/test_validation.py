@@ -72,6 +72,7 @@ def root(request, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chunk", "overrides"),
     [(4096, {}), (5, {"model.hash": "tanh", "loss.binary_share": 0.0})],

@@ -292,6 +292,7 @@ def test_postgres_that_hangs_is_given_up_and_found_again(postgres, monkeypatch, 
     state.close()
 
 
+@pytest.mark.slow
 def test_postgres_that_restarts_is_found_again(postgres):
     state = State(postgres.url, CODES)
     visitor = visitor_of(state)

@@ -169,6 +169,7 @@ def test_a_photo_that_is_deleted_is_in_no_file(state, path, how, monkeypatch):
     assert not is_somewhere()
 
 
+@pytest.mark.slow
 def test_a_deleted_photo_goes_as_soon_as_nobody_reads_it(state, path, monkeypatch):
     monkeypatch.setattr("fhn_jax.web.database._PAUSE_S", 0.01)
     visitor = visitor_of(state)
