@@ -152,6 +152,7 @@ def test_a_tie_goes_to_the_negative(tmp_path, catalogue):
     assert [row["liked"] for row in rows] == ["0"] * 6 + ["1"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sheet.jpg", "sheet.JPEG", "sheet.png"])
 def test_a_sheet_is_one_picture(workdir, tmp_path, name):
     assert export_ranked(workdir, tmp_path / name) == [0, 1, 2, 4, 5, 7]

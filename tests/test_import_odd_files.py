@@ -26,6 +26,7 @@ def rewrite(path, change):
     path.write_bytes(change(path.read_bytes()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "note"),
     [

@@ -159,6 +159,7 @@ def masked(root, overrides=None):
     return settings(root, overrides, config="t3", arg="smoke,masked")
 
 
+@pytest.mark.slow
 def test_masks_are_found_once(root, monkeypatch):
     config = masked(root)
     first = load(config)[1].tables["visual"]
@@ -192,6 +193,7 @@ def test_some_items_leave_the_file_of_all_alone(root, cache):
     assert path.stat() == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_has_masks_that_were_found_and_needs_none(root, monkeypatch):
     config = masked(root, {"data.cache": "device"})
     path = root / "images" / "decoded_32_masked.npy"

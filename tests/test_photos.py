@@ -196,6 +196,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "text"), BAD, ids=range(len(BAD)))
 def test_what_is_no_photo_is_refused_and_changes_nothing(visitor, data, text):
     upload(visitor, encoded("PNG"), "shoe")

@@ -195,6 +195,7 @@ def test_a_k_beyond_the_catalogue_gives_what_there_is_and_the_first_pictures(wor
     assert (workdir / "search.png").exists() and (workdir / "fit.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
