@@ -35,7 +35,6 @@ CASES = {
     # With `fhn-jax embed-images DATA --model garment`.
     "vse-garment": ("vse_t3.py:clothing,features=garment",),
     "vse-beside-garment": ("vse_t3.py:clothing,beside=garment",),
-    "vse-masked": ("vse_t3.py:clothing,masked",),
     "vse-masked-beside-garment": ("vse_t3.py:clothing,masked,beside=garment",),
     "image-masked": ("t3.py:clothing,masked",),
     "image-masked-beside-garment": ("t3.py:clothing,masked,beside=garment",),

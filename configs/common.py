@@ -204,14 +204,11 @@ def fashion_hash_net(modalities, arg):
     if not arg.smoke:
         config.demo = demo_overlay(config)
         keep_named(config.demo, named, arg)
-    if arg.masked:
-        for each in (config, config.demo) if "demo" in config else (config,):
-            mask(each)
     return config
 
 
 def keep_named(config, named, arg):
-    """Gives `config` the network and optimiser of `named` where the argument names them.
+    """Gives `config` the network, masks and optimiser that the argument names.
 
     The settings for small data come with their own, which are for those who name none.
     """
@@ -220,6 +217,8 @@ def keep_named(config, named, arg):
         config.data.update({key: named.data[key] for key in _OF_IMAGES})
     if arg.optimizer:
         config.optimizer.update(name=arg.optimizer, rates=RATES[arg.optimizer])
+    if arg.masked:
+        mask(config)
 
 
 def mask(config):
@@ -230,9 +229,7 @@ def mask(config):
             f"config argument masked: masks are for the small network, and this is "
             f"{name}; add clothing, or backbone=tiny, to a config with images"
         )
-    config.model.backbone = ConfigDict(
-        config.model.backbone.to_dict() | {"masked": True}
-    )
+    config.model.backbone.masked = True
 
 
 def sweep(add, modalities):

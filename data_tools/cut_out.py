@@ -4,8 +4,8 @@
 
 Writes ROOT/images/cutouts, a JPEG for each photo in which a garment stands out from what it
 lies or hangs on; where there is none, or the garment is on white already, the photo is
-shown as it is. Nothing is trained on them. The same command again makes what is new, and
-what has another photo now; to go back to the photos, remove the folder.
+shown as it is. The same command again makes what is new, and what has another photo now;
+to go back to the photos, remove the folder.
 """
 
 import hashlib

@@ -100,7 +100,10 @@ def test_photos_of_odd_sizes_have_a_mask_too(read, size):
 @pytest.mark.parametrize("size", [32, 48, 224])
 def test_the_white_at_the_sides_is_no_garment_to_the_pixel(read, size, monkeypatch):
     """Where all of the photo is, though garments are looked for at another size."""
-    everything = lambda pixels: np.ones(pixels.shape[:2], bool)  # noqa: E731
+
+    def everything(pixels):
+        return np.ones(pixels.shape[:2], bool)
+
     monkeypatch.setattr("fhn_jax.data.masks.garment", everything)
     for shape in [(291, width) for width in range(100, 400, 17)]:
         grey = np.full((*shape, 3), 120, np.uint8)
@@ -184,13 +187,19 @@ def test_a_run_beside_one_that_writes_the_file_reads_the_photos_itself(root):
 @pytest.mark.parametrize("cache", ["device", "host"])
 def test_some_items_leave_the_file_of_all_alone(root, cache):
     config = masked(root, {"data.cache": cache})
-    catalogue, _ = load(config)
+    catalogue, whole = load(config)
     path = root / "images" / "decoded_32_masked.npy"
     before = path.stat()
     one = inputs.one_input(config, catalogue)
-    ((_, seen),) = one.stream([(np.array([0], np.int32), None)])
-    assert (seen | one.tables)["visual"].shape == (1, 32, 32, 4)
+    first, alone = map(first_photo, (whole, one))
+    assert alone.shape == (32, 32, 4) and (alone == first).all()
     assert path.stat() == before
+
+
+def first_photo(of_items):
+    """Pixels, wherever they are kept."""
+    ((_, streamed),) = of_items.stream([(np.array([0], np.int32), None)])
+    return np.asarray((streamed | of_items.tables)["visual"][0])
 
 
 @pytest.mark.slow

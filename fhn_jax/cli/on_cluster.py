@@ -75,8 +75,9 @@ def _prepare(shared: tuple) -> Write:
         some = [() for _ in items.names]
         some[category] = items.names[category][start:stop]
         part = dataclasses.replace(items, names=tuple(some))
-        quiet = lambda title: lambda done, total: None  # noqa: E731
-        inputs = load_inputs(config, part, quiet, part=True)
+        inputs = load_inputs(
+            config, part, lambda title: lambda done, total: None, part=True
+        )
         if encoder is None:
             encoder = build.make_encoder(config, model, inputs)
         encoder.inputs = inputs

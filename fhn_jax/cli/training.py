@@ -166,7 +166,6 @@ def export_encoder(choice: RunChoice) -> None:
 
 def write_encoder(run: Run) -> Path:
     """The same for a run; returns the path of the encoder."""
-    from fhn_jax.training.build import is_masked
     from fhn_jax.training.export import export_encoder as export_program
     from fhn_jax.web import photos
 
@@ -178,8 +177,9 @@ def write_encoder(run: Run) -> Path:
         trained.model, data.image_size, mean=tuple(data.mean), std=tuple(data.std)
     )
     path = run.workdir / photos.FILE
-    masked = is_masked(base.config)
-    photos.save_encoder(path, program, codes, data.image_size, masked=masked)
+    photos.save_encoder(
+        path, program, codes, data.image_size, masked=trained.model.masked
+    )
     return path
 
 

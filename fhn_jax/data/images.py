@@ -320,6 +320,11 @@ def verify_images(
         )
 
 
+def channels(masked: bool) -> int:
+    """Of what `photo_reader` reads."""
+    return 4 if masked else 3
+
+
 def photo_reader(masked: bool) -> Callable[..., UInt8[np.ndarray, "_h _w _c"]]:
     """`decode`, or `decode_masked`, which adds where the garment is as a fourth channel.
 

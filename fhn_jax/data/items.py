@@ -32,8 +32,8 @@ class ItemInputs:
       images: the store, where images are streamed.
       names: item names by global id.
       image_size: pixels of a side.
-      masked: whether images have a fourth channel, see `photo_reader`.
       pixels: decoded images in a memory-mapped file, where streamed from there.
+      masked: whether images have a fourth channel, see `photo_reader`.
     """
 
     tables: dict[str, Any]
@@ -41,8 +41,8 @@ class ItemInputs:
     images: ImageStore | None
     names: tuple[str, ...]
     image_size: int
-    masked: bool = False
     pixels: PixelTable | None = None
+    masked: bool = False
 
     @property
     def dims(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from fhn_jax.data.images import ImageStore, photo_reader
+from fhn_jax.data.images import ImageStore, channels, photo_reader
 from fhn_jax.errors import InputError
 
 _ALIGNMENT = 64  # bytes
@@ -51,7 +51,8 @@ def image_batches(
       ValueError: an image cannot be decoded, or an id is out of range.
       Exception: whatever iterating over `id_batches` raises.
     """
-    tf, decode, channels = _tensorflow(), photo_reader(masked), 4 if masked else 3
+    tf, decode = _tensorflow(), photo_reader(masked)
+    shape = (size, size, channels(masked))
     # An exception that passes through tensorflow would come out as another one.
     failures: list[Exception] = []
 
@@ -72,7 +73,7 @@ def image_batches(
             yield batch
 
     def decode_batch(batch_names: Any, batch: Any) -> UInt8[np.ndarray, "n h w c"]:
-        pixels = _aligned((len(batch), size, size, channels))
+        pixels = _aligned((len(batch), *shape))
 
         def decode_into(row: int) -> None:
             if batch[row]:
@@ -95,7 +96,7 @@ def image_batches(
         pixels = tf.numpy_function(
             decode_batch, [batch_names, batch], tf.uint8, stateful=False
         )
-        return tf.ensure_shape(pixels, [None, size, size, channels])
+        return tf.ensure_shape(pixels, [None, *shape])
 
     reader, reading = read(), threading.Lock()
     strings = tf.TensorSpec([None], tf.string)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Int, UInt8, UInt32
 
 from fhn_jax import files
-from fhn_jax.data.images import ImageStore, LmdbImages, load_table
+from fhn_jax.data.images import ImageStore, LmdbImages, channels, load_table
 from fhn_jax.data.records import Progress
 from fhn_jax.errors import InputError
 
@@ -96,7 +96,7 @@ def host_table(
     if missing:
         store.read(missing[:1])  # Raises the store's own error.
     digest = table_digest(store, names, size)
-    shape = (len(names), size, size, 4 if masked else 3)
+    shape = (len(names), size, size, channels(masked))
     found = _open(path, digest, shape)
     if isinstance(found, str):
         if path.exists():

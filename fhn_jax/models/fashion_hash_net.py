@@ -125,8 +125,13 @@ class FashionHashNet(nnx.Module):
         self.matching = Matching(bits, shape.slots, shape.templates, **matching)
         self.has_absent, self.has_one_item = shape.has_absent, shape.has_one_item
 
+    @property
+    def masked(self) -> bool:
+        """Whether images come with the mask of the garment, as a fourth channel."""
+        return getattr(self.backbone, "masked", False)
+
     def features(self, images: Float[Array, "n h w c"]) -> Float[Array, "n f"]:
-        """Backbone features of normalised images of any category, of 4 channels if masked."""
+        """Backbone features of normalised images of any category; see `masked`."""
         if self.backbone is None:
             raise ValueError("a network of text or of features takes no images")
         x = self.backbone(images)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float32, Int32, UInt8
 from fhn_jax import files
 from fhn_jax.codes import Codes, Latents, pack
 from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.images import channels
 from fhn_jax.data.items import ItemInputs
 from fhn_jax.errors import InputError, NotFiniteError
 from fhn_jax.models.augment import normalise
@@ -255,9 +256,9 @@ def export_encoder(
 ) -> bytes:
     """The encoder of photos as a program that needs jax alone to run, on a CPU.
 
-    It takes an image, uint8 [1, h, w, c], c = 4 with the mask of its garment where the
-    network wants one, and returns its code in each category: values
-    of the alphabet, int8 [c, d], and scales, float32 [c] (1 where codes are not scaled).
+    It takes an image, uint8 [1, h, w, 3], or 4 channels with the mask of its garment for
+    a masked network, and returns its code in each category: values of the alphabet,
+    int8 [c, d], and scales, float32 [c] (1 where codes are not scaled).
 
     Args:
       model: the network, with a backbone.
@@ -281,9 +282,10 @@ def export_encoder(
         scale = hash_.scale(z) if hash_.item_scale else jnp.ones(len(z), z.dtype)
         return hash_.binary(z).astype(jnp.int8), scale.astype(jnp.float32)
 
-    channels = 4 if getattr(model.backbone, "masked", False) else 3
-    shape = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.uint8)
-    exported = jax.export.export(jax.jit(encode), platforms=["cpu"])(shape)
+    shape = (1, image_size, image_size, channels(model.masked))
+    exported = jax.export.export(jax.jit(encode), platforms=["cpu"])(
+        jax.ShapeDtypeStruct(shape, jnp.uint8)
+    )
     return bytes(exported.serialize())
 
 

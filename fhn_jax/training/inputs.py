@@ -15,6 +15,7 @@ import numpy as np
 from fhn_jax.data.catalogue import Catalogue
 from fhn_jax.data.images import (
     LmdbImages,
+    channels,
     load_table,
     open_images,
     photo_reader,
@@ -58,7 +59,7 @@ def load_inputs(
     visual = "visual" in modalities and not instead
     masked = visual and is_masked(config)
     photo_reader(masked)  # Packages that are missing are named before all else.
-    image_bytes = len(names) * (4 if masked else 3) * size**2 if visual else 0
+    image_bytes = len(names) * channels(masked) * size**2 if visual else 0
     text_bytes = 0 if text is None else text.nbytes
     free = free_bytes(Path(config.data.root))
     cache, choice = choose_cache(config.data.cache, image_bytes, text_bytes, free)
@@ -106,7 +107,7 @@ def load_inputs(
             images = None
     if text is not None and cache == "device":
         tables["text"], text = _resident(config, text), None
-    return ItemInputs(tables, text, images, names, size, masked, pixels)
+    return ItemInputs(tables, text, images, names, size, pixels, masked)
 
 
 def one_input(config: Settings, catalogue: Catalogue) -> ItemInputs:

@@ -120,7 +120,7 @@ class PhotoEncoder:
                 f"{path} belongs to the run {encoder.run}, the codes to "
                 f"{codes.config_hash}; run `export-encoder` for this workdir again"
             )
-        photo_reader(encoder.masked)
+        photo_reader(encoder.masked)  # What is not installed is named now.
         self._path = path
         self._places = threading.BoundedSemaphore(_MOST_WAITING)
         # Whose turn it is to use the process.
@@ -271,15 +271,13 @@ def read_encoder(path: Path) -> _Encoder:
             "image_size", type(size) is int and 0 < size < 2**15, size, "a size"
         )
         # Those of before masks do not say it.
-        masked = tensor_file.parse(
-            metadata | {"masked": metadata.get("masked", "0")}, "masked"
-        )
-        checks.expect("masked", masked in (0, 1), masked, "0 or 1")
+        masked = metadata.get("masked", "0")
+        checks.expect("masked", masked in ("0", "1"), masked, "0 or 1")
         checks.check_array("program", program, np.uint8, (None,))
     except InputError as error:
         raise InputError(f"{path}: {error}; {_REMEDY}") from None
     return _Encoder(
-        program.tobytes(), size, bool(masked), metadata.get("config_hash", "")
+        program.tobytes(), size, masked == "1", metadata.get("config_hash", "")
     )
 
 
