@@ -13,17 +13,16 @@ from photos_of_garments import photo_of_a_garment
 from PIL import Image
 from polyvore_u import write_polyvore_u
 from random_codes import random_codes
-from runs import load, metrics, settings, train
+from runs import act, load, metrics, settings, train
 
 from fhn_jax import files
-from fhn_jax.codes import tensor_file
+from fhn_jax.codes import Codes, tensor_file
 from fhn_jax.data.images import load_table, open_images, photo_reader
 from fhn_jax.data.pictures import decode
 from fhn_jax.errors import BusyError, InputError, MissingPackageError
 from fhn_jax.models.augment import Augmentation, normalise
-from fhn_jax.models.backbones import make_backbone
-from fhn_jax.training import build, inputs
-from fhn_jax.training.export import all_items, export_encoder, make_codes
+from fhn_jax.models.backbones import make_backbone, resnet
+from fhn_jax.training import inputs
 from fhn_jax.web import photos
 
 GROUND, OTHER_GROUND = (190, 170, 150), (60, 90, 70)
@@ -137,6 +136,22 @@ def test_a_mask_of_nothing_gives_numbers():
     assert np.isfinite(network()(x)).all()
 
 
+def test_a_mask_becomes_the_share_of_a_pixel_that_is_garment():
+    levels = jnp.asarray(np.array([[[[0, 51, 255, 51]]]], np.uint8))
+    seen = np.asarray(normalise(levels, (0.5, 0.2, 0.0), (0.5, 0.1, 0.2)))
+    np.testing.assert_allclose(seen[0, 0, 0], [-1, 0, 5, 0.2], atol=1e-5)
+
+
+def test_shape_and_pattern_are_averaged_over_the_mask():
+    x = np.random.default_rng(0).normal(size=(1, 4, 4, 3)).astype(np.float32)
+    mask = np.zeros((1, 4, 4, 1), np.float32)
+    mask[0, 1:, :3] = 1
+    found = resnet._pooled(jnp.asarray(x), jnp.asarray(mask))
+    expected = x[:, 1:, :3].mean(axis=(1, 2))
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+    assert np.abs(expected - x.mean(axis=(1, 2))).max() > 0.05
+
+
 def test_the_mask_moves_with_the_photo():
     """A photo that is its own mask is so after augmentation, too."""
     _, inside = photo_of_a_garment(GROUND, BLUE, 32)
@@ -228,25 +243,23 @@ def refuse(path, size):
 
 @pytest.mark.slow
 def test_an_uploaded_photo_gets_the_code_of_the_item(root, tmp_path):
-    config = masked(root, {"model.item_scale": True})
-    catalogue, of_items = load(config)
-    model = build.make_model(config, catalogue, **of_items.dims)
-    chunks = build.make_encoder(config, model, of_items).stream(
-        model, all_items(catalogue), catalogue.offsets
-    )
-    codes, _ = make_codes(model, chunks, catalogue, beta=1.0, config_hash="c" * 12)
-    data, path = config.data, tmp_path / photos.FILE
-    program = export_encoder(
-        model, data.image_size, mean=tuple(data.mean), std=tuple(data.std)
-    )
-    photos.save_encoder(path, program, codes, data.image_size, masked=True)
-    function, view = photos.load_program(path)
-    for category, names in enumerate(catalogue.names):
-        for row, name in enumerate(names):
-            photo = open_images(root).read([name])[0]
-            _, code, scale = photos._encode(function, view, photo, category)
-            assert code.tolist() == codes.items["visual"][category][row].tolist()
-            assert scale == pytest.approx(codes.item_scales["visual"][category][row])
+    run = tmp_path / "run"
+    config = masked(root, {"model.item_scale": True, "train.epochs": 1})
+    act("train", config, run)
+    act("extract-features", workdir=run)
+    act("export-encoder", workdir=run)
+    codes, names = Codes.load(run / "codes.safetensors"), load(config)[0].names
+    function, view = photos.load_program(run / photos.FILE)
+    found = [
+        photos._encode(function, view, open_images(root).read([name])[0], category)[1:]
+        for category, of in enumerate(names)
+        for name in of
+    ]
+    signs, scales = zip(*found, strict=True)
+    assert np.array_equal(signs, np.concatenate(codes.items["visual"]))
+    assert len(np.unique(signs, axis=0)) > 3
+    of_items = np.concatenate(codes.item_scales["visual"])
+    np.testing.assert_allclose(scales, of_items, rtol=1e-3)
 
 
 def test_without_opencv_the_extra_is_named(root, monkeypatch):
