@@ -1,6 +1,7 @@
 r"""A simulated year: items and users arrive month by month, and `refresh` follows.
 
     python benchmarks/year.py --root ../shared/data/clothing_outfits --json year.json
+    python benchmarks/year.py --root ../shared/data/clothing_outfits --images
 
 A shop opens with 76 % of the items and 16 of the 40 users of a data set in the layout; each
 month brings 2 % of the items, two users, and the likes that they make possible. A quarter
@@ -9,7 +10,8 @@ their user or one of their pieces is of that month. Every `--every` months a net
 trained from nothing on the same data, with the settings of the first one, and judged by the
 same likes. Each like stands against ten outfits of the pieces that there are.
 
-Train and validation splits of the data set are used, its test split is not.
+Items are texts, or photos as well. Train and validation splits of the data set are used,
+its test split is not.
 
     python benchmarks/year.py --log benchmarks/year.log --chart docs/year.svg
 
@@ -21,6 +23,7 @@ import csv
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -92,8 +95,8 @@ class World:
         items = zip(self.arrival.values(), likes[:, 1:].T, strict=True)
         return np.max([self.users[likes[:, 0]], *(a[i] for a, i in items)], axis=0)
 
-    def tell(self, shop: Path, month: int, vectors: Path) -> None:
-        """Writes the tables of a month's end."""
+    def tell(self, shop: Path, month: int, vectors: Path, photos: Path | None) -> None:
+        """Writes the tables of a month's end, and the photos if there are any."""
         (shop / "vectors").mkdir(parents=True, exist_ok=True)
         there = [
             (category, name)
@@ -101,8 +104,17 @@ class World:
             for name, arrived in zip(names, self.arrival[category], strict=True)
             if arrived <= month
         ]
+        columns = ["category", "id"]
+        if photos:
+            columns.append("image")
+            (shop / "images").mkdir(exist_ok=True)
+            for _, name in there:
+                shutil.copy(photos / name, shop / "images" / name)
         with open(shop / "items.csv", "w", newline="") as file:
-            csv.writer(file).writerows([("category", "id"), *there])
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            for category, name in there:
+                writer.writerow([category, name, f"images/{name}"][: len(columns)])
         told = self.likes[~self.untold & (self.months(self.likes) <= month)]
         with open(shop / "likes.csv", "w", newline="") as file:
             writer = csv.writer(file)
@@ -205,10 +217,11 @@ def year(world: World, folder: Path, vectors: Path, options: argparse.Namespace)
       trained from nothing, NaN where none was.
     """
     shop = Shop(folder, options.epochs)
-    world.tell(shop.tables, 0, vectors)
+    photos = options.root / "images" / "291x291" if options.images else None
+    world.tell(shop.tables, 0, vectors, photos)
     print(f"the opening: trained in {shop.open():.0f} CPU-s", flush=True)
     for month in range(1, MONTHS + 1):
-        world.tell(shop.tables, month, vectors)
+        world.tell(shop.tables, month, vectors, photos)
         cost = shop.refresh()
         run, _ = served(shop.workdir, shop.root)
         found = [month, len(world.questions(month, 0)[0])]
@@ -275,6 +288,7 @@ def main() -> None:
     parser.add_argument(
         "--vectors", default="sentence_vector/semantic.npz", help="of its items' texts"
     )
+    parser.add_argument("--images", action="store_true", help="items have photos too")
     parser.add_argument("--epochs", type=int, default=2, help="of a refresh")
     parser.add_argument("--every", type=int, default=1, help="months between networks")
     parser.add_argument("--seed", type=int, default=0, help="of who arrives when")
@@ -303,8 +317,9 @@ def main() -> None:
         ("CPU time from nothing", "s", both[:, 5]),
         ("CPU time, refresh / from nothing", "", both[:, 3] / both[:, 5]),
     )
+    case = "year/images" if options.images else "year/text"
     rows = [
-        harness.Row("year/text", name, unit, tuple(map(float, values)))
+        harness.Row(case, name, unit, tuple(map(float, values)))
         for name, unit, values in metrics
     ]
     harness.report(rows, options.json)
