@@ -10,7 +10,7 @@ their user or one of their pieces is of that month. Every `--every` months a net
 trained from nothing on the same data, with the settings of the first one, and judged by the
 same likes. Each like stands against ten outfits of the pieces that there are.
 
-Items are texts, or photos as well. Train and validation splits of the data set are used,
+Items are texts, or photos. Train and validation splits of the data set are used,
 its test split is not.
 
     python benchmarks/year.py --log benchmarks/year.log --chart docs/year.svg
@@ -96,8 +96,8 @@ class World:
         return np.max([self.users[likes[:, 0]], *(a[i] for a, i in items)], axis=0)
 
     def tell(self, shop: Path, month: int, vectors: Path, photos: Path | None) -> None:
-        """Writes the tables of a month's end, and the photos if there are any."""
-        (shop / "vectors").mkdir(parents=True, exist_ok=True)
+        """Writes the tables of a month's end; with photos, or with vectors of texts."""
+        (shop / ("images" if photos else "vectors")).mkdir(parents=True, exist_ok=True)
         there = [
             (category, name)
             for category, names in self.shelves.items()
@@ -107,7 +107,6 @@ class World:
         columns = ["category", "id"]
         if photos:
             columns.append("image")
-            (shop / "images").mkdir(exist_ok=True)
             for _, name in there:
                 shutil.copy(photos / name, shop / "images" / name)
         with open(shop / "items.csv", "w", newline="") as file:
@@ -123,6 +122,8 @@ class World:
             for user, *items in told.tolist():
                 pieces = zip(shelves, items, strict=True)
                 writer.writerow([f"u{user}", *(names[item] for names, item in pieces)])
+        if photos:
+            return
         known, values = load_vectors(vectors)
         row = {name: n for n, name in enumerate(known)}
         names = [name for _, name in there]
@@ -288,7 +289,7 @@ def main() -> None:
     parser.add_argument(
         "--vectors", default="sentence_vector/semantic.npz", help="of its items' texts"
     )
-    parser.add_argument("--images", action="store_true", help="items have photos too")
+    parser.add_argument("--images", action="store_true", help="items are photos, not texts")
     parser.add_argument("--epochs", type=int, default=2, help="of a refresh")
     parser.add_argument("--every", type=int, default=1, help="months between networks")
     parser.add_argument("--seed", type=int, default=0, help="of who arrives when")
