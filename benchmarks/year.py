@@ -289,7 +289,9 @@ def main() -> None:
     parser.add_argument(
         "--vectors", default="sentence_vector/semantic.npz", help="of its items' texts"
     )
-    parser.add_argument("--images", action="store_true", help="items are photos, not texts")
+    parser.add_argument(
+        "--images", action="store_true", help="items are photos, not texts"
+    )
     parser.add_argument("--epochs", type=int, default=2, help="of a refresh")
     parser.add_argument("--every", type=int, default=1, help="months between networks")
     parser.add_argument("--seed", type=int, default=0, help="of who arrives when")

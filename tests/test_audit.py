@@ -101,6 +101,7 @@ def test_what_is_wrong_or_odd_is_said_before_training(
     assert "note: " not in error
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_tied_to_what_it_was_trained_on(root, tmp_path):
     config = settings(root, SHORT)
     before = train(config, tmp_path / "run")
@@ -115,6 +116,7 @@ def test_a_checkpoint_is_tied_to_what_it_was_trained_on(root, tmp_path):
         best(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_old_with_the_checksum_of_all_files_is_read(
     root, tmp_path, monkeypatch
 ):

@@ -56,6 +56,7 @@ def loss_of(codes, learner, likes, dislikes, strength, shrinkage, around=None):
     return loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clicks", ["both", "likes", "dislikes"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_fit_finds_the_minimum_of_the_loss(kind, clicks):

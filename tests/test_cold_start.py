@@ -22,6 +22,7 @@ def catalogue(tmp_path_factory):
     return read_catalogue(root, "8")
 
 
+@pytest.mark.slow
 def test_evaluate_compares_learners_at_numbers_of_likes(catalogue):
     codes = codes_of(catalogue)
     compared = {"fit": BprFit(codes), "random": RandomCode(codes)}

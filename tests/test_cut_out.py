@@ -77,6 +77,7 @@ def test_what_stands_out_is_cut_out_and_the_rest_is_shown_as_it_is(root):
         assert images.read([name]) == open_images(root).read([name])
 
 
+@pytest.mark.slow
 def test_only_what_is_new_or_changed_is_made_again(root):
     cut_out(root)
     folder, photos = root / "images" / CUTOUTS, root / "images" / "291x291"

@@ -236,6 +236,7 @@ def test_run_prints_an_aligned_table(workdir, catalogue, capsys):
     assert len({len(line) for line in lines[1:]}) == 1
 
 
+@pytest.mark.slow
 def test_outfits_with_two_tops_are_evaluated(tmp_path):
     slots = ("top", "top", "bottom", "shoe")
     catalogue = read_catalogue(write_polyvore_u(tmp_path / "two", slots=slots), "8")

@@ -390,6 +390,7 @@ def in_long_form(likes, key="outfit_id"):
     ]
 
 
+@pytest.mark.slow
 def test_rows_without_an_item_are_counted_whatever_the_table(tmp_path, tables):
     likes = tables.pop("likes")
     slots = list(shops.CATEGORIES) * 8

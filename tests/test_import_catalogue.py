@@ -273,6 +273,7 @@ def test_dislikes_are_the_first_negatives_of_their_user(tmp_path):
     assert len(found) >= 6
 
 
+@pytest.mark.slow
 def test_repeats_count_once_or_as_weights(tmp_path):
     likes = shops.wide_likes()
     likes += likes[:1] * 2

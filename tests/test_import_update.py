@@ -114,6 +114,7 @@ def test_likes_that_are_there_count_once_and_are_no_negatives(tmp_path, shop):
             assert not {(int(u), *row) for u, row in rows} & liked
 
 
+@pytest.mark.slow
 def test_an_update_that_changes_nothing_changes_no_tuples(tmp_path, shop):
     before = digests(tmp_path / "data" / "tuples_shop")
     _, table, summary = update(tmp_path, shop)
@@ -201,6 +202,7 @@ def shop_with_photos(tmp_path):
     return tables
 
 
+@pytest.mark.slow
 def test_an_id_goes_on_meaning_the_same_piece(tmp_path, shop_with_photos):
     items = [dict(row) for row in shop_with_photos["items"]]
     items[2]["title"] = "T-Shirt no. 2, spelled well"

@@ -78,6 +78,7 @@ def test_the_fourth_channel_is_how_much_of_a_pixel_is_garment(read):
     assert (found[share == 1] > 0.9).all() and (found[:5] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_photo_without_a_garment_is_seen_whole_and_counted(root):
     told, names = [], names_of(root)
     table = load_table(open_images(root), names, 16, masked=True, notice=told.append)
@@ -111,6 +112,7 @@ def test_the_white_at_the_sides_is_no_garment_to_the_pixel(read, size, monkeypat
         assert ((seen[..., 3] == 0) == white).all()
 
 
+@pytest.mark.slow
 def test_a_masked_network_sees_nothing_but_the_garment(read):
     """Of two backgrounds it says the same; of two garments it does not."""
     pictures = [
@@ -131,6 +133,7 @@ def differences(features):
     return tuple(float(np.abs(features[i] - features[0]).mean()) for i in (1, 2))
 
 
+@pytest.mark.slow
 def test_a_mask_of_nothing_gives_numbers():
     x = jnp.concatenate([jnp.full((1, 32, 32, 3), 0.5), jnp.zeros((1, 32, 32, 1))], -1)
     assert np.isfinite(network()(x)).all()

@@ -76,6 +76,7 @@ def test_resnets_take_images_from_32_pixels(name):
     assert shape == (2, network.num_features) == (2, 2048 if bottleneck else 512)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_a_new_block_is_the_identity(bottleneck):
     block = Block(16, 4 if bottleneck else 16, bottleneck=bottleneck, groups=2,
@@ -84,6 +85,7 @@ def test_a_new_block_is_the_identity(bottleneck):
     np.testing.assert_array_equal(block(x), x)
 
 
+@pytest.mark.slow
 def test_convolutions_of_blocks_start_with_hes_deviation_of_the_fan_out():
     kernel = Block(64, 32, rngs=nnx.Rngs(0)).convolutions[0].kernel[...]
     assert kernel.shape == (3, 3, 64, 32)
@@ -91,6 +93,7 @@ def test_convolutions_of_blocks_start_with_hes_deviation_of_the_fan_out():
     assert np.mean(kernel) == pytest.approx(0, abs=0.003)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "colour, lab",
     [
@@ -180,6 +183,7 @@ def test_the_gain_is_that_of_the_hidden_layer_alone(stddev):
     np.testing.assert_array_equal(eight.out.kernel[...], one.out.kernel[...])
 
 
+@pytest.mark.slow
 def test_user_latents_are_rows_of_the_embedding():
     encoder = UserEncoder(9, 16, rngs=nnx.Rngs(0))
     got = encoder(jnp.array([3, 0, 3]))
@@ -248,6 +252,7 @@ def test_hidden_zero_takes_half_of_the_features():
     assert net.heads["text"][0].hidden.kernel.shape == (7, 3)
 
 
+@pytest.mark.slow
 def test_single_items_score_as_outfits_with_empty_slots():
     slots = (0, 1, 1)
     outfits = jnp.array([[[3, -1, -1], [-1, 2, -1]], [[-1, -1, 4], [0, -1, -1]]])
@@ -262,6 +267,7 @@ def test_single_items_score_as_outfits_with_empty_slots():
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_scores_are_the_mean_over_modalities():
     net = make_net(modalities=("text", "visual"))
     assert net.modalities == ("visual", "text")
@@ -280,6 +286,7 @@ def test_scores_are_the_mean_over_modalities():
         np.testing.assert_allclose(both[which], mean, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_scores_take_relaxed_or_binary_codes_of_user_and_items():
     net = make_net(hash=Hash("tanh", item_scale=True))
     latents = {"text": tuple(draw(5, 8) * (1 + c) for c in range(3))}

@@ -27,6 +27,7 @@ def simulate(seed, visitors=800):
     return who, liked, SHOWN[outfit], CHOSEN[outfit], 4 * visitors
 
 
+@pytest.mark.slow
 def test_the_interval_has_the_true_value_of_another_policy():
     found = [off_policy(*simulate(seed)) for seed in range(20)]
     inside = [one.interval[0] < TRUE < one.interval[1] for one in found]

@@ -297,6 +297,7 @@ def test_a_photo_is_blamed_for_what_it_did_alone(encoder, death, error, text):
     assert encoder.encode(encoded("PNG"), 0).scale > 0
 
 
+@pytest.mark.slow
 def test_a_photo_has_a_limit_of_processor_time():
     program = "from fhn_jax.web import photos\nphotos._limit_cpu(0)\nwhile True: pass"
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY)

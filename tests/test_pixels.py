@@ -103,6 +103,7 @@ def test_a_file_of_other_images_is_built_anew_with_a_notice(root, names, change,
     assert len(notices) == 1 and fault in notices[0] and "anew" in notices[0]
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_a_table_goes_unnoticed(root, names):
     path = root / "images" / "decoded.npy"
     whole = everything(build(root, names, []))

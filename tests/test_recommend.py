@@ -44,6 +44,7 @@ def search(workdir, **options):
     return json.loads((workdir / "search.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_search_writes_a_table_json_and_pictures(workdir, root, codes, tmp_path):
     code, out, err = run(["search", "--workdir", workdir, "--user", 3, "--k", 4])
     assert code == 0, err
@@ -159,6 +160,7 @@ def test_stored_outfits_are_all_positives_once(root):
     assert outfits.dtype.kind == "i" and np.all(outfits >= 0)
 
 
+@pytest.mark.slow
 def test_compose_writes_a_table_json_and_pictures(workdir, codes):
     command = ["compose", "--workdir", workdir, "--user", 3, "--k", 4]
     code, out, err = run([*command, "--fixed", "shoe:1"])

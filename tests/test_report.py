@@ -155,6 +155,7 @@ def test_names_of_items_stand_in_for_pictures(tmp_path, catalogue, no_charts):
     assert not (path.parent / "items").exists()
 
 
+@pytest.mark.slow
 def test_demo_data_cannot_be_missed(tmp_path, catalogue, no_charts):
     demo = dataclasses.replace(catalogue, dataset="demo")
     workdir, codes, _ = evaluated(tmp_path, demo)
@@ -314,6 +315,7 @@ def test_a_failed_report_leaves_the_old_one(tmp_path, catalogue, monkeypatch):
     assert not [p for p in workdir.iterdir() if p.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_codes_without_item_weights_or_variety_are_shown(tmp_path, catalogue):
     counts = [len(names) for names in catalogue.names]
     items = {"text": tuple(np.zeros((n, 2), np.uint8) for n in counts)}

@@ -106,6 +106,7 @@ def shop():
     return codes, outfits, made_attributes(rng, codes)
 
 
+@pytest.mark.slow
 def test_search_with_conditions_and_caps_equals_reading_the_whole_ranking(shop):
     codes, outfits, values = shop
     rng = np.random.default_rng(0)

@@ -280,6 +280,7 @@ def test_outfits_of_a_category_have_a_piece_of_it(app):
     assert found == {"outfits": [], "emptied_by": "with dress, top"}
 
 
+@pytest.mark.slow
 def test_the_api_leaves_out_what_is_liked_and_judged(app, likes):
     visitor = visitor_of(app, user="103")
 
@@ -420,6 +421,7 @@ def test_a_taste_is_told_in_the_words_of_the_shop(app):
 # --- the bar ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nothing_owned_nothing_sold_out_and_nothing_twice(workdir, root, likes):
     """Recommendations of all users, with conditions drawn at random."""
     recommender = Recommender.open(workdir, root, "8")

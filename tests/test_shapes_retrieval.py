@@ -104,6 +104,7 @@ def slots_of(outfit):
     return tuple(np.flatnonzero(outfit >= 0).tolist())
 
 
+@pytest.mark.slow
 def test_search_of_four_templates_equals_a_full_sort(monkeypatch):
     monkeypatch.setattr(blocks, "_BLOCK", 3)
     monkeypatch.setattr(blocks, "_MIN_GROUP", 2)
@@ -152,6 +153,7 @@ def test_search_of_four_templates_equals_a_full_sort(monkeypatch):
     assert ties > 20
 
 
+@pytest.mark.slow
 def test_composition_of_four_templates_equals_a_full_sort():
     rng = np.random.default_rng(0)
     ties = refused = 0

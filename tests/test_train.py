@@ -249,6 +249,7 @@ def test_a_run_stopped_anywhere_goes_on_bit_for_bit(
     assert_equal_runs(config, tmp_path, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_after_an_epoch_without_validation_is_saved(
     root, tmp_path, monkeypatch
 ):
@@ -391,6 +392,7 @@ def test_variables_that_blow_up_in_the_last_step_are_not_saved(tmp_path, monkeyp
     assert steps(tmp_path / "run") == [STEPS]
 
 
+@pytest.mark.slow
 def test_a_validation_metric_that_is_not_finite_stops_the_run(
     root, tmp_path, monkeypatch
 ):
@@ -428,6 +430,7 @@ def test_a_workdir_stays_valid_when_its_data_moves(short, tmp_path):
     assert best(moved, workdir).step == first.step
 
 
+@pytest.mark.slow
 def test_lines_of_training_do_not_count_the_time_of_validation(
     root, tmp_path, monkeypatch
 ):

@@ -57,6 +57,7 @@ def take(root, *judged):
     return take_visitors(root, likes, gone.extend), gone
 
 
+@pytest.mark.slow
 def test_likes_of_visitors_come_once_and_go_with_them(root):
     shop = rows(root)
     outfits = outfits_of_nobody(root, 20)

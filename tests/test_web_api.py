@@ -132,6 +132,7 @@ def test_what_was_judged_is_not_shown_again(visitor):
     assert (me["likes"], me["dislikes"]) == (3, 3)
 
 
+@pytest.mark.slow
 def test_all_outfits_can_be_judged_and_then_there_are_none(app):
     token = ok(program(app).post(f"{API}/visitors", json={}), 201)["token"]
     client = program(app, token)
@@ -384,6 +385,7 @@ def test_what_is_wrong_is_said_at_the_start(tmp_path, settings):
         create_app(broken)
 
 
+@pytest.mark.slow
 def test_an_index_that_the_server_made_is_made_anew_for_new_codes(tmp_path):
     settings = make_site(tmp_path)
     create_app(settings).state.service.close()

@@ -22,6 +22,7 @@ class _Ring:
         self.itself = self
 
 
+@pytest.mark.slow
 def test_garbage_collections_pass_over_what_a_server_keeps(app):
     """Else each stops all requests for a tenth of a second; what a version leaves goes."""
     ring = _Ring()

@@ -137,6 +137,7 @@ def test_an_error_of_ours_is_said_without_its_inside(app, visitor, monkeypatch, 
     assert "secret of the machine" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_server_is_ready_when_searching_and_composing_were_tried(
     settings, monkeypatch, caplog
 ):
@@ -162,6 +163,7 @@ def test_a_server_is_ready_when_searching_and_composing_were_tried(
     service.close()
 
 
+@pytest.mark.slow
 def test_a_database_that_is_gone_is_not_ready(app, monkeypatch):
     client = program(app)
     app.state.service.prepare()
