@@ -178,7 +178,11 @@ def test_a_reload_shows_the_same_and_a_click_something_else(visitor):
     query = {"explore": 0.5, "k": 8}
     first = recommended(visitor, **query)
     assert recommended(visitor, **query) == first
-    assert 0 < sum(outfit["explored"] for outfit in first) <= 4
+    explored = [
+        sum(outfit["explored"] for outfit in recommended(visitor, page=page, **query))
+        for page in range(5)
+    ]
+    assert 0 < sum(explored) and max(explored) <= 4
     judge(visitor, items=items_of(first[0]))
     assert recommended(visitor, **query) != first
 
