@@ -1,7 +1,9 @@
 """Attributes of items: kinds and sizes of columns, and changes while others read."""
 
+import contextlib
 import datetime
 import pickle
+import shutil
 import threading
 
 import numpy as np
@@ -212,3 +214,59 @@ def test_conditions_without_attributes_say_what_they_need(tmp_path):
     index = OutfitIndex.build(tmp_path / "index", CODES, np.zeros((1, 3), int))
     with pytest.raises(InputError, match="price<=80: these items have no attributes"):
         index.search(0, filters=Where("price<=80"))
+
+
+def test_those_of_other_codes_in_the_same_place_are_neither_read_nor_written(tmp_path):
+    more, path = random_codes(counts=(9, 2, 2)), tmp_path / "attributes"
+    ours = Attributes.create(path, CODES, VALUES)
+    ours.change({"price": {"top": {0: 5}}})
+    old = Attributes.open(path, CODES)
+    shutil.rmtree(path)
+    new = Attributes.create(path, more, {"price": [1.0] * 13})
+    new.change({"price": {"top": {8: 7}}})
+    for _ in range(2):
+        assert column(old, "price")[:2] == [5, 20]
+    for write in (
+        lambda: old.change({"price": {"top": {1: 6}}}),
+        lambda: old.replace(VALUES),
+    ):
+        with pytest.raises(InputError, match="has attributes of other items now"):
+            write()
+    assert column(Attributes.open(path, more), "price")[7:9] == [1, 7]
+
+
+def test_what_changes_while_they_are_opened_or_written_is_seen(folder, monkeypatch):
+    opened, change = module._open, module.ArrayFolder.change
+
+    def twice(price):
+        return VALUES | {"price": [price] * 7}
+
+    def changed_meanwhile(path):
+        found = opened(path)
+        monkeypatch.setattr(module, "_open", opened)
+        Attributes.open(folder, CODES).replace(twice(2))
+        return found
+
+    monkeypatch.setattr(module, "_open", changed_meanwhile)
+    mine = Attributes.open(folder, CODES)
+    assert column(mine, "price") == [2] * 7
+
+    @contextlib.contextmanager
+    def changed_after(self):
+        with change(self) as change_of_mine:
+            yield change_of_mine
+        monkeypatch.setattr(module.ArrayFolder, "change", change)
+        Attributes.open(folder, CODES).replace(twice(4))
+
+    monkeypatch.setattr(module.ArrayFolder, "change", changed_after)
+    mine.replace(twice(3))
+    assert column(mine, "price") == [4] * 7
+    mine.change({"price": {"top": {1: 9}}})
+    assert column(Attributes.open(folder, CODES), "price")[:2] == [4, 9]
+
+
+def test_attributes_can_be_replaced_by_who_has_not_looked_since(folder):
+    first, second = (Attributes.open(folder, CODES) for _ in range(2))
+    first.replace(VALUES | {"price": [4] * 7})
+    second.replace(VALUES | {"price": [5] * 7})
+    assert column(first, "price") == [5] * 7

@@ -388,3 +388,17 @@ def test_appends_at_once_have_one_loser_and_no_mixed_rows(
 def test_an_open_index_outlives_its_files(index, tmp_path, codes, outfits):
     shutil.rmtree(tmp_path / "index")
     assert_finds(index, codes, outfits)
+
+
+@pytest.mark.parametrize("then", ["search", "stored", "compact", "part"])
+def test_an_index_goes_on_after_several_removals(index, then):
+    for outfit in (0, 1):
+        index.remove([outfit])
+    call = {
+        "search": lambda: index.search(0, 3),
+        "stored": index.stored,
+        "compact": index.compact,
+        "part": lambda: index.part(0, 2),
+    }[then]
+    call()
+    assert not {0, 1} & set(index.stored()[0])

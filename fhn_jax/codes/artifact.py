@@ -206,16 +206,18 @@ class Codes:
           weights: of the user term and of the item term (λᵘ, λⁱ), a number or one for
             each bit; 1 by default.
           scaled: whether to keep each item's mean magnitude, relative to that of all, as
-            the factor of its code: closer to the vectors, 2 bytes an item more.
+            the factor of its code: closer to the vectors, 2 bytes an item more. Appended
+            zeros then count in the item term.
           centre: whether to take means away; False for vectors that were trained for
             their inner products with the users'.
-          names: category -> item names.
+          names: category -> item names, of every category.
           templates: the categories of which an outfit has one item each, such as
             [("top", "bottom", "shoe"), ("dress", "shoe")]; by default all together.
         Raises:
-          ValueError: no items; a template of unknown categories; vectors that differ in length or are not finite; a length
-            that is not a multiple of 8 (append columns of zeros, which add the same to
-            all scores).
+          ValueError: no items; a template or names of unknown categories; weights of
+            another length; vectors that differ in length or are not finite; a length that
+            is not a multiple of 8 (append columns of zeros, which add the same to all
+            scores of codes that are not scaled).
         Source: signs of centred vectors keep their angles, see Charikar 2002, "Similarity
           estimation techniques from rounding algorithms"; with one factor an item they
           are the nearest such code, see Rastegari et al. 2016, "XNOR-Net".
@@ -238,7 +240,12 @@ class Codes:
         ]
         latents = np.zeros((0, bits))
         if users is not None:
-            latents = users - np.mean(means, axis=0)
+            there = [
+                mean
+                for mean, of in zip(means, vectors.values(), strict=True)
+                if len(of)
+            ]
+            latents = users - (np.mean(there, axis=0) if there else 0.0)
         # Columns of zeros, appended to fill bytes, change nothing.
         filled = np.maximum(np.count_nonzero(latents, axis=1, keepdims=True), 1)
         size = np.abs(latents).sum(axis=1, keepdims=True) / filled
@@ -249,11 +256,13 @@ class Codes:
             unit = np.concatenate(sizes).mean() or 1.0
             scales = {"visual": tuple((s / unit).astype(np.float16) for s in sizes)}
         lambda_user, lambda_item = (
-            np.broadcast_to(weight, bits).astype(np.float32)
+            checks.weight_of_bits(weight, bits)
             for weight in ((1, 1) if weights is None else weights)
         )
         of_items = None
         if names is not None:
+            known = f"item names of {list(items)}"
+            checks.expect("names", set(names) == set(items), list(names), known)
             of_items = tuple(tuple(names[category]) for category in items)
         return cls(
             bits=bits,

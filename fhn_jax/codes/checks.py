@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float32, Int
 
 from fhn_jax.errors import InputError
 
@@ -258,6 +258,21 @@ def check_names(
             seen.add(name)
 
 
+def weight_of_bits(weight: Any, bits: int) -> Float32[np.ndarray, " d"]:
+    """A matching weight, one for all bits or one for each.
+
+    Raises:
+      InputError: another number of them, or no numbers.
+    """
+    try:
+        return np.broadcast_to(weight, bits).astype(np.float32)
+    except (TypeError, ValueError):
+        shape = list(np.shape(weight))
+        raise InputError(
+            f"weights are {shape}, expected a number or [{bits}]"
+        ) from None
+
+
 def check_embeddings(items: Mapping[str, np.ndarray], users: np.ndarray | None) -> None:
     """Checks vectors of items, by category, and of users: floats of one length."""
     expect("items", len(items) > 0, items, "vectors of at least one category")
@@ -282,7 +297,7 @@ def check_embeddings(items: Mapping[str, np.ndarray], users: np.ndarray | None) 
     if bits is None or bits < 8 or bits % 8:
         raise InputError(
             f"vectors have {bits} entries, expected a multiple of 8; append columns of "
-            "zeros, which add the same to all scores"
+            "zeros, which add the same to all scores of codes that are not scaled"
         )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int
 from fhn_jax import files
 from fhn_jax.codes import artifact, checks, tensor_file
 from fhn_jax.codes.artifact import Codes
-from fhn_jax.errors import InputError
+from fhn_jax.errors import InputError, MissingFileError
 
 # In the workdir of a run.
 FILE = "latents.safetensors"
@@ -92,7 +92,8 @@ class Latents:
         if following.exists():
             try:
                 return cls.load(following, codes)
-            except InputError:  # of codes that never came
+            # Of codes that never came; or they came meanwhile.
+            except (InputError, MissingFileError):
                 pass
         return cls.load(path, codes) if path.exists() else None
 

@@ -79,7 +79,8 @@ def mean_of_items(
 ) -> Float64[np.ndarray, " m"]:
     """The mean of the items' values; the items are global ids, -1 for none."""
     there = outfits >= 0
-    return np.where(there, worth[outfits], 0.0).sum(axis=1) / there.sum(axis=1)
+    values = np.where(there, worth[outfits], 0.0)
+    return values.sum(axis=1, dtype=np.float64) / there.sum(axis=1)
 
 
 def liked_items(
@@ -98,12 +99,17 @@ def liked_items(
 
 def popularity(catalogue: Catalogue) -> Float64[np.ndarray, " n"]:
     """Of each item the share of users who like a training outfit with it."""
-    counts = np.bincount(liked_items(catalogue)[1], minlength=catalogue.num_items)
-    return counts / catalogue.num_users
+    return _likes(catalogue) / catalogue.num_users
+
+
+def _likes(catalogue: Catalogue) -> Int[np.ndarray, " n"]:
+    """Of each item the number of users who like a training outfit with it."""
+    return np.bincount(liked_items(catalogue)[1], minlength=catalogue.num_items)
 
 
 def _popularity(catalogue: Catalogue) -> Values:
-    worth = popularity(catalogue).astype(np.float32)
+    # Whole numbers, so that outfits whose items have as many likes tie.
+    worth = _likes(catalogue).astype(np.float32)
     return lambda users: np.broadcast_to(worth, (len(users), len(worth)))
 
 

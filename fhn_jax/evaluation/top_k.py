@@ -98,7 +98,7 @@ def diversity(lists: Lists) -> float:
 def novelty(lists: Lists) -> float:
     """Mean of -log2 of the popularity of recommended items, in bits.
 
-    An item that nobody likes counts as if half a user did.
+    An item that nobody likes counts as half as popular as the least popular other one.
 
     Source: mean self-information, Vargas and Castells 2011.
     """

@@ -278,7 +278,12 @@ class ArrayFolder:
             _remove(self.path, [name for name in change._added if name not in named])
             raise
         self._manifest = new
-        _remove(self.path, (old["files"].keys() | change._added) - new["files"].keys())
+        gone = (old["files"].keys() | change._added) - new["files"].keys()
+        for name in gone:
+            self._unchecked.pop(name, None)
+        self._checked -= gone
+        self._scattered -= gone
+        _remove(self.path, gone)
 
     def _remove_orphans(self) -> None:
         """Removes what a crash has left: nobody else is at work here."""

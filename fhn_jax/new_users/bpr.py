@@ -11,13 +11,14 @@ from fhn_jax.codes import Codes, blocks, by_slots, outfit_scores
 from fhn_jax.codes.scoring import SCALE
 from fhn_jax.data.catalogue import Outfits
 from fhn_jax.errors import InputError
-from fhn_jax.new_users.clicks import check_both
+from fhn_jax.new_users.clicks import check_both, per_user
 from fhn_jax.new_users.learner import Learner, NewUsers
 from fhn_jax.new_users.posterior import Posterior, prior_of
 
 # Users taken at a time: their codes then fit the processor's cache.
 _CHUNK = 64
 _MAX_NEWTON_STEPS = 20
+_MAX_HALVINGS = 20
 # A Newton step is done when it lowers no user's loss by more than this.
 _TOLERANCE = 1e-4
 # Mean magnitude that bits can follow. A real code that is larger, as that of a user of
@@ -59,43 +60,10 @@ def fit_users(
     Codes(64 bits, visual, 100 items in top/shoe, 2 users)
     """
     return BprFit(codes, **options).fit(
-        _per_user(codes, "likes", likes),
-        _per_user(codes, "dislikes", dislikes),
+        per_user(codes, "likes", likes),
+        per_user(codes, "dislikes", dislikes),
         max(len(likes), len(dislikes)),
     )
-
-
-def _per_user(codes: Codes, name: str, outfits: Sequence[Any]) -> Outfits:
-    """Clicks from a list of outfits for each user."""
-    slots = len(codes.slots)
-    tables = [np.asarray(of) for of in outfits]
-    for user, table in enumerate(tables):
-        if table.size and (table.ndim != 2 or table.dtype.kind not in "iu"):
-            raise InputError(
-                f"{name} of user {user} are {table.dtype} {list(table.shape)}, expected "
-                f"whole numbers [outfits, {slots}]"
-            )
-    tables = [
-        table.reshape(-1, table.shape[-1] if table.size else slots) for table in tables
-    ]
-    for user, table in enumerate(tables):
-        # Before they are made 32-bit: 2**32 would become item 0.
-        if table.size and not -1 <= table.min() <= table.max() < 2**31:
-            raise InputError(
-                f"{name} of user {user} hold items {table.min()} to {table.max()}; "
-                f"expected 0 to {max(codes.num_items) - 1}, or -1 for none"
-            )
-    users = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-    tables = [table.astype(np.int64) for table in tables]
-    try:
-        items = np.concatenate([np.zeros((0, slots), np.int64), *tables])
-    except ValueError:
-        widths = sorted({table.shape[1] for table in tables})
-        raise InputError(
-            f"{name} have outfits of {widths} items, expected {slots}: one for each of "
-            f"the slots {[codes.categories[c] for c in codes.slots]}, or -1"
-        ) from None
-    return Outfits(users.astype(np.int32), items.astype(np.int32))
 
 
 class BprFit(Learner):
@@ -429,15 +397,21 @@ def _newton(
     for _ in range(_MAX_NEWTON_STEPS):
         step = np.linalg.solve(hessian, slope[:, :, None])[:, :, 0]
         decrease = (slope * step).sum(axis=1)
-        length = np.ones((v, 1), np.float32)
-        while True:
-            slope, curved = gradient(w - length * step)
-            # The loss is convex: where it is less steep, it is lower.
-            steep = np.abs((slope * step).sum(axis=1)) > 0.9 * decrease + _TOLERANCE
-            if not steep.any():
+        limit = 0.9 * decrease + _TOLERANCE
+        low, length, high = (np.full(v, x, np.float32) for x in (0, 1, 1))
+        for halvings in range(1, _MAX_HALVINGS + 1):
+            slope, curved = gradient(w - length[:, None] * step)
+            # The loss is convex, so along a step its slope only rises. Where it has risen
+            # beyond the limit the step is too long; that a whole one is short does no harm.
+            along = (slope * step).sum(axis=1)
+            too_long, too_short = along < -limit, (along > limit) & (length < 1)
+            wrong = too_long | too_short
+            if not wrong.any() or halvings == _MAX_HALVINGS:
                 break
-            length[steep] /= 2
-        w -= length * step
+            high = np.where(too_long, length, high)
+            low = np.where(too_short, length, low)
+            length = np.where(wrong, (low + high) / 2, length)
+        w -= length[:, None] * step
         if decrease.max() < _TOLERANCE:
             break  # Such a step changes the Hessian as little.
         hessian = hessian_of(curved)

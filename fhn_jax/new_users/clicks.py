@@ -4,6 +4,9 @@ Clicks are `Outfits`: users are numbered from 0, and an item may be -1 for a slo
 was not part of the click, so a single liked item is a click too.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Int
 
@@ -16,6 +19,54 @@ from fhn_jax.errors import InputError
 def no_clicks(codes: Codes) -> Outfits:
     """Clicks of nobody."""
     return Outfits(np.zeros(0, np.int32), np.zeros((0, len(codes.slots)), np.int32))
+
+
+def per_user(codes: Codes, name: str, outfits: Sequence[Any]) -> Outfits:
+    """Clicks from a list of outfits for each user.
+
+    Args:
+      name: of the list, for errors.
+      outfits: for each user the outfits, an item id for every slot or -1.
+    Raises:
+      InputError: other numbers than that.
+    """
+    slots = len(codes.slots)
+    tables = []
+    for user, of in enumerate(outfits):
+        try:
+            tables.append(np.asarray(of))
+        except ValueError:
+            raise InputError(
+                f"{name} of user {user} are outfits of different lengths, expected "
+                f"{slots} whole numbers each, -1 for a slot that does not count"
+            ) from None
+    for user, table in enumerate(tables):
+        if table.size and (table.ndim != 2 or table.dtype.kind not in "iu"):
+            raise InputError(
+                f"{name} of user {user} are {table.dtype} {list(table.shape)}, expected "
+                f"whole numbers [outfits, {slots}]"
+            )
+    tables = [
+        table.reshape(-1, table.shape[-1] if table.size else slots) for table in tables
+    ]
+    for user, table in enumerate(tables):
+        # Before they are made 32-bit: 2**32 would become item 0.
+        if table.size and not -1 <= table.min() <= table.max() < 2**31:
+            raise InputError(
+                f"{name} of user {user} hold items {table.min()} to {table.max()}; "
+                f"expected 0 to {max(codes.num_items) - 1}, or -1 for none"
+            )
+    users = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    tables = [table.astype(np.int64) for table in tables]
+    try:
+        items = np.concatenate([np.zeros((0, slots), np.int64), *tables])
+    except ValueError:
+        widths = sorted({table.shape[1] for table in tables})
+        raise InputError(
+            f"{name} have outfits of {widths} items, expected {slots}: one for each of "
+            f"the slots {[codes.categories[c] for c in codes.slots]}, or -1"
+        ) from None
+    return Outfits(users.astype(np.int32), items.astype(np.int32))
 
 
 def have_clicks(clicks: Outfits, num_users: int) -> Bool[np.ndarray, " u"]:

@@ -140,9 +140,11 @@ class Learner(abc.ABC):
         """
         for name, clicks in (("likes", likes), ("dislikes", dislikes)):
             check_clicks(self.codes, name, clicks, len(users))
-        changed = np.unique(np.concatenate([likes.users, dislikes.users]))
         all_likes = joined(users.likes, likes)
         all_dislikes = joined(users.dislikes, dislikes)
+        # Here, where users have the numbers that their caller knows.
+        check_both(self.codes, all_likes, all_dislikes, len(users))
+        changed = np.unique(np.concatenate([likes.users, dislikes.users]))
         learned = self.fit(
             of_users(all_likes, changed), of_users(all_dislikes, changed)
         )
@@ -168,6 +170,11 @@ class RandomCode(Learner):
     def __init__(self, codes: Codes, *, seed: int = 0):
         super().__init__(codes)
         self.seed = seed
+
+    def update(self, users: NewUsers, likes: Outfits, dislikes: Outfits) -> NewUsers:
+        """The clicks are noted; the codes stay."""
+        every = joined(users.likes, likes), joined(users.dislikes, dislikes)
+        return NewUsers(users.latents, users.bits, *every)
 
     def _learn(self, likes, dislikes, num_users):
         rng = np.random.default_rng(self.seed)

@@ -25,7 +25,7 @@ class Similarity(Learner):
         new user's likes; likes or dislikes that are not there yet count as all ones.
       known: codes of the known users' items, where these are not those of `codes`.
     Raises:
-      ValueError: beta or epsilon out of range; a known user without clicks.
+      ValueError: beta or epsilon out of range; no known users, or one without clicks.
     """
 
     def __init__(
@@ -43,6 +43,11 @@ class Similarity(Learner):
         _check_weights(beta, epsilon)
         self.beta, self.epsilon, self.page = beta, epsilon, page
         known = codes if known is None else known
+        if not codes.num_users:
+            raise InputError(
+                "the codes have no known users, and similarity is to those; learn new "
+                "users with method=fit"
+            )
         for name, clicks in (("likes", likes), ("dislikes", dislikes)):
             check_clicks(known, f"known {name}", clicks, codes.num_users)
             counts = np.bincount(clicks.users, minlength=codes.num_users)

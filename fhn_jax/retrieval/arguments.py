@@ -95,10 +95,10 @@ def _given_users(codes: Codes, users, score: str) -> Float64[np.ndarray, "u d"]:
     users = users.astype(np.float64)
     if score == "asymmetric":
         return users
-    # The rule of the hash layers: sign(0) = +1, and 1[h > .5] for 0/1 codes.
+    # The rule of the hash layers: sign(0) = +1, and 1[h >= .5] for 0/1 codes.
     if codes.alphabet == "pm1":
         return np.where(users >= 0, 1.0, -1.0)
-    return np.where(users > 0.5, 1.0, 0.0)
+    return np.where(users >= 0.5, 1.0, 0.0)
 
 
 def item_ids(codes: Codes, name: str, items: Any) -> Int64[np.ndarray, " n"]:

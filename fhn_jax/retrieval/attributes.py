@@ -61,13 +61,13 @@ class Attributes:
         codes: Codes,
         columns: Mapping[str, Column],
         folder: ArrayFolder | None = None,
+        state: tuple[int, int, int] | None = None,
     ):
         """Use `in_memory`, `create` or `open`."""
         self._codes = codes
         # Replaced as a whole: readers in other threads have the old or the new.
-        self._now = _Now(dict(columns))
-        if folder is not None:
-            self._now = _follow(_Now(dict(columns), folder, _state(folder)), codes)
+        self._now = _Now(dict(columns), folder, state)
+        self.columns()
 
     @classmethod
     def in_memory(cls, codes: Codes, values: Values) -> "Attributes":
@@ -110,13 +110,14 @@ class Attributes:
           FileNotFoundError: there are none.
           InputError: they are damaged, or of other items.
         """
+        state = _state(Path(folder))
         opened, columns = _open(Path(folder))
         if not _is_of(opened, codes):
             raise InputError(
                 f"{folder} has attributes of other items: {opened.metadata['items']}, "
                 f"not {_items(codes)}; {FORMAT.remedy}"
             )
-        return cls(codes, columns, opened)
+        return cls(codes, columns, opened, state)
 
     def __repr__(self) -> str:
         return f"Attributes({dict(self.columns())})"
@@ -139,17 +140,28 @@ class Attributes:
         Raises:
           InputError: the folder has been changed, and is damaged.
         """
-        now = self._now
-        if now.folder is None:
-            return now.columns
-        state = _state(now.folder)
-        if state not in (now.state, None):
-            opened, columns = _open(now.folder.path)
-            # Those of other items are of other codes, which others serve.
-            if _is_of(opened, self._codes):
+        while (folder := self._now.folder) is not None:
+            now, state = self._now, _state(folder.path)
+            if state in (None, now.of_others):
+                break
+            if state != now.state:
+                opened, columns = _open(folder.path)
+                if not _is_of(opened, self._codes):
+                    # Those of other codes, which others serve; nor is the journal ours.
+                    self._now = now._replace(of_others=state)
+                    break
                 now = _Now(columns, opened, state)
-        self._now = now = _follow(now, self._codes)
-        return now.columns
+            try:
+                now = _follow(now, self._codes)
+            except UserError:
+                if _state(folder.path) == state:
+                    raise
+            else:
+                # The journal is that of the manifest if this is the same as before.
+                if _state(folder.path) == state:
+                    self._now = now
+                    break
+        return self._now.columns
 
     def values(self) -> dict[str, Any]:
         """The attributes as they were given, None where there is none."""
@@ -161,20 +173,22 @@ class Attributes:
         Args:
           changes: attribute -> category -> item -> value, None for none.
         Raises:
-          InputError: an unknown attribute, category or item, or a value of another kind.
+          InputError: an unknown attribute, category or item, or a value of another kind;
+            the folder was made anew for other items.
           BusyError: another process is changing them.
         """
-        columns, folder = self.columns(), self._now.folder
+        folder = self._own_folder()
         many = sum(len(v) for of in changes.values() for v in of.values())
         if folder is None:
-            new = _changed(self._codes, columns, changes)
+            new = _changed(self._codes, self._now.columns, changes)
             self._now = _Now(new, end=self._now.end + 1)
         elif self._now.end > _LONGEST_JOURNAL or many > _MOST_ITEMS:
             self._write(folder, lambda: _changed(self._codes, self.columns(), changes))
         else:
             with files.lock(folder.path, "changing it"):
-                columns = _changed(self._codes, self.columns(), changes)
+                self._own_folder()
                 now = self._now
+                columns = _changed(self._codes, now.columns, changes)
                 end = files.append_record(now.journal, _plain(changes), now.end)
                 self._now = now._replace(columns=columns, end=end)
 
@@ -183,11 +197,22 @@ class Attributes:
 
         Args and Raises: as `create`; BusyError: another process is changing them.
         """
-        columns, folder = _columns(self._codes, values), self._now.folder
+        columns, folder = _columns(self._codes, values), self._own_folder()
         if folder is None:
             self._now = _Now(columns, end=self._now.end + 1)
         else:
             self._write(folder, lambda: columns, {"source": source})
+
+    def _own_folder(self) -> ArrayFolder | None:
+        """The folder as it is now; None in memory."""
+        self.columns()
+        now = self._now
+        if now.folder is not None and now.of_others is not None:
+            raise InputError(
+                f"{now.folder.path} has attributes of other items now; open it with the "
+                "codes that they are of"
+            )
+        return now.folder
 
     def _write(
         self,
@@ -207,7 +232,8 @@ class Attributes:
             for number, (name, column) in enumerate(columns.items()):
                 _add(change, number, name, column)
         journal.unlink(missing_ok=True)
-        self._now = _Now(columns, folder, _state(folder))
+        # Of no state that is known: somebody may have changed it again since.
+        self._now = _Now(columns, folder)
 
 
 class _Now(NamedTuple):
@@ -216,13 +242,15 @@ class _Now(NamedTuple):
     Attributes:
       columns: by name.
       folder: None in memory.
-      state: of its manifest.
+      state: of its manifest when it was read; None makes it be read again.
+      of_others: state of a later manifest that is of other items.
       end: of the last change that they have, in the journal; in memory their number.
     """
 
     columns: Mapping[str, Column]
     folder: ArrayFolder | None = None
     state: tuple[int, int, int] | None = None
+    of_others: tuple[int, int, int] | None = None
     end: int = 0
 
     @property
@@ -347,12 +375,10 @@ def _columns(codes: Codes, values: Values) -> dict[str, Column]:
     return {name: Column.of(of_items) for name, of_items in values.items()}
 
 
-def _state(folder: ArrayFolder | None) -> tuple[int, int, int] | None:
+def _state(folder: Path) -> tuple[int, int, int] | None:
     """What tells one manifest from the next; None if there is none."""
-    if folder is None:
-        return None
     try:
-        found = os.stat(folder.path / "manifest.json")
+        found = os.stat(folder / "manifest.json")
     except FileNotFoundError:
         return None
     return (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -76,7 +76,8 @@ class ExternalItem:
 
     Attributes:
       codes: its packed code in each modality, uint8 [m, w].
-      scales: its factor in each modality, float32 [m]; 1 where codes are not scaled.
+      scales: its factor in each modality, float32 [m]; 1 where codes are not scaled. A
+        factor above the items' largest, rounded up to a power of two, counts as that.
     """
 
     codes: UInt8[np.ndarray, "m w"]
@@ -334,10 +335,11 @@ class Composer:
         codes = self._tables.codes
         width = (len(codes.modalities), codes.bits // 8)
         for item in items:
-            if item.codes.shape != width or not np.isfinite(item.scales).all():
+            right = np.isfinite(item.scales) & (item.scales >= 0)
+            if item.codes.shape != width or not right.all():
                 raise InputError(
                     f"external item in {name}: codes of shape {item.codes.shape}, scales "
-                    f"{item.scales}; expected {width} and finite ones"
+                    f"{item.scales}; expected {width} and finite ones, 0 or more"
                 )
 
     def _add_fixed(
@@ -416,7 +418,9 @@ class Composer:
             codes = own.codes.reshape(1, -1)
             if self._scales is None:
                 return codes, None
-            return codes, own.scales[None] / np.float32(tables.largest_scale)
+            # Larger ones would leave the range of the sums.
+            scales = own.scales[None] / np.float32(tables.largest_scale)
+            return codes, np.minimum(scales, np.float32(1))
         layout = self._bounds.layout
         place = layout.places[layout.category_starts[category] + item]
         scales = None if self._scales is None else self._scales[place : place + 1]

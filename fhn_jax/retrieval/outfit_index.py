@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Int32, Shaped
 
 from fhn_jax import files
 from fhn_jax.codes import Codes
@@ -282,6 +282,14 @@ class OutfitIndex(Searcher):
         if self._verify:
             self._folder.verify_mapped()
 
+    def checked(self, outfits: Shaped[np.ndarray, "..."]) -> Int32[np.ndarray, "n s"]:
+        """Outfits as they are stored.
+
+        Raises:
+          InputError: as `build`.
+        """
+        return check_outfits(self._tables.codes, outfits)
+
     def append(self, outfits: Shaped[np.ndarray, "..."]) -> range:
         """Adds outfits, as a segment of their own for each template.
 
@@ -295,7 +303,7 @@ class OutfitIndex(Searcher):
           ValueError: as `build`; more than 2**32 outfits; or the index has been changed
             by another process since it was opened.
         """
-        items = check_outfits(self._tables.codes, outfits)
+        items = self.checked(outfits)
         first = self._num_outfits
         ids = range(first, first + len(items))
         _check_number(ids.stop)
@@ -361,10 +369,10 @@ class OutfitIndex(Searcher):
                 f"and more, or score otherwise; {FORMAT.remedy}"
             )
         layout, numbers = self._layout.extended(tables.packed, _NEW_CLUSTERS, seed)
-        # First, since they must not be of fewer items.
-        shutil.rmtree(self._folder.path / ATTRIBUTES, ignore_errors=True)
-        self.attributes = None
         with self._folder.change() as change:
+            # First, since they must not be of fewer items.
+            shutil.rmtree(self._folder.path / ATTRIBUTES, ignore_errors=True)
+            self.attributes = None
             metadata = change.metadata
             metadata["changes"] += 1
             change.drop(metadata.get("layout", "layout"))
@@ -409,15 +417,14 @@ class OutfitIndex(Searcher):
 
     def set_attributes(self, values: Values, source: str = "") -> None:
         """Gives all items other attributes, see `Attributes.create`."""
-        if self.attributes is not None:
-            self.attributes.replace(values, source)
-            return
-        folder = self._folder.path / ATTRIBUTES
-        try:
-            codes = self._tables.codes
-            self.attributes = Attributes.create(folder, codes, values, source)
-        except FileExistsError:  # Another process was faster.
-            self.attributes = Attributes.open(folder, self._tables.codes)
+        folder, codes = self._folder.path / ATTRIBUTES, self._tables.codes
+        if self.attributes is None:
+            try:
+                self.attributes = Attributes.create(folder, codes, values, source)
+                return
+            except FileExistsError:  # Another process was faster.
+                self.attributes = Attributes.open(folder, codes)
+        self.attributes.replace(values, source)
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[ArrayChange]:

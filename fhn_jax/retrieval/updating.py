@@ -31,7 +31,8 @@ def update_index(
       InputError: as `OutfitIndex.append`.
     """
     ids, items = index.stored()
-    rows = np.concatenate([items, outfits.astype(items.dtype)])
+    outfits = index.checked(outfits)
+    rows = np.concatenate([items, outfits])
     keys = row_keys(rows)
     ours, wanted = keys[: len(items)], keys[len(items) :]
     gone = ids[~np.isin(ours, wanted)]

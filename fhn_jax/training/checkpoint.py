@@ -61,18 +61,13 @@ class Checkpoints:
         self._read: dict[int, Any] = {}
         # The types of orbax do not fit each other.
         checkpointer: Any = ocp.training.Checkpointer
+        each = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
+        kept = [_policies.LatestN(1), _Best(self._scores)]
         with self._reading():
             self._checkpointer = checkpointer(
                 self.folder,
-                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(
-                    1
-                ),
-                preservation_policy=_policies.AnyPreservationPolicy(
-                    [
-                        _policies.LatestN(1),
-                        _Best(self._scores),
-                    ]
-                ),
+                save_decision_policy=each,
+                preservation_policy=_policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,
             )
         for checkpoint in self._checkpointer.checkpoints:
@@ -337,6 +332,8 @@ class Checkpoints:
     def forget_users(self, users: Sequence[int], data: str | None) -> int:
         """Zeroes the rows of users in all checkpoints; returns how many checkpoints.
 
+        Damaged ones that were set aside are removed.
+
         Args:
           users: none of them notes the data alone.
           data: the checksum of the data as they are now, noted from now on; None leaves
@@ -345,7 +342,7 @@ class Checkpoints:
         self._wait()
         steps = [each.step for each in self._checkpointer.checkpoints]
         for step in steps:
-            noted = self._noted(step)
+            host, score = self.host(step), self._scores.get(step)
             shapes = self._shapes(step)
             arrays = {
                 # The optimiser has a table of the same kind for each of its moments.
@@ -354,9 +351,12 @@ class Checkpoints:
                 else array
                 for name, array in self._load(step, shapes).items()
             }
-            host = noted["host"] | ({} if data is None else {"data": data})
-            self._write(step, arrays, host, noted["score"])
-        return len(steps)
+            host |= {} if data is None else {"data": data}
+            self._write(step, arrays, host, score)
+        damaged = list(self.folder.glob(f"*{_DAMAGED}")) if users else []
+        for folder in damaged:
+            shutil.rmtree(folder)
+        return len(steps) + len(damaged)
 
     def verify(self) -> list[int]:
         """Reads all checkpoints and compares their checksums; returns their steps.
