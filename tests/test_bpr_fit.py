@@ -15,9 +15,10 @@ from clicks import (
 )
 from random_codes import random_codes
 
+from fhn_jax.codes import Codes, Scorer
 from fhn_jax.data.catalogue import Outfits
 from fhn_jax.evaluation import metrics
-from fhn_jax.new_users import BprFit, RandomCode
+from fhn_jax.new_users import BprFit, RandomCode, fit_users
 from fhn_jax.new_users.bpr import _nearest_bits
 
 
@@ -311,3 +312,18 @@ def test_codes_that_know_no_users_or_items_cannot_be_fitted():
         BprFit(codes_for(zero_user_term=True))
     with pytest.raises(ValueError, match="no items of category 'shoe'"):
         BprFit(random_codes(counts=(5, 4, 0)))
+
+
+def test_a_fit_ends_where_halving_a_step_never_would():
+    rng = np.random.default_rng(4)
+    vectors = {name: rng.normal(size=(4, 8)) for name in ("top", "shoe")}
+    codes = Codes.from_embeddings(vectors, users=rng.normal(size=(3, 8)))
+    codes = dataclasses.replace(codes, user_latents=codes.user_latents * np.float32(4))
+    likes, dislikes = [[(3, 3), (2, 0), (3, 0), (3, 2)]], [[(3, 1), (1, 3), (0, 3)]]
+    users = fit_users(codes, likes=likes, dislikes=dislikes)
+    scorer = Scorer(users.into(codes))
+    liked, disliked = (
+        scorer.score("asymmetric", np.zeros(len(of[0]), int), np.array(of[0]))
+        for of in (likes, dislikes)
+    )
+    assert liked.min() > disliked.max()

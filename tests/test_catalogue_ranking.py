@@ -312,3 +312,13 @@ def test_lists_of_other_codes_are_not_compared(tmp_path):
     with pytest.raises(InputError, match="of other codes than"):
         list(compare.compare([tmp_path]))
     assert json.loads((tmp_path / "results.json").read_text())["codes_sha256"] == "a"
+
+
+@pytest.mark.parametrize("num_users", [7, 10, 49])
+def test_outfits_whose_items_have_as_many_likes_tie(num_users):
+    rng = np.random.default_rng(0)
+    likes = rng.integers(0, num_users, 300)
+    outfits = rng.integers(0, 300, (5000, 3))
+    worth = baselines.mean_of_items(likes.astype(np.float32), outfits)
+    sums = likes[outfits].sum(axis=1)
+    assert len(np.unique(worth)) == len(np.unique(sums))

@@ -354,3 +354,25 @@ def test_a_state_may_be_overwritten_while_it_is_saved(tmp_path):
         overwrite(state.params["user"]["embedding"]).block_until_ready()
         restored, _ = checkpoints.restore(empty, 1)
     np.testing.assert_array_equal(restored.params["user"]["embedding"], 1.0)
+
+
+def test_users_are_forgotten_in_checkpoints_of_old_versions(tmp_path):
+    saved = flatten(state_of(5))
+    with Checkpoints(tmp_path / "old") as checkpoints:
+        noted = {"schedule": {"scale": 1.0}, "data": "ab"}  # The host values alone.
+        checkpoints._checkpointer.save_async(5, saved, custom_metadata=noted).result()
+    with Checkpoints(tmp_path / "old") as checkpoints:
+        assert checkpoints.forget_users([1], "cd") == 1
+        assert checkpoints.host(5) == {"schedule": {"scale": 1.0}, "data": "cd"}
+        table = checkpoints.restore(state_of(0), 5)[0].params["user"]["embedding"]
+    assert np.asarray(table[1]).tolist() == [0, 0, 0] and np.asarray(table[0]).all()
+
+
+def test_users_are_forgotten_with_a_checkpoint_that_was_set_aside(tmp_path):
+    folder = tmp_path / "checkpoints"
+    save(folder, [0.5, 0.9, 0.4])
+    with Checkpoints(folder) as checkpoints:
+        aside = checkpoints._rename(3, ".damaged")
+        assert checkpoints.forget_users([], "ab") == 1 and aside.is_dir()
+        assert checkpoints.forget_users([1], None) == 2 and not aside.exists()
+        assert checkpoints.best == 2

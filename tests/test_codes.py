@@ -10,6 +10,8 @@ import safetensors
 import safetensors.numpy
 
 from fhn_jax.codes import Codes, Latents, pack, unpack
+from fhn_jax.codes import latents as latents_module
+from fhn_jax.errors import InputError
 from tests.random_codes import latents_of, random_codes
 
 
@@ -436,3 +438,46 @@ def test_finite_values_beyond_reason_are_refused(field, value, message):
     (array if field != "item_scales" else array["visual"][0]).flat[0] = value
     with pytest.raises(ValueError, match=message):
         Codes(**{f.name: getattr(codes, f.name) for f in dataclasses.fields(codes)})
+
+
+def test_a_category_without_items_says_nothing_of_users():
+    rng = np.random.default_rng(0)
+    near = 5 + 0.01 * rng.normal(size=(20, 8))
+    users = 5 + 0.01 * rng.normal(size=(4, 8))
+    alone = Codes.from_embeddings({"top": near}, users=users)
+    beside = Codes.from_embeddings({"top": near, "bag": near[:0]}, users=users)
+    np.testing.assert_array_equal(alone.user_latents, beside.user_latents)
+    assert (alone.user_latents < 0).any() and (alone.user_latents > 0).any()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"names": {"top": ["a", "b"]}}, "names is .*expected item names of"),
+        (
+            {"weights": (1.0, np.ones(3))},
+            r"weights are \[3\], expected a number or \[8\]",
+        ),
+    ],
+)
+def test_names_and_weights_of_embeddings_are_checked(options, message):
+    vectors = {"top": np.ones((2, 8)), "shoe": np.ones((3, 8))}
+    with pytest.raises(InputError, match=message):
+        Codes.from_embeddings(vectors, **options)
+
+
+def test_latents_that_come_while_they_are_looked_for_are_found(tmp_path, monkeypatch):
+    codes = random_codes()
+    latents = latents_of(codes)
+    latents.save_with(tmp_path, codes)
+    (tmp_path / "latents.safetensors").rename(tmp_path / latents_module._NEXT)
+    exists = type(tmp_path).exists
+
+    def renamed_meanwhile(path):
+        found = exists(path)
+        if path.name == latents_module._NEXT and found:
+            path.rename(path.with_name(latents_module.FILE))
+        return found
+
+    monkeypatch.setattr(type(tmp_path), "exists", renamed_meanwhile)
+    assert Latents.beside(tmp_path, codes) is not None

@@ -7,7 +7,7 @@ import pytest
 from random_codes import clustered_codes, made_codes, random_codes
 from scale import SCALE
 
-from fhn_jax.errors import UserError
+from fhn_jax.errors import InputError, UserError
 from fhn_jax.retrieval.composer import Composer, ExternalItem
 from fhn_jax.retrieval.filters import ExcludeOutfits, MustContain, Only, Wardrobe
 from fhn_jax.retrieval.items import ItemTables
@@ -372,3 +372,23 @@ def test_bad_requests_are_rejected(options, message):
     _, composer = catalogue()
     with pytest.raises(ValueError, match=message):
         composer.compose(**({"user": 0, "k": 3} | options))
+
+
+def test_a_factor_above_those_of_all_items_counts_as_the_largest():
+    codes = random_codes(counts=(5, 5, 5), bits=64, scaled=True)
+    composer = Composer(codes)
+    largest = composer._tables.largest_scale
+    width = (len(codes.modalities), codes.bits // 8)
+    code = np.random.default_rng(0).integers(0, 256, width, dtype=np.uint8)
+    found = [
+        composer.compose(0, k=5, fixed={codes.categories[0]: ExternalItem(code, scale)})
+        for scale in (
+            np.full(width[0], largest, np.float32),
+            np.full(width[0], 1e6, np.float32),
+        )
+    ]
+    np.testing.assert_array_equal(found[0].scores, found[1].scores)
+    for wrong in (np.nan, np.inf, -1):
+        item = ExternalItem(code, np.full(width[0], wrong, np.float32))
+        with pytest.raises(InputError, match="finite ones, 0 or more"):
+            composer.compose(0, k=5, fixed={codes.categories[0]: item})

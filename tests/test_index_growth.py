@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from random_codes import random_codes
 
+from fhn_jax.errors import InputError
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.retrieval.updating import update_index
 from tests.test_search import assert_finds, brute_force, some_outfits, tiny_blocks
@@ -87,3 +88,39 @@ def test_an_updated_index_has_the_outfits_that_are_wanted(tmp_path):
     }
     # What was sold out and comes back gets a new id.
     assert update_index(index, np.concatenate([wanted, old[:1]])) == (1, 0)
+
+
+def test_an_index_that_fails_to_grow_keeps_its_attributes(tmp_path):
+    codes = random_codes(counts=(9, 8, 7), bits=64)
+    known = codes.first_items((9, 8, 5))
+    outfits = some_outfits(np.random.default_rng(0), known, 50)
+    prices = {"price": list(range(22))}
+    OutfitIndex.build(tmp_path / "index", known, outfits, attributes=prices)
+    first, second = (OutfitIndex.open(tmp_path / "index", known) for _ in range(2))
+    first.append(outfits[:3])
+    with pytest.raises(InputError, match="has been changed since"):
+        second.grow(codes)
+    kept = OutfitIndex.open(tmp_path / "index", known).attributes
+    assert list(kept.values()["price"]) == prices["price"]
+    assert second.attributes is not None
+
+
+def test_the_last_who_sets_attributes_has_set_them(tmp_path):
+    codes = random_codes(counts=(9, 8, 7), bits=64)
+    outfits = some_outfits(np.random.default_rng(0), codes, 50)
+    OutfitIndex.build(tmp_path / "index", codes, outfits)
+    first, second = (OutfitIndex.open(tmp_path / "index", codes) for _ in range(2))
+    first.set_attributes({"price": [1] * 24})
+    second.set_attributes({"price": [2] * 24, "brand": ["x"] * 24})
+    for shown in (second, OutfitIndex.open(tmp_path / "index", codes)):
+        values = {name: list(of) for name, of in shown.attributes.values().items()}
+        assert values == {"price": [2] * 24, "brand": ["x"] * 24}
+
+
+def test_an_update_takes_no_number_beyond_32_bits_for_an_item(tmp_path):
+    codes = random_codes(counts=(9, 8, 7), bits=64)
+    outfits = np.array([[0, 0, 0], [1, 1, 1]])
+    index = OutfitIndex.build(tmp_path / "index", codes, outfits)
+    with pytest.raises(InputError, match="4294967296 is not among the codes"):
+        update_index(index, np.array([[2**32, 0, 0], [2, 2, 2]]))
+    assert len(index) == 2

@@ -21,7 +21,8 @@ from random_codes import random_codes
 
 from fhn_jax.codes import Codes
 from fhn_jax.data.catalogue import Outfits
-from fhn_jax.new_users import BprFit, no_clicks
+from fhn_jax.errors import InputError
+from fhn_jax.new_users import BprFit, RandomCode, Similarity, fit_users, no_clicks
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -196,3 +197,38 @@ def test_a_click_may_not_contradict_an_earlier_one():
         learner.update(users, empty(), outfits([(1, 4, 4, 4)]))
     with pytest.raises(ValueError, match="row 0: user 2 is unknown; expected 0 to 1"):
         learner.update(users, empty(), outfits([(2, 4, 4, 4)]))
+
+
+def test_who_contradicts_an_earlier_click_is_named_by_the_own_number():
+    codes = random_codes(num_users=2, counts=(3, 3, 3))
+    learner, one = RandomCode(codes), np.zeros((1, 3), np.int32)
+    none = no_clicks(codes)
+    users = learner.fit(Outfits(np.array([7], np.int32), one), none, 9)
+    with pytest.raises(InputError, match="user 7 both likes and dislikes"):
+        learner.update(users, none, Outfits(np.array([7], np.int32), one))
+
+
+def test_random_codes_stay_when_more_is_clicked():
+    codes = random_codes(num_users=2, counts=(3, 3, 3))
+    learner, none = RandomCode(codes, seed=3), no_clicks(codes)
+    users = learner.fit(none, none, 5)
+    click = Outfits(np.array([4], np.int32), np.zeros((1, 3), np.int32))
+    after = learner.update(users, click, none)
+    np.testing.assert_array_equal(after.bits, users.bits)
+    assert len(after.likes) == 1
+
+
+def test_similarity_to_nobody_is_refused():
+    codes = dataclasses.replace(
+        random_codes(num_users=2, counts=(3, 3, 3)),
+        users=np.zeros((0, 2), np.uint8),
+        user_latents=np.zeros((0, 16), np.float32),
+    )
+    with pytest.raises(InputError, match="no known users.*method=fit"):
+        Similarity(codes, no_clicks(codes), no_clicks(codes))
+
+
+def test_outfits_of_different_lengths_are_named():
+    codes = random_codes(num_users=2, counts=(3, 3, 3))
+    with pytest.raises(InputError, match="likes of user 1 are outfits of different"):
+        fit_users(codes, likes=[[(0, 0, 0)], [(1, 1, 1), (2,)]])

@@ -173,8 +173,8 @@ class RandomCode(Learner):
 
     def update(self, users: NewUsers, likes: Outfits, dislikes: Outfits) -> NewUsers:
         """The clicks are noted; the codes stay."""
-        every = joined(users.likes, likes), joined(users.dislikes, dislikes)
-        return NewUsers(users.latents, users.bits, *every)
+        now = super().update(users, likes, dislikes)
+        return NewUsers(users.latents, users.bits, now.likes, now.dislikes)
 
     def _learn(self, likes, dislikes, num_users):
         rng = np.random.default_rng(self.seed)
