@@ -78,7 +78,24 @@ def test_a_database_of_version_1_is_migrated_and_keeps_everything(path):
     assert state.expire() == 0 and state.visitor(TOKEN) is not None
     # What an earlier program asks.
     with sqlite3.connect(path) as database:
-        assert database.execute("SELECT version FROM about").fetchone() == (3,)
+        assert database.execute("SELECT version FROM about").fetchone() == (4,)
+    state.close()
+
+
+def test_numbers_of_who_is_forgotten_are_not_given_again_after_a_migration(path):
+    state = State(f"sqlite:///{path}", CODES)
+    old = state.visitor(TOKEN)
+    with sqlite3.connect(path) as database:
+        (made,) = database.execute(
+            "SELECT sql FROM sqlite_schema WHERE name = 'visitors'"
+        ).fetchone()
+        assert "AUTOINCREMENT" in made
+        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    state.forget(old.id)  # Foreign keys hold, also on the connection that migrated.
+    with sqlite3.connect(path) as database:
+        for table in ("judgements", "wardrobe", "photos"):
+            assert database.execute(f"SELECT * FROM {table}").fetchall() == []
+    assert state.visitor(state.create(None)).id > old.id
     state.close()
 
 

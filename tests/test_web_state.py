@@ -124,6 +124,12 @@ def test_who_is_forgotten_leaves_nothing(state):
             pytest.fail("changed")
 
 
+def test_nobody_gets_the_number_of_who_is_forgotten(state):
+    first = visitor_of(state)
+    state.forget(first.id)
+    assert visitor_of(state).id > first.id
+
+
 def test_a_change_that_fails_changes_nothing(state):
     visitor = visitor_of(state)
     with pytest.raises(KeyError):

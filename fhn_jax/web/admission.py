@@ -71,8 +71,8 @@ TheVisitor = Annotated[Visitor, Depends(visitor_of)]
 class VisitorFirst(APIRoute):
     """Finds the visitor before the body is read: nobody else's bodies are.
 
-    Where there is none to read, the visitor is found in the thread that answers: to hand
-    a request to another one takes longer. A visitor has one upload under way. Answers are
+    The visitor is found again in the thread that answers, as a body can take long to
+    come. Where there is none, only there: to hand a request to another one takes longer. A visitor has one upload under way. Answers are
     written in the thread that made them: FastAPI would check them again and write them in
     another, a third of a request's time.
     """
@@ -107,7 +107,8 @@ class VisitorFirst(APIRoute):
                     )  # Strangers are told that first.
                     raise
             visitor = await run_in_threadpool(find, token)
-            request.state.visitor = visitor
+            # Who is gone when the body has come is found no more.
+            request.state.visitor = Token(token) if self._writes else visitor
             for name in strange:
                 raise Refused(
                     HTTPStatus.UNPROCESSABLE_ENTITY,

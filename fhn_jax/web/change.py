@@ -239,7 +239,7 @@ def keep_newest(
 
 def name_of(visitor: int, created: datetime.datetime) -> str:
     """What a visitor is called outside: it tells nobody who it is."""
-    # SQLite gives the number of a forgotten visitor to a new one.
+    # Until version 4 of the tables SQLite gave the number of who was forgotten again.
     return f"visitor-{visitor}-{round(utc(created).timestamp())}"
 
 

@@ -98,8 +98,16 @@ class Database:
                 _patiently(self._admit_readers, _START_S)
                 with self._engine.connect() as connection:
                     connection.execution_options(begin="IMMEDIATE")
-                    with _patiently(connection.begin, _START_S):
-                        yield connection
+                    # A table that is made anew is dropped, and would take along what
+                    # refers to it.
+                    cursor = connection.connection.cursor()
+                    cursor.execute("PRAGMA foreign_keys = OFF")
+                    try:
+                        with _patiently(connection.begin, _START_S):
+                            yield connection
+                    finally:
+                        cursor.execute("PRAGMA foreign_keys = ON")
+                        cursor.close()
             return
         with self._faults.of("write"), self._engine.begin() as connection:
             limited: Any = connection.connection.dbapi_connection

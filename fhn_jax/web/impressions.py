@@ -162,7 +162,7 @@ def _store(
     query = sa.select(visitors.c.id, visitors.c.created).where(visitors.c.id.in_(ids))
     # Nobody removes them meanwhile; SQLite admits one writer anyway.
     query = query.order_by(visitors.c.id).with_for_update(read=True, key_share=True)
-    # SQLite gives the number of a forgotten visitor to a new one.
+    # A database that was restored meanwhile may have somebody else of this number.
     there = {(id, utc(created)) for id, created in connection.execute(query)}
     rows = [row for who, row in some if (who.id, who.created) in there]
     if not rows:

@@ -28,6 +28,8 @@ visitors = sa.Table(
     sa.Column("changes", sa.Integer, nullable=False),
     sa.Column("created", sa.DateTime(timezone=True), nullable=False),
     sa.Column("seen", sa.Date, nullable=False, server_default="1970-01-01", index=True),
+    # A request of who was forgotten meanwhile is never taken for somebody else's.
+    sqlite_autoincrement=True,
 )
 judgements = sa.Table(
     "judgements",

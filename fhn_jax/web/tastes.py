@@ -79,7 +79,7 @@ class Tastes:
         """The taste of a visitor, None for somebody new."""
         if visitor is None:
             return self._nobody
-        # SQLite gives the id of a forgotten visitor to a new one.
+        # A database that is restored meanwhile may have somebody else of this id.
         key = visitor.id, visitor.created
         with self._lock:
             changes, taste = self._held.get(key, (-1, None))

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from fhn_jax.errors import InputError
 
-VERSION = "3"
+VERSION = "4"
 
 
 def migrate(connection: Connection, shown: str) -> None:
