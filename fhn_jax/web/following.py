@@ -3,11 +3,17 @@
 import dataclasses
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from fhn_jax.data.images import shown_images
-from fhn_jax.errors import InputError, MissingFileError, UserError
+from fhn_jax.errors import (
+    InputError,
+    MissingFileError,
+    MissingPackageError,
+    UnavailableError,
+)
 from fhn_jax.recommender import Recommender
 from fhn_jax.recommender.publishing import published, served
 from fhn_jax.web import VISITORS, photos
@@ -17,6 +23,10 @@ from fhn_jax.web.state import State
 
 # Between looks for another version.
 _LOOK_S = 1.0
+# Between tries of one that does not work yet, which are ever rarer.
+_MOST_PAUSE_S = 60.0
+# What is wrong with a run or a version itself, which never changes.
+_FAULTS = (InputError, MissingFileError, MissingPackageError)
 
 _log = logging.getLogger("fhn_jax.web")
 
@@ -83,7 +93,7 @@ def make_service(settings: Settings, state: State | None = None) -> Service:
             index=settings.index or None,
             ray_address=settings.ray_address,
         )
-    except UserError as error:
+    except _FAULTS as error:
         if version is None:
             raise
         remedy = f"or go back with `fhn-jax rollback --workdir {run}`"
@@ -137,30 +147,98 @@ def follow(app: Any, settings: Settings, ended: threading.Event) -> None:
 
     Requests in work are answered by the service that they began with, which goes when the
     last of them is done. A version that does not load is left alone, and the one before
-    goes on.
+    goes on; while something else is missing, such as the database, it is tried again.
     """
-    versions = published(settings.workdir)
-    refused = None
+    follower, looked = _Follower(app, settings), time.monotonic()
     while not ended.wait(_LOOK_S):
-        current = versions.current
-        if current is None or current == refused:
-            continue
-        if int(current.name) == app.state.service.version:
-            refused = None
-            continue
         try:
-            old: Service = app.state.service
-            new = make_service(settings, old.state)
-            if new.identity != old.identity:
-                raise InputError(
-                    "its items are not those that visitors judged, and more"
-                )
-            new.prepare()
-            new.check()
-        except Exception:
-            refused = current
-            _log.exception("%s cannot be served; the version before goes on", current)
+            follower.look()
+        except Exception as error:
+            follower.tell(error, "the current version cannot be found: %s", error)
+        now = time.monotonic()
+        if follower.is_behind:
+            app.state.metrics.behind(now - looked)
+        looked = now
+    follower.drop()
+
+
+class _Follower:
+    """Looks for the current version, and takes it up as soon as it works.
+
+    Args:
+      app: whose service is replaced.
+      settings: of the server.
+    Attributes:
+      is_behind: whether another version than the served one is current.
+    """
+
+    def __init__(self, app: Any, settings: Settings):
+        self._app, self._settings = app, settings
+        self._versions = published(settings.workdir)
+        self.is_behind, self._said = False, ""
+        self._aim_at(0)
+
+    def _aim_at(self, number: int) -> None:
+        self._number, self._is_refused = number, False
+        # Made, and waits for what it needs.
+        self._new: Service | None = None
+        self._due, self._pause_s = 0.0, _LOOK_S
+
+    def look(self) -> None:
+        """Looks once; raises what keeps it from telling which version is current."""
+        self.is_behind = True
+        current = self._versions.current
+        number = 0 if current is None else int(current.name)
+        if number != self._number:
+            self.drop()
+            self._aim_at(number)
+        self.is_behind = number != self._app.state.service.version
+        if current is None or not self.is_behind:
+            self._said = ""
+        elif not self._is_refused and time.monotonic() >= self._due:
+            self._try(current)
+
+    def _try(self, current: Path) -> None:
+        try:
+            if self._new is None:
+                self._new = self._made()
+            self._new.try_out()
+            self._new.check()
+        except _FAULTS as error:
+            self._is_refused = True
+            self.drop()
+            text = "%s cannot be served; the version before goes on"
+            self.tell(error, text, current)
+        except Exception as error:
+            if not isinstance(error, UnavailableError):
+                self.drop()
+            self._due = time.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, _MOST_PAUSE_S)
+            text = "%s cannot be served yet, and is tried again: %s"
+            self.tell(error, text, current, error)
         else:
-            app.state.service = new
+            self._app.state.service, self._new = self._new, None
+            self.is_behind, self._said = False, ""
             _log.info("%s is served now", current)
-        old = new = None  # type: ignore[assignment]
+
+    def _made(self) -> Service:
+        old: Service = self._app.state.service
+        new = make_service(self._settings, old.state)
+        if new.identity != old.identity:
+            raise InputError("its items are not those that visitors judged, and more")
+        return new
+
+    def drop(self) -> None:
+        """Gives up the version that waits."""
+        if self._new is not None:
+            self._new.wardrobe.close()
+            self._new = None
+
+    def tell(self, error: Exception, text: str, *about: object) -> None:
+        """Logs a fault, if it is not the one that was logged last."""
+        said = f"{self._number}: {error!r}"
+        if said != self._said:
+            self._said = said
+            # What will probably pass needs no traceback.
+            passes = isinstance(error, (UnavailableError, OSError))
+            _log.error(text, *about, exc_info=None if passes else error)

@@ -33,6 +33,12 @@ class Metrics:
             "Pages that were shown and not stored",
             registry=self._registry,
         )
+        # A counter, since processes that are gone leave their gauges behind.
+        self._behind = prometheus_client.Counter(
+            "fhn_behind_seconds",
+            "Seconds in which another version than the served one was current",
+            registry=self._registry,
+        )
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Records a response.
@@ -51,6 +57,10 @@ class Metrics:
     def impressions_lost(self, count: int) -> None:
         """Records pages that were shown and could not be stored."""
         self._lost.inc(count)
+
+    def behind(self, seconds: float) -> None:
+        """Records a time in which another version than the served one was current."""
+        self._behind.inc(seconds)
 
     def text(self) -> bytes:
         """All metrics in Prometheus's text format."""

@@ -87,16 +87,14 @@ class Service:
         )
 
     def prepare(self) -> None:
-        """Tries what the first requests would wait for: search, then composition.
+        """Tries what the first requests would wait for, until it works.
 
-        Where their loops have not been compiled yet, see `fhn-jax compile`, this takes
-        a minute.
+        Where the loops of search and composition have not been compiled yet, see
+        `fhn-jax compile`, this takes a minute.
         """
         while True:
             try:
-                self.wardrobe.is_up()  # Starts the encoder of photos.
-                self.recommender.warm_up()
-                self.recommender.prepare_composing()
+                self.try_out()
             except UnavailableError as error:  # Shards of a cluster that start again.
                 self._missing = str(error)
                 time.sleep(error.retry_s)
@@ -104,10 +102,17 @@ class Service:
             except Exception:
                 self._missing = "recommending fails; the log says more"
                 _log.exception("the server will not be ready")
-            else:
-                self._missing = None
-                _keep_from_collector()
             return
+
+    def try_out(self) -> None:
+        """Tries search, then composition, if they were not yet; raises what they do."""
+        if self._missing is None:
+            return
+        self.wardrobe.is_up()  # Starts the encoder of photos.
+        self.recommender.warm_up()
+        self.recommender.prepare_composing()
+        self._missing = None
+        _keep_from_collector()
 
     def check(self) -> None:
         """Raises UnavailableError unless everything works.
