@@ -15,24 +15,34 @@ class Failure extends Error {
   }
 }
 
-// Who only looks is no visitor yet.
-let known = document.body.dataset.visitor === "1";
+// How many visitors this page has been: who only looks is none yet.
+let visitor = Number(document.body.dataset.visitor);
+let entering = null;
 // Looks through the eyes of a person of the data.
 let opened = document.body.dataset.opened === "1";
 
-async function enter(user = null) {
-  await request("POST", "/visitors", { user });
-  known = true;
-  opened = user !== null;
+// What is asked at the same time is asked by one visitor: of several, the browser would
+// keep the last one's cookie, and the clicks of the others would be lost.
+function enter(user = null) {
+  entering ??= request("POST", "/visitors", { user })
+    .then(() => {
+      visitor += 1;
+      opened = user !== null;
+    })
+    .finally(() => {
+      entering = null;
+    });
+  return entering;
 }
 
 async function call(method, path, body) {
-  if (!known) await enter();
+  if (!visitor) await enter();
+  const asked = visitor;
   try {
     return await request(method, path, body);
   } catch (error) {
     if (error.status !== 401) throw error;
-    await enter(); // forgotten meanwhile
+    if (visitor === asked) await enter(); // forgotten meanwhile
     return request(method, path, body);
   }
 }

@@ -142,6 +142,7 @@ $("known").onsubmit = (event) => {
   // Of a shop, the people have ids.
   const user = field.type === "number" ? Number(field.value) : field.value;
   attempt(async () => {
+    await entering; // somebody else
     await enter(user);
     picking = false;
     bitsBefore = shownBits = null;

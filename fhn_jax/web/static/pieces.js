@@ -19,7 +19,7 @@ function openMenu({ category, item, title, thumbnail }) {
 }
 
 async function factsOf({ category, item }) {
-  const { id, attributes } = await call("GET", `/items/${encodeURIComponent(category)}/${item}`);
+  const { id, attributes } = await request("GET", `/items/${encodeURIComponent(category)}/${item}`);
   return id ? { ...attributes, id } : attributes;
 }
 
@@ -44,7 +44,7 @@ const PIECE = {
   complete: () => complete({ fixed: { [chosen.category]: chosen.item } }, `Looks with ${chosen.title}`),
   similar: () =>
     attempt(async () => {
-      const { items } = await call("GET", `/items/${encodeURIComponent(chosen.category)}/${chosen.item}/similar?k=12`);
+      const { items } = await request("GET", `/items/${encodeURIComponent(chosen.category)}/${chosen.item}/similar?k=12`);
       openPanel(`More like ${chosen.title}`, "Choose one to see what to do with it.");
       $("panel-things").replaceChildren(
         ...items.map((item) => makeThing(item, () => openMenu(item))),
@@ -197,7 +197,7 @@ async function loadThings({ more = false } = {}) {
     offset: browse.offset,
     limit: 48,
   });
-  const { items, total } = await call("GET", `/items?${query}`);
+  const { items, total } = await request("GET", `/items?${query}`);
   if (token !== browse.token) return; // a later question has been asked
   const things = items.map((item) => {
     const thing = makeThing(item, () => toggle(item));

@@ -86,6 +86,7 @@ function sayTaste(me, groups) {
 let shownBits = null;
 
 async function loadTaste() {
+  await waiting; // what was clicked before counts
   const [me, { feedback }, { groups }] = await Promise.all([
     call("GET", "/visitors/me"),
     call("GET", "/visitors/me/feedback?limit=60"),

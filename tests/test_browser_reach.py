@@ -1,0 +1,64 @@
+"""The page in a browser: what somebody new, or somebody with a keyboard, can reach."""
+
+# ruff: noqa: F811 (fixtures are arguments of the same name)
+
+import pytest
+from test_browser import (
+    chromium,  # noqa: F401
+    page,  # noqa: F401
+    pytestmark,  # noqa: F401
+    site,  # noqa: F401
+)
+
+LIKES = (
+    "return fetch(document.body.dataset.api + '/visitors/me').then((answer) =>"
+    " answer.json()).then(({ likes }) => likes)"
+)
+
+
+@pytest.fixture
+def made(site, monkeypatch):
+    """The visitors that a test makes, as a list of users."""
+    visitors, found = site[1].state.service.visitors, []
+    create = visitors.create
+    monkeypatch.setattr(
+        visitors, "create", lambda user: found.append(user) or create(user)
+    )
+    return found
+
+
+@pytest.mark.parametrize("tab", ["wardrobe", "taste"])
+def test_a_tab_that_is_opened_first_makes_one_visitor(page, made, tab):
+    page.click(f"#tab-{tab}")
+    shown = {"wardrobe": "#things .thing", "taste": "#code rect"}[tab]
+    page.wait(lambda: page.all(shown))
+    assert made == [None]
+
+
+def test_a_first_like_is_kept_whatever_is_opened_at_once(page, made):
+    page.script(
+        "document.querySelector('#cards .like').click();"
+        "document.getElementById('tab-taste').click()"
+    )
+    page.wait(lambda: len(page.all("#liked li")) == 1)
+    assert made == [None] and page.script(LIKES) == 1
+    page.click("#tab-outfits")
+    page.judged(1, 0)
+
+
+def test_who_is_forgotten_becomes_one_visitor_again(page, made):
+    page.click("#tab-taste")
+    page.wait(lambda: page.all("#code rect"))
+    page.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    page.script("return loadTaste()")
+    assert made == [None, None]
+    # The browser notes each question of nobody.
+    assert all("401" in entry["message"] for entry in page.driver.get_log("browser"))
+
+
+def test_pieces_are_looked_at_by_nobody(page, made):
+    page.script("document.querySelector('#cards .piece').click()")
+    page.wait(lambda: page.one("#menu").is_displayed())
+    page.click("#menu [data-do=similar]")
+    page.wait(lambda: page.all("#panel-things .thing"))
+    assert made == []
