@@ -17,7 +17,8 @@ from fhn_jax.data_tools.shop.sources import Source
 from fhn_jax.data_tools.shop.splits import Judgements
 from jaxtyping import Bool, Int32
 
-from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.catalogue import Catalogue, Outfits
+from fhn_jax.data.forgetting import without_outfits
 from fhn_jax.data.images import open_images
 from fhn_jax.data.item_table import (
     ITEMS_FILE,
@@ -263,18 +264,50 @@ def are_new(
     Args:
       known: number of each user, -1 for new ones.
     """
+    theirs = [_rows(s.positives) for s in before.catalogue.splits.values()]
+    ours = _rows_of(before, all_, known)
+    return (ours[:, 0] < 0) | ~_among(ours, np.concatenate(theirs))
+
+
+def without_disliked(
+    before: Before, all_: Judgements, known: Int32[np.ndarray, " u"]
+) -> Before:
+    """The data without the positives that their users dislike now.
+
+    Args:
+      known: number of each user, -1 for new ones.
+    """
+    disliked = _rows_of(before, all_.take(~all_.liked), known)
+
+    def gone(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        return _among(np.column_stack([users, items]), disliked)
+
+    left = without_outfits(before.catalogue, gone, stand_ins=())
+    return dataclasses.replace(before, catalogue=left)
+
+
+def _rows(outfits: Outfits) -> Int32[np.ndarray, "n s"]:
+    """Outfits as rows of the user and the items."""
+    return np.column_stack([outfits.users, outfits.items])
+
+
+def _rows_of(
+    before: Before, some: Judgements, known: Int32[np.ndarray, " u"]
+) -> Int32[np.ndarray, "n s"]:
+    """Judgements as rows of the user's number, and the items of the data's slots."""
     width = len(before.catalogue.slots)
-    theirs = [
-        np.concatenate([s.positives.users[:, None], s.positives.items], axis=1)
-        for s in before.catalogue.splits.values()
-    ]
-    ours = np.concatenate([known[all_.users][:, None], all_.items[:, :width]], axis=1)
+    return np.column_stack([known[some.users], some.items[:, :width]])
+
+
+def _among(
+    ours: Int32[np.ndarray, "n s"], theirs: Int32[np.ndarray, "m s"]
+) -> Bool[np.ndarray, " n"]:
+    """Which rows are among others."""
     sizes = [
         int(max(rows.max(initial=0) for rows in (column, other))) + 1
-        for column, other in zip(ours.T, np.concatenate(theirs).T, strict=True)
+        for column, other in zip(ours.T, theirs.T, strict=True)
     ]
-    there = outfit_keys(np.concatenate(theirs), sizes)
-    return (ours[:, 0] < 0) | ~np.isin(outfit_keys(ours, sizes), there)
+    return np.isin(outfit_keys(ours, sizes), outfit_keys(theirs, sizes))
 
 
 def carry_over(before: Before, root: Path) -> list[str]:

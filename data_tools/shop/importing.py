@@ -18,6 +18,7 @@ from fhn_jax.data_tools.shop.before import (
     check_whole,
     known_users,
     leave_out_moved,
+    without_disliked,
 )
 from fhn_jax.data_tools.shop.options import Options
 from fhn_jax.data_tools.shop.settings import TABLES, Settings
@@ -225,7 +226,9 @@ class Import:
             known = np.full(int(all_.users.max(initial=-1)) + 1, -1, np.int32)
         else:
             known = known_users(connection)
-            all_ = all_.take(are_new(before, all_, known))
+            # The last word counts, also where the data have the first.
+            self._before = without_disliked(before, all_, known)
+            all_ = all_.take(are_new(self._before, all_, known))
         if not len(all_.users) and before is None:
             raise InputError(f"no like is left; {self._reasons()}")
         if given or not all_.liked.any():
@@ -240,6 +243,8 @@ class Import:
         lost = all_.take(~stays & (splits != LEFT_OUT))
         tables.leave_out_rows(connection, lost, "the user has no like to train on")
         self._all, self._splits = all_.take(stays), splits[stays]
+        if before is not None:
+            self._keep_trained(before, known)
         for name in ("train", "test"):
             if before is None and not self._positives(name):
                 why = self._reasons()
@@ -255,6 +260,34 @@ class Import:
         if before is not None:
             self._used = [*range(len(before.catalogue.slots))]
         self._leave_out_unused()
+
+    def _keep_trained(self, before: Before, known: np.ndarray) -> None:
+        """Takes back the dislikes that leave their user no like to train on.
+
+        Args:
+          before: the data, as they are.
+          known: number of each user, -1 for new ones.
+        """
+        assert self._before is not None
+        there = before.catalogue.splits["train"].positives.users
+        left = self._before.catalogue.splits.get("train")
+        new = self._all.users[self._all.liked & (self._splits == SPLITS["train"])]
+        trained = [known[new], *([left.positives.users] if left else ())]
+        untrained = np.setdiff1d(there, np.concatenate(trained))
+        if len(untrained):
+            stays = self._all.liked | ~np.isin(known[self._all.users], untrained)
+            self._all, self._splits = self._all.take(stays), self._splits[stays]
+            self._before = without_disliked(before, self._all, known)
+            note = (
+                f"{len(untrained):,} users dislike all that they are trained on: their "
+                "likes stay until they like something else"
+            )
+            self._connection.execute("INSERT INTO notes VALUES (?)", [note])
+        counts = [
+            sum(len(split.positives) for split in each.catalogue.splits.values())
+            for each in (before, self._before)
+        ]
+        self._taken_back = counts[0] - counts[1]
 
     def _positives(self, split: str) -> int:
         there = self._before and self._before.catalogue.splits.get(split)
@@ -408,6 +441,7 @@ class Import:
             "items that became other pieces": renamed,
             "new users": int((self._numbers >= self._first_user).sum()),
             "new likes": int(self._all.liked.sum()),
+            "likes that are taken back": self._taken_back,
             "new templates": len(masks - {*self._before.masks}),
         }
 

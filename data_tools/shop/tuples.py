@@ -90,14 +90,14 @@ def write_tuples(
                 if len(table.users):
                     own = _of_positives(table, owners, split, kind)
                     write(f"tuples_{split}_{ending}", owners, own)
-        elif split != "train" or len(no) or "random" in there.negatives:
+        elif split != "train" or len(no) and len(which) or "random" in there.negatives:
             drawn = _drawn(there, "random", every, negatives, taken, draw)
             assert drawn is not None
             new = drawn[len(there.positives) :]
             placed = draws.put_dislikes(
                 *(new, all_.users[which], (all_.users[no], all_.items[no]))
             )
-            if len(no):
+            if len(no) and len(which):
                 notes.append(
                     f"{len(no):,} dislikes are {placed:,} of the {new[..., 0].size:,} "
                     f"{split} negatives"
