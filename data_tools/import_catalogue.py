@@ -26,10 +26,11 @@ from typing import Any
 from fhn_jax.data_tools.build_lmdb import progress_bar
 from fhn_jax.data_tools.shop import engine, sources
 from fhn_jax.data_tools.shop.before import Before, read_before
-from fhn_jax.data_tools.shop.importing import VARIANT, Import, Summary
+from fhn_jax.data_tools.shop.importing import VARIANT, Import
 from fhn_jax.data_tools.shop.options import Options
 from fhn_jax.data_tools.shop.settings import Settings, parse_settings, read_settings
 from fhn_jax.data_tools.shop.splits import METHODS
+from fhn_jax.data_tools.shop.summary import Summary
 
 from fhn_jax.data.records import Progress
 from fhn_jax.errors import InputError, MissingFileError

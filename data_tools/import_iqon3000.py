@@ -18,7 +18,7 @@ from fhn_jax.data_tools.public.importing import (
     main_of,
     templates,
 )
-from fhn_jax.data_tools.shop.importing import Summary
+from fhn_jax.data_tools.shop.summary import Summary
 
 from fhn_jax.errors import MissingFileError, UserError
 from fhn_jax.files import read_json

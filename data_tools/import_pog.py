@@ -19,7 +19,7 @@ from fhn_jax.data_tools.public.importing import (
 )
 from fhn_jax.data_tools.shop import engine
 from fhn_jax.data_tools.shop.engine import text
-from fhn_jax.data_tools.shop.importing import Summary
+from fhn_jax.data_tools.shop.summary import Summary
 
 from fhn_jax.errors import InputError
 from fhn_jax.program import run_program

@@ -17,7 +17,7 @@ from typing import Any
 
 from fhn_jax.data_tools.public.importing import Task, import_set, main_of
 from fhn_jax.data_tools.shop.draws import CANDIDATES
-from fhn_jax.data_tools.shop.importing import Summary
+from fhn_jax.data_tools.shop.summary import Summary
 
 from fhn_jax.errors import InputError
 from fhn_jax.files import read_json, read_text

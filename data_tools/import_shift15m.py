@@ -25,7 +25,7 @@ from fhn_jax.data_tools.public.importing import (
 )
 from fhn_jax.data_tools.shop import engine
 from fhn_jax.data_tools.shop.engine import text
-from fhn_jax.data_tools.shop.importing import Summary
+from fhn_jax.data_tools.shop.summary import Summary
 from jaxtyping import Float32
 
 from fhn_jax.data.item_table import read_items

@@ -13,8 +13,8 @@ from fhn_jax.data_tools.import_catalogue import (
     import_catalogue,
     run_import,
 )
-from fhn_jax.data_tools.shop.importing import Summary
 from fhn_jax.data_tools.shop.options import Options
+from fhn_jax.data_tools.shop.summary import Summary
 
 from fhn_jax.data.records import Progress
 from fhn_jax.errors import InputError, MissingFileError

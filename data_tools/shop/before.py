@@ -51,6 +51,7 @@ class Before:
       table, users: the shop's ids.
       options: of its import.
       kinds: attribute → its type, as in catalogue.toml.
+      decimals: attribute → the sign by which its numbers were read.
     """
 
     root: Path
@@ -59,6 +60,7 @@ class Before:
     users: Ids
     options: Mapping[str, Any]
     kinds: Mapping[str, str]
+    decimals: Mapping[str, str]
 
     @property
     def masks(self) -> tuple[int, ...]:
@@ -98,7 +100,8 @@ def read_before(connection: Any, root: Path, variant: str) -> Before:
             f"{root} has no {ITEMS_FILE}, {USERS_FILE} or import.json; only what "
             "import-catalogue made can be updated"
         )
-    options = read_json(about, dict, "import the catalogue again").get("options", {})
+    known = read_json(about, dict, "import the catalogue again")
+    options = known.get("options", {})
     if options.get("new_items"):
         raise InputError(
             f"{root} was imported with --new-items: an update cannot keep the items of "
@@ -135,7 +138,8 @@ def read_before(connection: Any, root: Path, variant: str) -> Before:
         for column, kind in there.items()
         if column not in OWN_COLUMNS
     }
-    return Before(root, catalogue, table, users, options, kinds)
+    decimals = known.get("decimals", {})
+    return Before(root, catalogue, table, users, options, kinds, decimals)
 
 
 def leave_out_moved(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from fhn_jax.data_tools.carry_vectors import carry_vectors
 from fhn_jax.data_tools.embed_text import embed_text
-from fhn_jax.data_tools.shop import draws, engine, items, photos, tables
+from fhn_jax.data_tools.shop import attributes, draws, engine, items, photos, tables
 from fhn_jax.data_tools.shop.before import (
     Before,
     are_new,
@@ -30,6 +30,14 @@ from fhn_jax.data_tools.shop.splits import (
     Judgements,
     split_likes,
 )
+from fhn_jax.data_tools.shop.summary import (
+    KIND,
+    Summary,
+    as_json,
+    left_out_of,
+    reasons,
+    text_of,
+)
 from fhn_jax.data_tools.shop.tuples import write_tuples
 
 from fhn_jax.data.catalogue import template_masks
@@ -39,35 +47,6 @@ from fhn_jax.errors import InputError
 from fhn_jax.files import write_json
 
 VARIANT = "shop"
-# A reason without what it is about.
-_KIND = "split_part(reason, ': ', 1)"
-_REASONS_SHOWN = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """What an import did, or would do.
-
-    Attributes:
-      tables: table → rows in it.
-      left_out: table → reason → rows.
-      slots: of the layout.
-      templates: the sets of slots that outfits are of → likes.
-      splits: split → positives.
-      users, items: how many there are.
-      changes: of an update: what → how many, such as "new items".
-      text: all this for people.
-    """
-
-    tables: Mapping[str, int]
-    left_out: Mapping[str, Mapping[str, int]]
-    slots: tuple[str, ...]
-    templates: Mapping[tuple[str, ...], int]
-    splits: Mapping[str, int]
-    users: int
-    items: int
-    changes: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    text: str = ""
 
 
 class Import:
@@ -157,7 +136,7 @@ class Import:
         source, path = self._loaded.sources["items"], root / "items.parquet"
         kinds = self._before and self._before.kinds
         items.write_items(
-            *(connection, source, self._settings, slots, self._used, path), kinds
+            *(connection, source, self._attributes, slots, self._used, path), kinds
         )
         if source.has("title") and self._has_titles():
             embed_text(root)
@@ -171,7 +150,10 @@ class Import:
             f"{engine.text(root / 'quarantine.jsonl')} (FORMAT json)"
         )
         summary = self._summary()
-        write_json(root / "import.json", _as_json(summary, self._options))
+        decimals = dict(self._before.decimals) if self._before else {}
+        decimals |= {n: a.decimal for n, a in self._attributes.items() if a.decimal}
+        about = as_json(summary, self._options) | {"decimals": decimals}
+        write_json(root / "import.json", about)
         return summary
 
     def _load(self) -> dict[str, Path]:
@@ -207,6 +189,13 @@ class Import:
         """Finds out who likes what, and in which split; notes what is left out."""
         connection, options = self._connection, self._options
         before = self._before
+        self._attributes = attributes.find_attributes(
+            connection,
+            self._loaded.sources["items"],
+            self._settings,
+            before and before.kinds,
+            before.decimals if before else {},
+        )
         items.number_items(connection, before=before is not None)
         given = any(
             source.has("split")
@@ -230,7 +219,7 @@ class Import:
             self._before = without_disliked(before, all_, known)
             all_ = all_.take(are_new(self._before, all_, known))
         if not len(all_.users) and before is None:
-            raise InputError(f"no like is left; {self._reasons()}")
+            raise InputError(f"no like is left; {reasons(self._connection)}")
         if given or not all_.liked.any():
             splits, reason = np.maximum(all_.splits, 0), ""
         else:
@@ -247,7 +236,7 @@ class Import:
             self._keep_trained(before, known)
         for name in ("train", "test"):
             if before is None and not self._positives(name):
-                why = self._reasons()
+                why = reasons(self._connection)
                 if given:
                     why = "the column split names none; " + why
                 elif options.split == "time":
@@ -355,25 +344,12 @@ class Import:
     def _in(self) -> str:
         return f"({', '.join(map(str, self._used))})"
 
-    def _reasons(self) -> str:
-        rows = self._connection.execute(
-            f"SELECT file, {_KIND} AS kind, count(*) AS n FROM left_out "
-            "GROUP BY file, kind ORDER BY n DESC, file, kind LIMIT 5"
-        ).fetchall()
-        if not rows:
-            return "import more likes, or allow fewer of each user with --min-likes"
-        photos = any(reason.startswith("its photo") for _, reason, _ in rows)
-        return "left out were " + "; ".join(
-            [f"{count:,} rows of {file}: {reason}" for file, reason, count in rows]
-            + ["--no-images goes without photos"] * photos
-        )
-
     def _check_quarantine(self) -> None:
         """Raises ValueError where too many rows of a table are at fault."""
         share = self._options.max_quarantine
         for source in self._loaded.sources.values():
             faults = self._connection.execute(
-                f"SELECT {_KIND} AS kind, count(*) AS n FROM left_out WHERE file = ? "
+                f"SELECT {KIND} AS kind, count(*) AS n FROM left_out WHERE file = ? "
                 "AND fault GROUP BY kind ORDER BY n DESC, kind",
                 [source.label],
             ).fetchall()
@@ -402,18 +378,12 @@ class Import:
             tuple(s for k, s in enumerate(slots) if mask >> k & 1): count
             for mask, count in sorted(collections.Counter(masks.tolist()).items())
         }
-        left_out: dict[str, dict[str, int]] = {}
-        for file, reason, count in self._connection.execute(
-            f"SELECT file, {_KIND} AS kind, count(*) AS n FROM left_out "
-            "GROUP BY file, kind ORDER BY file, n DESC, kind"
-        ).fetchall():
-            left_out.setdefault(file, {})[reason] = count
         (number,) = self._connection.execute(
             f"SELECT count(*) FROM numbered WHERE slot IN {self._in()}"
         ).fetchone()
         summary = Summary(
             tables={s.label: s.rows for s in self._loaded.sources.values()},
-            left_out=left_out,
+            left_out=left_out_of(self._connection),
             slots=tuple(slots[k] for k in self._used),
             templates=templates,
             splits={split: self._positives(split) for split in SPLITS},
@@ -421,7 +391,9 @@ class Import:
             items=number,
             changes=self._changes(set(masks.tolist())),
         )
-        return dataclasses.replace(summary, text=self._text(summary))
+        return dataclasses.replace(
+            summary, text=text_of(summary, self._loaded, self._connection)
+        )
 
     def _changes(self, masks: set[int]) -> dict[str, int]:
         """What an update changes; nothing of an import."""
@@ -444,48 +416,3 @@ class Import:
             "likes that are taken back": self._taken_back,
             "new templates": len(masks - {*self._before.masks}),
         }
-
-    def _text(self, summary: Summary) -> str:
-        lines = []
-        if self._loaded.categories.guessed:
-            lines += ["catalogue.toml, as guessed from the names of the categories:"]
-            toml = self._loaded.categories.as_toml().splitlines()
-            lines += [f"  {line}" for line in toml]
-        for source in self._loaded.sources.values():
-            renamed = ", ".join(
-                f"{our} = {their!r}"
-                for our, their in source.columns.items()
-                if our != their
-            )
-            lines.append(
-                f"{source.label}: {source.rows:,} rows"
-                + (f" (columns {renamed})" if renamed else "")
-            )
-            reasons = list(summary.left_out.get(source.label, {}).items())
-            for reason, count in reasons[:_REASONS_SHOWN]:
-                lines.append(f"  {count:>12,} left out: {reason}")
-            if rest := sum(count for _, count in reasons[_REASONS_SHOWN:]):
-                lines.append(f"  {rest:>12,} left out for other reasons")
-        for (note,) in self._connection.execute("SELECT * FROM notes").fetchall():
-            lines.append(f"note: {note}")
-        for what, count in summary.changes.items():
-            lines.append(f"{count:>14,} {what}")
-        lines.append(
-            f"{summary.items:,} items of {', '.join(summary.slots)}; "
-            f"{summary.users:,} users"
-        )
-        for template, count in summary.templates.items():
-            lines.append(f"  {count:>12,} likes of {' + '.join(template)}")
-        splits = ", ".join(f"{n:,} {s}" for s, n in summary.splits.items())
-        lines.append(f"splits: {splits}")
-        return "\n".join(lines)
-
-
-def _as_json(summary: Summary, options: Options) -> dict[str, Any]:
-    values = dataclasses.asdict(summary)
-    values.pop("text")
-    values["templates"] = [
-        {"slots": list(template), "likes": count}
-        for template, count in summary.templates.items()
-    ]
-    return values | {"options": dataclasses.asdict(options)}

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fhn_jax.data_tools.shop.attributes import Attribute
 from fhn_jax.data_tools.shop.engine import name, text
 from fhn_jax.data_tools.shop.settings import Settings
 from fhn_jax.data_tools.shop.sources import Source
@@ -13,7 +14,6 @@ from fhn_jax.data_tools.shop.vocabulary import SLOTS, guess_slot
 
 from fhn_jax.errors import InputError, nearest
 
-_TRUE, _FALSE = ("true", "yes", "ja", "oui", "y"), ("false", "no", "nein", "non", "n")
 _LONGEST_NAME = 200
 
 
@@ -174,40 +174,29 @@ def number_items(connection: Any, *, before: bool = False) -> None:
 def write_items(
     connection: Any,
     source: Source,
-    settings: Settings,
+    attributes: Mapping[str, Attribute],
     slots: Sequence[str],
     used: Sequence[int],
     path: Path,
-    before: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Writes items.parquet; returns the type of each attribute.
+    before: Collection[str] | None = None,
+) -> None:
+    """Writes items.parquet.
 
     Args:
+      attributes: how each is read.
       slots: names, by number.
       used: the numbers of those that the layout has.
-      before: the attributes of `before_items`, in an update: they keep their types.
-        Items that the file does not have are marked as removed, and stay what they were.
-    Raises:
-      InputError: a value is not of the attribute's type in an update.
+      before: the attributes of `before_items`, in an update. Items that the file does not
+        have are marked as removed, and stay what they were.
     """
-    updates, before = before is not None, before or {}
-    own = ("id", "category", "title", "image")
-    attributes = [column for column in source.columns if column not in own]
-    for column in settings.attributes:
-        if column not in attributes:
-            raise InputError(
-                f"catalogue.toml: attributes.{column}: {source.label} has no such "
-                f"column{nearest(column, attributes)}"
-            )
-    kinds, selected = {}, []
-    for column in attributes:
-        kinds[column], value = _attribute(
-            connection, column, settings, source, before.get(column)
-        )
+    updates, before = before is not None, before or ()
+    selected = []
+    for column, attribute in attributes.items():
+        value = attribute.value
         if column in before:
             value = f"CASE WHEN i.row IS NULL THEN b.{name(column)} ELSE {value} END"
         selected.append(f"{value} AS {name(column)}")
-    selected += [f"b.{name(column)}" for column in before if column not in kinds]
+    selected += [f"b.{name(column)}" for column in before if column not in attributes]
     title = "CAST(NULL AS VARCHAR)"
     if source.has("title"):
         title = "i.title"
@@ -226,66 +215,3 @@ def write_items(
         TO {text(path)} (FORMAT parquet)
         """
     )
-    return kinds
-
-
-def _attribute(
-    connection: Any, column: str, settings: Settings, source: Source, before: str | None
-) -> tuple[str, str]:
-    """The type of an attribute's column, and how its text becomes that.
-
-    Args:
-      before: the type that it has already, in an update.
-    """
-    raw = f"i.{name(column)}"
-    plain = f"regexp_replace({raw}, '\\s', '', 'g')"
-    comma = f"replace(replace({plain}, '.', ''), ',', '.')"
-    point = f"replace({plain}, ',', '')"
-    total, commas, points, zeros, true_or_false = connection.execute(
-        f"""
-        SELECT count({raw}),
-          count(*) FILTER (regexp_full_match({plain}, '-?\\d+(\\.\\d{{3}})*(,\\d+)?')),
-          count(*) FILTER (regexp_full_match({plain}, '-?\\d+(,\\d{{3}})*(\\.\\d+)?')),
-          count(*) FILTER (regexp_full_match({plain}, '-?0\\d+')),
-          count(*) FILTER (lower({raw}) IN ({", ".join(map(text, _TRUE + _FALSE))}))
-        FROM good_items i
-        """
-    ).fetchone()
-    # "1.234" alone is a number with a point; "12,50" is none with separated thousands.
-    number = f"TRY_CAST({point if points >= commas else comma} AS DOUBLE)"
-    boolean = (
-        f"CASE WHEN lower({raw}) IN ({', '.join(map(text, (*_TRUE, '1')))}) THEN true "
-        f"WHEN lower({raw}) IN ({', '.join(map(text, (*_FALSE, '0')))}) THEN false END"
-    )
-    kind = settings.attributes.get(column, before)
-    if before is not None and kind != before:
-        raise InputError(
-            f"catalogue.toml: attributes.{column} is {kind!r}, and {before!r} in the data "
-            "that are updated; an attribute keeps its type: name the column otherwise"
-        )
-    if kind is None:
-        kind = "text"
-        if total and max(commas, points) == total and not zeros:
-            kind = "number"
-        elif total and true_or_false == total:
-            kind = "boolean"
-    value = {"number": number, "boolean": boolean, "text": raw}[kind]
-    (lost,) = connection.execute(
-        f"SELECT count({raw}) - count({value}) FROM good_items i"
-    ).fetchone()
-    if lost and before is not None:
-        row, found = connection.execute(
-            f"SELECT i.row, {raw} FROM good_items i WHERE {raw} IS NOT NULL AND "
-            f"{value} IS NULL ORDER BY i.row LIMIT 1"
-        ).fetchone()
-        raise InputError(
-            f"{source.label}, row {row:,}: {column} is {found[:80]!r}, expected a {kind}, "
-            f"as in the data that are updated ({lost:,} such rows); mend it, or leave "
-            "the cell empty"
-        )
-    if lost:
-        note = (
-            f"{source.label}: {lost:,} values of {column} are no {kind} and left empty"
-        )
-        connection.execute(f"INSERT INTO notes VALUES ({text(note)})")
-    return kind, value

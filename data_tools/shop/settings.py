@@ -24,6 +24,8 @@ class Settings:
       ignore: the shop's categories that are no garments, left out.
       columns: table → our name of a column → theirs.
       attributes: column → one of `ATTRIBUTE_TYPES`; others are read off the column.
+      decimal: "," or ".", by which numbers such as 1.299 are read; "" to read it off their
+        column.
     """
 
     slots: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
@@ -31,6 +33,7 @@ class Settings:
     ignore: tuple[str, ...] = ()
     columns: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    decimal: str = ""
 
 
 def read_settings(path: Path) -> Settings:
@@ -105,12 +108,16 @@ def parse_settings(values: Mapping[str, Any], where: str) -> Settings:
                 f"{where}: attributes.{name} is {kind!r}; expected one of "
                 f"{', '.join(ATTRIBUTE_TYPES)}"
             )
+    decimal = values.get("decimal", "")
+    if decimal not in ("", ",", "."):
+        raise InputError(f'{where}: decimal is {decimal!r}; expected "," or "."')
     return Settings(
         slots=slots,
         templates=tuple(templates),
         ignore=_texts(values.get("ignore", []), f"{where}: ignore"),
         columns={name: _table(columns, name, where) for name in columns},
         attributes=attributes,
+        decimal=decimal,
     )
 
 

@@ -4,26 +4,24 @@ Every value is read as text: an id keeps its zeros, and a cell that a spreadshee
 compute stays what it says.
 """
 
-import codecs
 import csv
 import dataclasses
-import io
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fhn_jax.data_tools.shop.engine import name, reading, text
 from fhn_jax.data_tools.shop.settings import TABLES, Settings
+from fhn_jax.data_tools.shop.text_files import as_utf8, copy_lines
 
 from fhn_jax.errors import ExistingFileError, InputError, MissingFileError, nearest
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _LIKE_TABLES = (*FORMATS, *".json .txt .xls .xlsx .ods .gz .zip .db .sqlite".split())
 _DELIMITERS = ",;\t|"
-_CHUNK = 2**22
 _LONGEST_HEADER = 100  # lines
 
 # Our name of a column → what shops call it, beside that name.
@@ -68,6 +66,10 @@ _NEEDED = {
 _RESERVED = {"row", "index", "slot", "name", "removed"} | {*_OF["items"]}
 
 
+# Columns of a table; how each is read as text, and the table as ""; and known types.
+Opened = tuple[list[str], dict[str, str], dict[str, str]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """A table of a shop, in the database as one of texts.
@@ -78,12 +80,14 @@ class Source:
       label: for people, such as "items.csv".
       columns: our names of its columns, those of slots included → theirs.
       rows: how many.
+      types: our name of a column → "number" where the table itself says that it is one.
     """
 
     kind: str
     label: str
     columns: Mapping[str, str]
     rows: int
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def has(self, column: str) -> bool:
         """Whether it has one of our columns."""
@@ -188,9 +192,9 @@ def load_table(
     label = Path(given).name if isinstance(given, str | os.PathLike) else kind
     noted = _noted(connection, label)
     if isinstance(given, str | os.PathLike):
-        theirs, selected = _open_file(connection, kind, Path(given), label)
+        theirs, selected, types = _open_file(connection, kind, Path(given), label)
     else:
-        theirs, selected = _open_object(connection, kind, given)
+        theirs, selected, types = _open_object(connection, kind, given)
     columns = _columns(kind, label, theirs, settings, slots)
     chosen = ", ".join(
         f"nullif(trim({selected[their]}), '') AS {name(our)}"
@@ -206,7 +210,8 @@ def load_table(
     if not rows:
         raise InputError(f"{label} has no rows; expected at least one")
     rows += _noted(connection, label) - noted
-    return Source(kind, label, columns, rows)
+    known = {our: types[their] for our, their in columns.items() if their in types}
+    return Source(kind, label, columns, rows, known)
 
 
 def _columns(
@@ -268,9 +273,7 @@ def _plain(column: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", column.strip().casefold()).strip("_")
 
 
-def _open_object(
-    connection: Any, kind: str, given: Any
-) -> tuple[list[str], dict[str, str]]:
+def _open_object(connection: Any, kind: str, given: Any) -> Opened:
     try:
         connection.register(f"given_{kind}", given)
     except Exception:
@@ -281,8 +284,8 @@ def _open_object(
     return _typed(connection, f"given_{kind}")
 
 
-def _typed(connection: Any, table: str) -> tuple[list[str], dict[str, str]]:
-    """Columns of a table with types, and how each is read as text."""
+def _typed(connection: Any, table: str) -> Opened:
+    """Columns of a table with types."""
     described = connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()
     selected = {"": table}
     for column, kind, *_ in described:
@@ -295,25 +298,28 @@ def _typed(connection: Any, table: str) -> tuple[list[str], dict[str, str]]:
             )
         else:
             selected[column] = f"CAST({value} AS VARCHAR)"
-    return [column for column, *_ in described], selected
+    types = {
+        column: "number"
+        for column, kind, *_ in described
+        if re.match(
+            r"(DECIMAL.*|DOUBLE|FLOAT|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?)$", kind
+        )
+    }
+    return [column for column, *_ in described], selected, types
 
 
-def _open_file(
-    connection: Any, kind: str, path: Path, label: str
-) -> tuple[list[str], dict[str, str]]:
+def _open_file(connection: Any, kind: str, path: Path, label: str) -> Opened:
     ending = path.suffix.casefold()
     if ending == ".parquet":
         with reading(label, "Parquet file"):
             return _typed(connection, f"read_parquet({text(path)})")
-    path = _as_utf8(connection, path, label)
+    path = as_utf8(connection, path, label)
     if ending in (".jsonl", ".ndjson"):
         return _open_json(connection, kind, path, label)
     return _open_csv(connection, path, label)
 
 
-def _open_csv(
-    connection: Any, path: Path, label: str
-) -> tuple[list[str], dict[str, str]]:
+def _open_csv(connection: Any, path: Path, label: str) -> Opened:
     with open(path, encoding="utf-8-sig", newline="") as file:
         first = start = file.readline()
         # Blank lines, and what Excel writes before a header to name the delimiter.
@@ -327,7 +333,7 @@ def _open_csv(
         header = [n.strip() for n in next(csv.reader(lines, delimiter=delimiter))]
         if start is not first or "\n" in "".join(header):
             # The database knows headers of the first line alone.
-            path = _copy(connection, path, itertools.chain(["header\n"], file))
+            path = copy_lines(connection, path, itertools.chain(["header\n"], file))
     named = [n for n in header if n]
     if len({n.casefold() for n in named}) != len(named) or not named:
         raise InputError(
@@ -345,12 +351,10 @@ def _open_csv(
         f"auto_detect=false, header=true, quote='\"', escape='\"', "
         "store_rejects=true, rejects_table='rejects', rejects_scan='rejects_scans')"
     )
-    return named, {"": table} | {n: name(n) for n in named}
+    return named, {"": table} | {n: name(n) for n in named}, {}
 
 
-def _open_json(
-    connection: Any, kind: str, path: Path, label: str
-) -> tuple[list[str], dict[str, str]]:
+def _open_json(connection: Any, kind: str, path: Path, label: str) -> Opened:
     lines = (
         f"(SELECT row_number() OVER () AS row, line FROM read_csv({text(path)}, "
         "columns={'line': 'VARCHAR'}, delim=chr(7), quote='', escape='', header=false, "
@@ -369,11 +373,17 @@ def _open_json(
     ).fetchall()
     if not keys:
         raise InputError(f"{label} has no line with a JSON object; expected one a row")
-    selected = {"": f"json_{kind}"}
+    selected, types = {"": f"json_{kind}"}, {}
     for (key,) in keys:
-        pointer = "/" + key.replace("~", "~0").replace("/", "~1")
-        selected[key] = f"(line ->> {text(pointer)})"
-    return [key for (key,) in keys], selected
+        pointer = text("/" + key.replace("~", "~0").replace("/", "~1"))
+        selected[key] = f"(line ->> {pointer})"
+        (numbers,) = connection.execute(
+            f"SELECT bool_and(json_type(line, {pointer}) IN ('DOUBLE', 'BIGINT', "
+            f"'UBIGINT')) FROM json_{kind} WHERE line ->> {pointer} IS NOT NULL"
+        ).fetchone()
+        if numbers:
+            types[key] = "number"
+    return [key for (key,) in keys], selected, types
 
 
 def _noted(connection: Any, label: str) -> int:
@@ -405,76 +415,3 @@ def _note_rejects(connection: Any, label: str) -> None:
             DROP TABLE rejects; DROP TABLE IF EXISTS rejects_scans
             """
         )
-
-
-def _as_utf8(connection: Any, path: Path, label: str) -> Path:
-    """The file, or a copy if it is no UTF-8 or its lines end in several ways.
-
-    Spreadsheets write Windows-1252 and UTF-16, and files of several hands mix encodings:
-    a line that is no UTF-8 is read as Windows-1252.
-    """
-    if encoding := _utf16(path):
-        lines, note = _lines_of_utf16(path, encoding), "the file is UTF-16"
-    elif (ends := _line_ends(path)) is None:
-        lines = _lines_of_any(path)
-        note = "lines that are no UTF-8 were read as Windows-1252"
-    elif len(ends) < 2:
-        return path
-    else:  # The database knows one at a time.
-        lines, note = _lines_of_any(path), ""
-    copy = _copy(connection, path, lines)
-    if note:
-        connection.execute("INSERT INTO notes VALUES (?)", [f"{label}: {note}"])
-    return copy
-
-
-def _copy(connection: Any, path: Path, lines: Iterable[str]) -> Path:
-    """Lines in a file of the database's own, all with the same ending."""
-    folder = Path(
-        connection.execute("SELECT current_setting('temp_directory')").fetchone()[0]
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    copy = folder / f"{path.stem}.copy{path.suffix}"
-    with open(copy, "w", encoding="utf-8", newline="") as file:
-        file.writelines(re.sub("\r\n?", "\n", line) for line in lines)
-    return copy
-
-
-def _utf16(path: Path) -> str | None:
-    """Which UTF-16 a file is: by its mark, or by the zeros beside letters of ASCII."""
-    with open(path, "rb") as file:
-        start = file.read(4)
-    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return "utf-16"
-    zeros = [byte == 0 for byte in start]
-    names = {"utf-16-le": [False, True] * 2, "utf-16-be": [True, False] * 2}
-    return next((name for name in names if names[name] == zeros), None)
-
-
-def _line_ends(path: Path) -> set[str] | None:
-    """How the lines of a file end; None if it is no UTF-8."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    decoder = io.IncrementalNewlineDecoder(decoder, translate=False)
-    with open(path, "rb") as file:
-        try:
-            while chunk := file.read(_CHUNK):
-                decoder.decode(chunk)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return None
-    ends = decoder.newlines or ()
-    return {ends} if isinstance(ends, str) else set(ends)
-
-
-def _lines_of_utf16(path: Path, encoding: str) -> Iterator[str]:
-    with open(path, encoding=encoding, newline="", errors="replace") as file:
-        yield from file
-
-
-def _lines_of_any(path: Path) -> Iterator[str]:
-    with open(path, "rb") as file:
-        for line in file:
-            try:
-                yield line.decode("utf-8")
-            except UnicodeDecodeError:
-                yield line.decode("cp1252", errors="replace")
