@@ -166,7 +166,7 @@ def full_file(state):
 
     def limit(connection):
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
-        connection.exec_driver_sql("CREATE TABLE more (a)")
+        connection.exec_driver_sql("CREATE TABLE more AS SELECT zeroblob(100000)")
 
     sa.event.listen(engine, "begin", limit)
     yield
