@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import json
+from http import HTTPStatus
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from fhn_jax.codes import Codes, Scorer
 from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.web import visitors, wardrobe
 from fhn_jax.web.app import Settings, create_app, split_hosts
+from fhn_jax.web.cards import Refused
 
 
 @pytest.fixture(scope="module")
@@ -291,6 +293,40 @@ def test_a_request_that_comes_again_with_its_key_changes_nothing(visitor):
     undo = {"headers": {"Idempotency-Key": "undo 1"}}
     undone = [ok(visitor.post(f"{API}/undo", **undo)) for _ in range(2)]
     assert undone[0] == undone[1] and undone[0]["likes"] == 1
+
+
+@pytest.mark.parametrize("items", [(999, 2, 3), (-1, 999, -1)])
+def test_what_only_a_later_version_has_is_taken_back_without_a_card(
+    app, visitor, items
+):
+    judge(visitor, False, items={"top": 1, "bottom": 2, "shoe": 3})
+    state = app.state.service.state
+    stored = state.visitor(visitor.headers["authorization"].split()[1])
+    with state.changing(stored.id) as change:
+        event = change.judge(items, True)
+    judged = judge(visitor, item={"category": "shoe", "item": 2})
+    me = ok(visitor.get(f"{API}/visitors/me"))
+    for each in (judged, me):
+        assert (each["likes"], each["dislikes"]) == (1, 1)
+    ok(visitor.post(f"{API}/undo"))
+    undone = ok(visitor.post(f"{API}/undo"))
+    assert undone["undone"]["event"] == event and undone["undone"]["liked"]
+    assert undone["undone"]["outfit"] is None is undone["undone"]["item"]
+    assert (undone["likes"], undone["dislikes"]) == (0, 1)
+
+
+def test_a_like_that_comes_again_is_answered_though_its_items_are_gone(
+    app, visitor, monkeypatch
+):
+    def unknown(items):
+        raise Refused(HTTPStatus.NOT_FOUND, "top 1 is unknown")
+
+    keyed = {"headers": {"Idempotency-Key": "like 1"}}
+    like = {"items": {"top": 1, "bottom": 2, "shoe": 3}, "liked": True}
+    first = ok(visitor.post(f"{API}/feedback", json=like, **keyed), 201)
+    monkeypatch.setattr(app.state.service.visitors._cards, "outfit", unknown)
+    assert ok(visitor.post(f"{API}/feedback", json=like, **keyed), 201) == first
+    problem(visitor.post(f"{API}/feedback", json=like), 404)
 
 
 def test_everything_that_is_stored_can_be_had_and_removed(app, visitor):

@@ -64,7 +64,8 @@ def test_a_like_that_is_repeated_is_one_row(state, path):
     assert first == again and first < second < third
     assert rows(path, "judgements") == 3
     with state.changing(visitor) as change:
-        assert change.counts() == (1, 0) and change.visitor.changes == 3
+        assert change.judged(3).liked.tolist() == [True]
+        assert change.visitor.changes == 3
 
 
 def test_an_answer_is_kept_for_its_request_and_visitor(state):
@@ -186,5 +187,5 @@ def test_a_deleted_photo_goes_as_soon_as_nobody_reads_it(state, path, monkeypatc
         if not wal.stat().st_size:
             break
         with state.changing(visitor) as change:
-            change.counts()
+            change.judged(3)
     assert not wal.stat().st_size

@@ -251,14 +251,18 @@ class Cards:
     def judgement_card(
         self, judgement: Judgement, latents: Float32[np.ndarray, " d"]
     ) -> schemas.JudgementCard:
-        """A judgement to show, with the score of the outfit for a user code."""
+        """A judgement to show, with the score of the outfit for a user code.
+
+        What only a later version has is not shown.
+        """
         outfit, item = None, None
         places = [s for s, i in enumerate(judgement.items) if i >= 0]
-        if len(places) > 1 or len(self.codes.slots) == 1:
+        known = self.knows(judgement.items)
+        if known and (len(places) > 1 or len(self.codes.slots) == 1):
             scores = self.recommender.scores(latents, [judgement.items])
             suggestion = Suggestion(judgement.items, scores[0])
             outfit = self.outfit_card(suggestion, {judgement.items: judgement.liked})
-        else:
+        elif known:
             slot = places[0]
             item = self.item_card(self.codes.slots[slot], judgement.items[slot])
         return schemas.JudgementCard(

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from fhn_jax.recommender import Judged
 from fhn_jax.web.photos import Photo
 from fhn_jax.web.tables import answers, judgements, photos, visitors, wardrobe
 
@@ -101,11 +103,9 @@ class Change:
 
     # --- judgements -------------------------------------------------------------------
 
-    def counts(self) -> tuple[int, int]:
-        """Number of likes and of dislikes, without superseded ones."""
-        rows = self._connection.execute(_COUNTS, {"visitor": self.visitor.id})
-        found = {bool(liked): n for liked, n in rows}
-        return found.get(True, 0), found.get(False, 0)
+    def judged(self, slots: int) -> Judged:
+        """As `State.judged`, with what has been changed."""
+        return judged(self._connection, self.visitor.id, slots)
 
     def count(self) -> int:
         """Number of stored judgements, including superseded ones."""
@@ -227,6 +227,20 @@ def current(
     return list(newest.values())
 
 
+def judged(connection: Connection, visitor: int, slots: int) -> Judged:
+    """As `current`, for learning: without times, and faster.
+
+    Args:
+      slots: of an outfit.
+    """
+    found = connection.execute(_JUDGED, {"visitor": visitor}).all()
+    if not found:
+        return Judged.nothing(slots)
+    texts, liked = zip(*found, strict=True)
+    items = np.array("/".join(texts).split("/"), np.int32)
+    return Judged(items.reshape(-1, slots), np.array(liked, bool))
+
+
 def keep_newest(
     connection: Connection, table: sa.Table, visitor: int, most: int
 ) -> None:
@@ -270,13 +284,14 @@ _NEWEST = (
 )
 _JUDGE = judgements.insert().returning(judgements.c.id)
 _COUNT = sa.select(sa.func.count()).select_from(judgements).where(_MINE)
+# What a visitor thinks now, newest first: the last judgement of each outfit.
 _LAST = (
     sa.select(sa.func.max(judgements.c.id)).where(_MINE).group_by(judgements.c["items"])
 )
-_COUNTS = (
-    sa.select(judgements.c.liked, sa.func.count())
+_JUDGED = (
+    sa.select(judgements.c["items"], judgements.c.liked)
     .where(judgements.c.id.in_(_LAST))
-    .group_by(judgements.c.liked)
+    .order_by(judgements.c.id.desc())
 )
 _ANSWER = sa.select(answers).where(
     answers.c.visitor == sa.bindparam("visitor"), answers.c.key == sa.bindparam("key")

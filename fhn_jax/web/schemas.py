@@ -174,7 +174,9 @@ class JudgementCard(BaseModel):
 
     event: int
     liked: bool
-    outfit: OutfitCard | None
+    outfit: OutfitCard | None = Field(
+        description="Neither this nor an item where the catalogue has it no more"
+    )
     item: ItemCard | None
     at: datetime.datetime
 

@@ -25,6 +25,7 @@ from fhn_jax.web.change import (
     Judgement,
     Visitor,
     current,
+    judged,
     locked_visitor,
     name_of,
     today,
@@ -43,20 +44,6 @@ _KEEP_ANSWERS = datetime.timedelta(days=1)
 _AT_ONCE = 100
 _HOUR_S = 3600.0
 _log = logging.getLogger("fhn_jax.web")
-
-
-def _newest() -> sa.Select:
-    """What a visitor thinks now, newest first: the last judgement of each outfit."""
-    of = tables.judgements.c
-    last = sa.select(sa.func.max(of.id)).where(of.visitor == sa.bindparam("visitor"))
-    last = last.group_by(of["items"])
-    return (
-        sa.select(of["items"], of.liked).where(of.id.in_(last)).order_by(of.id.desc())
-    )
-
-
-# Made once: that takes SQLAlchemy longer than it takes SQLite to execute it.
-_NEWEST = _newest()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -268,12 +255,7 @@ class State:
           slots: of an outfit.
         """
         with self._database.reading() as connection:
-            found = connection.execute(_NEWEST, {"visitor": visitor}).all()
-        if not found:
-            return Judged.nothing(slots)
-        texts, liked = zip(*found, strict=True)
-        items = np.array("/".join(texts).split("/"), np.int32)
-        return Judged(items.reshape(-1, slots), np.array(liked, bool))
+            return judged(connection, visitor, slots)
 
     def events(self) -> list[Event]:
         """What all visitors judged, in the order in which they did."""

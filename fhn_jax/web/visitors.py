@@ -110,10 +110,11 @@ class Visitors:
           Refused: neither or both of an outfit and an item, unknown ones, too many
             judgements, or a key of another request.
         """
-        items = self._judged_items(request)
         with self._state.changing(visitor.id) as change:
 
             def answer() -> schemas.Judged:
+                # A later version may have had items that a repeated request names.
+                items = self._judged_items(request)
                 event = change.judge(items, request.liked)
                 if change.count() > MOST_JUDGEMENTS:
                     raise Refused(
@@ -121,7 +122,7 @@ class Visitors:
                         f"{MOST_JUDGEMENTS:,} judgements are kept of a visitor and no "
                         "more; reset, or undo some",
                     )
-                return schemas.Judged(event=event, **_counts(change))
+                return schemas.Judged(event=event, **self._counts(change))
 
             return _once(change, key, request.model_dump_json(), schemas.Judged, answer)
 
@@ -140,7 +141,7 @@ class Visitors:
                 undone, card = change.undo(), None
                 if undone is not None:
                     card = self._cards.judgement_card(undone, latents)
-                return schemas.Undone(undone=card, **_counts(change))
+                return schemas.Undone(undone=card, **self._counts(change))
 
             return _once(change, key, "undo", schemas.Undone, answer)
 
@@ -207,6 +208,12 @@ class Visitors:
             ],
         )
 
+    def _counts(self, change: Change) -> dict[str, int]:
+        """Likes and dislikes, as `about` has them."""
+        judged = change.judged(len(self._recommender.slots))
+        liked = judged.of(self._cards.codes).liked
+        return {"likes": int(liked.sum()), "dislikes": int((~liked).sum())}
+
     def _judged_items(self, request: schemas.Judgement) -> list[int]:
         """The items by slot, -1 in all slots but one for an item alone."""
         if request.items is not None and request.item is None:
@@ -221,11 +228,6 @@ class Visitors:
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "give either items, an outfit, or item, one item",
         )
-
-
-def _counts(change: Change) -> dict[str, int]:
-    likes, dislikes = change.counts()
-    return {"likes": likes, "dislikes": dislikes}
 
 
 def _once(
