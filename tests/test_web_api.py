@@ -295,6 +295,27 @@ def test_a_request_that_comes_again_with_its_key_changes_nothing(visitor):
     assert undone[0] == undone[1] and undone[0]["likes"] == 1
 
 
+def test_a_key_is_remembered_after_a_day_of_others(visitor):
+    for shoe in range(3):
+        judge(visitor, items={"top": 1, "bottom": 2, "shoe": shoe})
+    undo = {"headers": {"Idempotency-Key": "undo"}}
+    first = ok(visitor.post(f"{API}/undo", **undo))
+    like = {"items": {"top": 1, "bottom": 2, "shoe": 3}, "liked": True}
+    for number in range(101):
+        key = {"Idempotency-Key": f"like {number}"}
+        ok(visitor.post(f"{API}/feedback", json=like, headers=key), 201)
+    assert ok(visitor.post(f"{API}/undo", **undo)) == first
+    assert ok(visitor.get(f"{API}/visitors/me"))["likes"] == 3
+
+
+def test_a_request_is_the_same_in_whatever_order_it_is_written(visitor):
+    key = {"Idempotency-Key": "like"}
+    like = {"items": {"top": 1, "bottom": 2, "shoe": 3}, "liked": True}
+    first = ok(visitor.post(f"{API}/feedback", json=like, headers=key), 201)
+    like = {"liked": True, "items": {"shoe": 3, "bottom": 2, "top": 1}}
+    assert ok(visitor.post(f"{API}/feedback", json=like, headers=key), 201) == first
+
+
 @pytest.mark.parametrize("items", [(999, 2, 3), (-1, 999, -1)])
 def test_what_only_a_later_version_has_is_taken_back_without_a_card(
     app, visitor, items
@@ -385,11 +406,13 @@ def test_metrics_count_requests_and_judgements(settings):
     app = create_app(settings)
     client = browser(app)
     ok(client.post(f"{API}/visitors", json={}), 201)
-    judge(client, True, items={"top": 1, "bottom": 2, "shoe": 3})
+    client.headers["idempotency-key"] = "like"
+    for _ in range(2):  # The second is no judgement.
+        judge(client, True, items={"top": 1, "bottom": 2, "shoe": 3})
     text = client.get("/metrics").text
     assert 'fhn_judgements_total{liked="true"} 1.0' in text
     route = f'route="{API}/feedback",status="201"'
-    assert f'fhn_request_seconds_count{{method="POST",{route}}} 1.0' in text
+    assert f'fhn_request_seconds_count{{method="POST",{route}}} 2.0' in text
 
 
 def test_outfits_with_two_tops_have_a_name_for_each_slot(tmp_path):

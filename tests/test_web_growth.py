@@ -83,7 +83,7 @@ def test_an_answer_is_kept_for_its_request_and_visitor(state):
 
 
 def test_only_so_many_answers_are_kept_and_for_a_day(state, path, monkeypatch):
-    monkeypatch.setattr(change_module, "_MOST_ANSWERS", 3)
+    monkeypatch.setattr(change_module, "MOST_ANSWERS", 3)
     visitor = visitor_of(state)
     for number in range(5):
         with state.changing(visitor) as change:

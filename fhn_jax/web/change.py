@@ -14,8 +14,9 @@ from fhn_jax.recommender import Judged
 from fhn_jax.web.photos import Photo
 from fhn_jax.web.tables import answers, judgements, photos, visitors, wardrobe
 
-# Requests of a visitor whose answers can be repeated.
-_MOST_ANSWERS = 100
+# Answers that are kept of a visitor, so that they can be repeated: more than a person's
+# requests of a day, less than fills a disk.
+MOST_ANSWERS = 10_000
 
 
 class Judgement(NamedTuple):
@@ -99,7 +100,7 @@ class Change:
             "at": datetime.datetime.now(datetime.UTC),
         }
         _insert(self._connection, answers, values)
-        keep_newest(self._connection, answers, self.visitor.id, _MOST_ANSWERS)
+        keep_newest(self._connection, answers, self.visitor.id, MOST_ANSWERS)
 
     # --- judgements -------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse
 from fhn_jax.web import schemas
 from fhn_jax.web.admission import COOKIE, TheService, TheVisitor, VisitorFirst
 from fhn_jax.web.cards import API
+from fhn_jax.web.change import MOST_ANSWERS
 from fhn_jax.web.rules import Asked
 
 _COOKIE_SECONDS = 400 * 24 * 3600  # as long as browsers keep one
@@ -34,7 +35,8 @@ _Key = Annotated[
         min_length=1,
         max_length=200,
         description="Chosen by the client; a request that comes again within a day is "
-        "answered as it was first, and changes nothing",
+        "answered as it was first, and changes nothing; of a visitor the newest "
+        f"{MOST_ANSWERS:,} keys are kept",
     ),
 ]
 
@@ -174,8 +176,9 @@ def feedback(
     key: _Key = None,
 ) -> schemas.Judged:
     """Likes or dislikes an outfit, or an item; judged again, the last one counts."""
-    judged = service.visitors.judge(visitor, judgement, key)
-    request.app.state.metrics.judged(judgement.liked)
+    judged, is_new = service.visitors.judge(visitor, judgement, key)
+    if is_new:
+        request.app.state.metrics.judged(judgement.liked)
     return judged
 
 

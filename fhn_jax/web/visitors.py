@@ -1,6 +1,7 @@
 """Visitors: who they are, what they judge, and what is learned from it."""
 
 import base64
+import json
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TypeVar
@@ -101,11 +102,13 @@ class Visitors:
 
     def judge(
         self, visitor: Visitor, request: schemas.Judgement, key: str | None = None
-    ) -> schemas.Judged:
+    ) -> tuple[schemas.Judged, bool]:
         """Stores a like or dislike.
 
         Args:
           key: of a request that may come again; that is then answered as it was first.
+        Returns:
+          the answer, and False if it came before.
         Raises:
           Refused: neither or both of an outfit and an item, unknown ones, too many
             judgements, or a key of another request.
@@ -124,7 +127,9 @@ class Visitors:
                     )
                 return schemas.Judged(event=event, **self._counts(change))
 
-            return _once(change, key, request.model_dump_json(), schemas.Judged, answer)
+            # Whatever the order in which the client wrote it.
+            asked = json.dumps(request.model_dump(), sort_keys=True)
+            return _once(change, key, asked, schemas.Judged, answer)
 
     def undo(self, visitor: Visitor, key: str | None = None) -> schemas.Undone:
         """Takes the last judgement back.
@@ -143,7 +148,8 @@ class Visitors:
                     card = self._cards.judgement_card(undone, latents)
                 return schemas.Undone(undone=card, **self._counts(change))
 
-            return _once(change, key, "undo", schemas.Undone, answer)
+            undone, _ = _once(change, key, "undo", schemas.Undone, answer)
+        return undone
 
     def reset(self, visitor: Visitor) -> schemas.Counts:
         """Takes all judgements back."""
@@ -236,16 +242,20 @@ def _once(
     request: str,
     kind: type[_Answer],
     answer: Callable[[], _Answer],
-) -> _Answer:
-    """The answer of a request, which is carried out unless its key came before."""
+) -> tuple[_Answer, bool]:
+    """The answer of a request, which is carried out unless its key came before.
+
+    Returns:
+      it, and whether it was carried out.
+    """
     if key is None:
-        return answer()
+        return answer(), True
     try:
         kept = change.answer_of(key, request)
     except KeyReused as error:
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
     if kept is not None:
-        return kind.model_validate_json(kept)
+        return kind.model_validate_json(kept), False
     made = answer()
     change.keep_answer(key, request, made.model_dump_json())
-    return made
+    return made, True
