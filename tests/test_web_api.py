@@ -364,7 +364,11 @@ def test_everything_that_is_stored_can_be_had_and_removed(app, visitor):
         (first, True),
     ]
     assert everything["wardrobe"] == [{"category": "top", "item": 1}]
-    assert everything["photos"] == []
+    assert everything["photos"] == everything["answers"] == []
+    undo = {"headers": {"Idempotency-Key": "undo"}}
+    undone = ok(visitor.post(f"{API}/undo", **undo))
+    (kept,) = ok(visitor.get(f"{API}/visitors/me/everything"))["answers"]
+    assert kept["answer"] == undone
     assert visitor.delete(f"{API}/visitors/me").status_code == 204
     problem(visitor.get(f"{API}/visitors/me/everything"), 401)
 

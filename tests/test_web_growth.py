@@ -2,6 +2,8 @@
 
 import datetime
 import sqlite3
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -168,6 +170,45 @@ def test_a_photo_that_is_deleted_is_in_no_file(state, path, how, monkeypatch):
         later(monkeypatch, 31)
         assert state.expire() == 1
     assert not is_somewhere()
+
+
+@pytest.mark.parametrize("how", ["undo", "reset"])
+def test_a_judgement_that_is_taken_back_is_in_no_file(state, path, how):
+    visitor = visitor_of(state)
+
+    def is_somewhere(text=b"111/222/333"):
+        files = path.parent.glob("visitors.sqlite*")
+        return any(text in file.read_bytes() for file in files)
+
+    with state.changing(visitor) as change:
+        change.judge((111, 222, 333), True)
+        change.keep_answer("key", "undo", "outfit of before")
+    assert is_somewhere()
+    with state.changing(visitor) as change:
+        getattr(change, how)()
+    assert not is_somewhere()
+    with state.changing(visitor) as change:
+        change.reset()
+    assert not is_somewhere(b"outfit of before") and rows(path, "answers") == 0
+
+
+def test_one_thread_waits_to_remove_what_was_deleted(state, path, monkeypatch):
+    monkeypatch.setattr("fhn_jax.web.database._PAUSE_S", 0.01)
+    visitor = visitor_of(state)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM visitors").fetchall()
+    before = threading.active_count()
+    for number in range(5):
+        with state.changing(visitor) as change:
+            change.judge((number, 2, 3), True)
+            change.undo()
+    assert threading.active_count() <= before + 1
+    reader.close()
+    deadline = time.monotonic() + 60
+    while state._database._wiping and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not path.with_name("visitors.sqlite-wal").stat().st_size
 
 
 @pytest.mark.slow

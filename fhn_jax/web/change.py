@@ -136,13 +136,16 @@ class Change:
         self._changed()
         taken = judgements.delete().where(judgements.c.id == row[0])
         self._connection.execute(taken)
+        self.has_deleted = True
         return _judgement(row)
 
     def reset(self) -> None:
-        """Takes all judgements back."""
+        """Takes all judgements back, and forgets the answers, which say of some."""
         self._changed()
-        mine = judgements.c.visitor == self.visitor.id
-        self._connection.execute(judgements.delete().where(mine))
+        for table in (judgements, answers):
+            mine = table.c.visitor == self.visitor.id
+            self._connection.execute(table.delete().where(mine))
+        self.has_deleted = True
 
     def _changed(self) -> None:
         self._connection.execute(_CHANGED, {"visitor": self.visitor.id})
@@ -168,6 +171,7 @@ class Change:
         table = wardrobe.c
         row = (table.visitor == self.visitor.id) & (table.category == category)
         delete = wardrobe.delete().where(row & (table.item == item))
+        self.has_deleted = True
         return bool(self._connection.execute(delete).rowcount)
 
     def add_photo(

@@ -29,6 +29,8 @@ _START_S = 120.0
 # Seconds between attempts at a server that did not answer; meanwhile requests fail
 # at once.
 _PAUSE_S = 1.0
+# For so long the log waits for who reads it, and nobody can write.
+_WIPE_MS = 50
 # Held by who makes or changes the tables of PostgreSQL.
 _LOCK = int.from_bytes(b"fhn_jax")
 # Changes in one transaction of SQLite.
@@ -75,6 +77,8 @@ class Database:
         self._turn = threading.Lock()
         self._waiting, self._batch = 0, None
         self._closed = False
+        # Whether something was deleted since the log was last removed, and a thread is at it.
+        self._unwiped = self._wiping = False
         self._counting = threading.Lock()
         self.path = engines.sqlite_path(url)
         if self.path is None:
@@ -192,20 +196,36 @@ class Database:
         """
         if self.path is None or self._wiped():
             return
+        with self._counting:
+            self._unwiped = True
+            if self._wiping:
+                return
+            self._wiping = True
+        threading.Thread(target=self._wipe_later, daemon=True).start()
 
-        def again():
-            pause = threading.Event()
-            while not self._closed and not self._wiped():
+    def _wipe_later(self) -> None:
+        pause = threading.Event()
+        while True:
+            with self._counting:
+                if self._closed or not self._unwiped:
+                    self._wiping = False
+                    return
+                self._unwiped = False
+            if not self._wiped():
+                with self._counting:
+                    self._unwiped = True
                 pause.wait(_PAUSE_S)
-
-        threading.Thread(target=again, daemon=True).start()
 
     def _wiped(self) -> bool:
         try:
             with self._faults.of("write"), self._engine.connect() as connection:
                 connection.execution_options(begin=None)
-                checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
-                return connection.exec_driver_sql(checkpoint).scalar() == 0
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {_WIPE_MS}")
+                try:
+                    checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
+                    return connection.exec_driver_sql(checkpoint).scalar() == 0
+                finally:
+                    connection.exec_driver_sql("PRAGMA busy_timeout = 5000")
         except DatabaseUnavailableError:
             return False
 

@@ -190,7 +190,7 @@ def undo(service: TheService, visitor: TheVisitor, key: _Key = None) -> schemas.
 
 @router.post("/reset", responses=_MINE)
 def reset(service: TheService, visitor: TheVisitor) -> schemas.Counts:
-    """Takes all judgements back."""
+    """Takes all judgements back, and forgets the keys of requests."""
     return service.visitors.reset(visitor)
 
 

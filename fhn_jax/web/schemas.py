@@ -267,6 +267,13 @@ class StoredImpression(BaseModel):
     outfits: list[ShownOutfit] = Field(description="In the order of the page")
 
 
+class StoredAnswer(BaseModel):
+    """The answer to a request with an `Idempotency-Key`, kept for a day."""
+
+    at: datetime.datetime
+    answer: dict[str, Any]
+
+
 class Everything(BaseModel):
     """All that is stored of a visitor."""
 
@@ -275,6 +282,9 @@ class Everything(BaseModel):
     feedback: list[StoredJudgement] = Field(description="The newest first")
     impressions: list[StoredImpression] = Field(
         description="Pages that were shown, the newest first"
+    )
+    answers: list[StoredAnswer] = Field(
+        description="To be repeated to who repeats a request, the newest first"
     )
     wardrobe: list[ItemKey]
     photos: list[StoredPhoto]

@@ -203,7 +203,9 @@ class State:
         answers, visitors = tables.answers, tables.visitors
         old = answers.c.at < _now() - _KEEP_ANSWERS
         with self._database.writing() as connection:
-            connection.execute(answers.delete().where(old))
+            any_old = connection.execute(answers.delete().where(old)).rowcount
+        if any_old:
+            self._database.wipe()
         if not self._keep_days:
             return 0
         last = today() - datetime.timedelta(days=self._keep_days)
@@ -247,6 +249,14 @@ class State:
         """All that is stored, superseded ones included, the newest first."""
         with self._database.reading() as connection:
             return current(connection, visitor, superseded=True)
+
+    def answers(self, visitor: int) -> list[tuple[datetime.datetime, str]]:
+        """Answers that are kept to be repeated, and since when; the newest first."""
+        table = tables.answers.c
+        rows = sa.select(table.at, table.answer).where(table.visitor == visitor)
+        with self._database.reading() as connection:
+            found = connection.execute(rows.order_by(table.id.desc()))
+            return [(utc(at), answer) for at, answer in found]
 
     def judged(self, visitor: int, slots: int) -> Judged:
         """As `judgements`, for learning: without times, and faster.

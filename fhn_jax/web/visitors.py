@@ -198,6 +198,10 @@ class Visitors:
                 )
                 for page in self._state.impressions.of(visitor.id)
             ],
+            answers=[
+                schemas.StoredAnswer(at=at, answer=json.loads(answer))
+                for at, answer in self._state.answers(visitor.id)
+            ],
             wardrobe=[
                 schemas.ItemKey(category=categories[category], item=item)
                 for category, item in self._state.wardrobe(visitor.id)
