@@ -95,6 +95,7 @@ class Flag:
         )
 
 
+DATABASE_URL = Flag("database-url", "", "Of visitors; SQLite in the workdir if empty")
 SPLIT = Flag("split", "test", "Outfits to evaluate on", ("train", "val", "test"))
 
 
@@ -107,8 +108,6 @@ class Command:
       help: one line.
       run: does it; gets which run is meant, and the values of the flags by name.
       flags: beside --config and --workdir.
-      by_environment: whether --workdir and the flags have a variable each, for where
-        the command line is not private or long: FHN_JAX_DATABASE_URL.
       extra: of the package, whose dependencies it needs.
     """
 
@@ -116,8 +115,16 @@ class Command:
     help: str
     run: Callable[..., None]
     flags: tuple[Flag, ...] = ()
-    by_environment: bool = False
     extra: str = "train"
+
+    @property
+    def by_environment(self) -> bool:
+        """Whether --workdir and the flags have a variable each, as FHN_JAX_DATABASE_URL.
+
+        So have those of all commands that need the visitors' database: what a server is
+        told by its surroundings, the commands beside it must know as well.
+        """
+        return DATABASE_URL in self.flags
 
     def arguments(self, environment: Mapping[str, str] = {}) -> Arguments:
         """The parser of its flags, whose defaults may be in the environment."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fhn_jax.cli.command import Command, Flag
+from fhn_jax.cli.command import DATABASE_URL, Command, Flag
 from fhn_jax.cli.progress import say_written
 from fhn_jax.cli.refreshed import served_run
 from fhn_jax.cli.run import Run, RunChoice
@@ -279,7 +279,7 @@ COMMANDS = (
         export_events,
         (
             _FOLDER,
-            Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
+            DATABASE_URL,
         ),
         extra="web,shop",
     ),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fhn_jax import files
-from fhn_jax.cli.command import Command, Flag
+from fhn_jax.cli.command import DATABASE_URL, Command, Flag
 from fhn_jax.cli.publishing import publish_run
 from fhn_jax.cli.refreshed import RUNS, refreshed_runs, served_run
 from fhn_jax.cli.run import Run, RunChoice
@@ -52,6 +52,11 @@ def forget(
             found = _forget_item(runs, item)
         found |= _publish_anew(runs)
     about = {"user" if user else "item": user or item, "deleted": found}
+    if user and "visitors" not in found:
+        about["visitors"] = (
+            f"not looked at: there is no {run.workdir / VISITORS}; if they are in another "
+            "database, repeat the command with --database-url"
+        )
     if receipt:
         files.write_json(receipt, about)
     print(json.dumps(about, indent=2))
@@ -245,7 +250,7 @@ COMMANDS = (
         (
             Flag("user", "", "The user: the shop's id, or #3 for number 3"),
             Flag("item", "", "The item: the shop's id, or top:#4 for number 4"),
-            Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
+            DATABASE_URL,
             Flag("receipt", "", "File for what was deleted where, as JSON"),
         ),
         extra="train",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fhn_jax import files
-from fhn_jax.cli.command import Command, Flag
+from fhn_jax.cli.command import DATABASE_URL, Command, Flag
 from fhn_jax.cli.on_cluster import RAY_ADDRESS, encode_items
 from fhn_jax.cli.publishing import publish_run
 from fhn_jax.cli.refreshed import RUNS, RefreshState, run_at
@@ -257,7 +257,7 @@ COMMANDS = (
                 "shop", "", "Folder of the shop's tables; the data as they are if empty"
             ),
             Flag("events", False, "Take the likes of visitors, as they are now"),
-            Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
+            DATABASE_URL,
             Flag("epochs", 3, "To train from the last run; 0: codes of its network"),
             Flag("fall", "0.01", "The most by which the validation AUC may fall"),
             RAY_ADDRESS,

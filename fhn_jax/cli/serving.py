@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fhn_jax.cli import attributes, events, visitors
-from fhn_jax.cli.command import Command, Flag, Program
+from fhn_jax.cli.command import DATABASE_URL, Command, Flag, Program
 from fhn_jax.cli.config import read_config_arguments
 from fhn_jax.cli.recommending import INDEX, RAY_ADDRESS
 from fhn_jax.cli.run import DEFAULT_ROOT, Run, RunChoice
@@ -95,7 +95,7 @@ COMMANDS = (
             Flag("workers", 1, "Processes that serve"),
             INDEX,
             RAY_ADDRESS,
-            Flag("database-url", "", "Of visitors; SQLite in the workdir if empty"),
+            DATABASE_URL,
             Flag(
                 "keep-days", 400, "Until visitors who stay away are forgotten; 0: never"
             ),
@@ -111,7 +111,6 @@ COMMANDS = (
             Flag("access-log", False, "Whether requests are lines of JSON on stdout"),
             Flag("known-users", True, "Whether visitors may start as a known user"),
         ),
-        by_environment=True,
         extra="web",
     ),
     *attributes.COMMANDS,

@@ -1,6 +1,6 @@
 """The commands that copy the database of visitors, and make one of a copy."""
 
-from fhn_jax.cli.command import Command, Flag
+from fhn_jax.cli.command import DATABASE_URL, Command, Flag
 from fhn_jax.cli.run import RunChoice
 from fhn_jax.errors import InputError
 
@@ -48,21 +48,20 @@ def _given(file: str) -> str:
 
 
 _FILE = Flag("file", "", "The copy: a file of SQLite")
-_URL = Flag("database-url", "", "Of visitors; SQLite in the workdir if empty")
 
 COMMANDS = (
     Command(
         "back-up-visitors",
         "Copy the visitors' database, also while it is used",
         back_up_visitors,
-        (_FILE, _URL),
+        (_FILE, DATABASE_URL),
         extra="web",
     ),
     Command(
         "restore-visitors",
         "Make the visitors' database of a copy",
         restore_visitors,
-        (_FILE, _URL),
+        (_FILE, DATABASE_URL),
         extra="web",
     ),
 )
