@@ -2,6 +2,8 @@
 
 # ruff: noqa: F811 (fixtures are arguments of the same name)
 
+import contextlib
+
 import pytest
 from test_browser import (
     chromium,  # noqa: F401
@@ -62,3 +64,55 @@ def test_pieces_are_looked_at_by_nobody(page, made):
     page.click("#menu [data-do=similar]")
     page.wait(lambda: page.all("#panel-things .thing"))
     assert made == []
+
+
+@contextlib.contextmanager
+def without_network(page):
+    """Nothing reaches the server; the browser notes it."""
+
+    def emulate(offline):
+        speed = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        page.driver.execute_cdp_cmd(
+            "Network.emulateNetworkConditions", {"offline": offline, **speed}
+        )
+
+    emulate(True)
+    try:
+        yield
+    finally:
+        emulate(False)
+    noted = [entry["message"] for entry in page.driver.get_log("browser")]
+    assert noted and all("ERR_INTERNET_DISCONNECTED" in text for text in noted)
+
+
+def test_over_a_dialog_an_error_can_be_tried_again_and_what_is_said_is_heard(page):
+    def place(name):
+        return page.script(
+            "return document.getElementById(arguments[0]).parentElement.id", name
+        )
+
+    def open_menu():
+        page.click("#panel-cards .piece")
+        page.wait(lambda: page.one("#menu").is_displayed())
+
+    page.script("document.querySelector('#cards .piece').click()")
+    page.wait(lambda: page.one("#menu").is_displayed())
+    page.click("#menu [data-do=complete]")
+    page.wait(lambda: page.outfits("#panel-cards"))
+    with without_network(page):
+        page.click("#panel-cards .like")
+        page.wait(lambda: page.one("#banner").is_displayed())
+    page.click("#banner button")  # refused by the driver if something lies over it
+    page.wait(lambda: not page.one("#banner").is_displayed())
+    page.wait(lambda: page.one("#toast").text == "Liked. 1 like so far.")
+    assert place("toast") == place("banner") == "panel"
+    # A piece is shown over the panel, even if nothing more can be had of it.
+    with without_network(page):
+        open_menu()
+    assert page.one("#banner").is_displayed() and place("banner") == "menu"
+    page.click("#banner button")
+    page.wait(lambda: not page.one("#banner").is_displayed())
+    page.click("#menu .close")
+    page.wait(lambda: place("toast") == "panel")
+    page.click("#panel .close")
+    page.wait(lambda: place("toast") == place("banner") == "")

@@ -93,5 +93,17 @@ function say(text) {
   toastTimer = setTimeout(() => $("toast").classList.remove("shown"), 3500);
 }
 
+// All under a modal dialog can be neither clicked nor heard: what the page says is said in
+// the one on top, the last of the document, see index.html.
+function placeMessages() {
+  const top = [document.body, ...document.querySelectorAll("dialog[open]")].at(-1);
+  top.append($("toast"), $("banner"));
+}
+
+function openDialog(dialog) {
+  if (!dialog.open) dialog.showModal();
+  placeMessages();
+}
+
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;

@@ -49,10 +49,12 @@ $("menu").onclick = (event) => {
   $("menu").close();
   PIECE[action]();
 };
-for (const dialog of document.querySelectorAll("dialog"))
+for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close(); // beside it
   });
+  dialog.addEventListener("close", placeMessages);
+}
 
 // The card in the direction of an arrow, as they lie on the page.
 function neighbour(card, key) {
@@ -94,11 +96,11 @@ document.addEventListener("keydown", (event) => {
   else if (key === "w" && judgeable(card)) why(card);
   else if (key === "u" && !dialog && !$("undo").disabled) undo();
   else if (key === "r" && !dialog && !$("outfits").hidden) fresh();
-  else if (key === "?" && !dialog) $("keys").showModal();
+  else if (key === "?" && !dialog) openDialog($("keys"));
 });
 
 $("undo").onclick = undo;
-$("help").onclick = () => $("keys").showModal();
+$("help").onclick = () => openDialog($("keys"));
 $("fresh").onclick = fresh;
 $("reset").onclick = () =>
   attempt(async () => {

@@ -14,7 +14,7 @@ function openMenu({ category, item, title, thumbnail }) {
   (photo ? Promise.resolve({}) : attempt(() => factsOf(asked))).then((facts) => {
     if (asked !== chosen) return; // another piece has been asked for
     describe(facts ?? {});
-    if (!$("menu").open) $("menu").showModal();
+    openDialog($("menu"));
   });
 }
 
@@ -74,7 +74,7 @@ function openPanel(title, text) {
   $("panel-says").textContent = text;
   $("panel-cards").replaceChildren();
   $("panel-things").replaceChildren();
-  if (!$("panel").open) $("panel").showModal();
+  openDialog($("panel"));
   $("panel").scrollTop = 0;
   $("panel-title").focus();
 }
@@ -149,7 +149,7 @@ const why = (card) =>
       }),
     );
     $("why-score").textContent = signed(reasons.score);
-    $("why").showModal();
+    openDialog($("why"));
   });
 
 // --- wardrobe --------------------------------------------------------------------
