@@ -6,6 +6,7 @@ import contextlib
 
 import pytest
 from test_browser import (
+    Keys,
     chromium,  # noqa: F401
     page,  # noqa: F401
     pytestmark,  # noqa: F401
@@ -116,3 +117,57 @@ def test_over_a_dialog_an_error_can_be_tried_again_and_what_is_said_is_heard(pag
     page.wait(lambda: place("toast") == "panel")
     page.click("#panel .close")
     page.wait(lambda: place("toast") == place("banner") == "")
+
+
+def test_the_focus_goes_to_what_takes_the_place_of_a_piece(page):
+    page.click("#tab-wardrobe")
+    for count in (1, 2, 3):
+        page.wait(lambda: page.all("#things .thing"))
+        page.click(f"#things .thing:nth-child({count}) button")
+        page.wait(lambda count=count: len(page.all("#worn .thing")) == count)
+    place = (
+        "const worn = document.getElementById('worn').children;"
+        "return [...worn].indexOf(document.activeElement.parentElement)"
+    )
+    page.script("document.querySelector('#worn .thing:nth-child(2) button').focus()")
+    for left, focused in ((2, 1), (1, 0)):
+        page.press(Keys.ENTER)
+        page.wait(lambda left=left: len(page.all("#worn .thing")) == left)
+        assert page.script(place) == focused
+    page.press(Keys.ENTER)
+    page.wait(lambda: page.all("#worn .thing") == [])
+    assert page.script("return document.activeElement.id") == "worn-empty"
+
+
+def test_letters_are_keys_at_an_outfit_alone_and_count_once(page):
+    for number in (1, 2):
+        page.click(f"#cards .card:nth-child({number}) .like")
+        page.judged(number, 0)
+    outfits = page.outfits()
+    page.script("document.getElementById('tab-outfits').focus()")
+    for key in "ldwur?":
+        page.press(key)
+    page.script("document.activeElement.blur()")
+    for key in "ldwur?":
+        page.press(key)
+    assert not page.all("dialog[open]") and page.outfits() == outfits
+    page.press(Keys.ARROW_RIGHT)
+    held = "new KeyboardEvent('keydown', {key: 'u', repeat: true, bubbles: true})"
+    page.script(f"document.activeElement.dispatchEvent({held})")
+    page.press("u")
+    page.judged(1, 0)
+    # What was taken back has the focus, so that it can be judged again.
+    first = "return document.activeElement === document.querySelector('#cards .card')"
+    page.wait(lambda: page.script(first))
+    page.press("r")
+    page.wait(lambda: page.one("#toast").text == "Here are others.")
+    assert page.script(first)
+    page.press("?")
+    page.wait(lambda: page.one("#keys").is_displayed())
+
+
+def test_outfits_are_items_of_a_list(page):
+    page.click("#fresh")
+    page.wait(lambda: page.one("#toast").text == "Here are others.")
+    for card in page.all("#cards > *"):
+        assert card.aria_role == "listitem" and card.accessible_name

@@ -67,9 +67,11 @@ function ghosts(list, count) {
 }
 
 function show(list, cards) {
+  const had = list.contains(document.activeElement);
   list.replaceChildren(...cards);
   list.removeAttribute("aria-busy");
   oneTabStop(list);
+  if (had) cards[0]?.focus({ preventScroll: true });
 }
 
 // One card of a list is reached by Tab, the others by arrows.

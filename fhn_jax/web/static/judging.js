@@ -34,10 +34,8 @@ function judge(card, liked) {
       say(liked ? `Liked. ${plural(counts.likes, "like")} so far.` : "Passed. Others take its place.");
       if (startsWithLooks() && (counts.likes >= PICKS || counts.likes + counts.dislikes >= K)) {
         picking = false;
-        const had = card.contains(document.activeElement);
         await load();
         window.scrollTo({ top: 0 });
-        if (had) $("cards").querySelector(".card")?.focus({ preventScroll: true });
       } else if (list === $("cards")) await replace(card);
       else delete card.dataset.busy;
       tasteIsOld();
@@ -182,8 +180,10 @@ const undo = () =>
     // What was taken back can be judged again: it stands first.
     const key = keyOfOutfit(now.undone.outfit);
     const cards = [...$("cards").children];
+    const had = $("cards").contains(document.activeElement);
     const again = cards.find((card) => keyOf(card) === key) || makeCard({ ...now.undone.outfit, feedback: null });
     if (!again.isConnected && cards.length) cards[cards.length - 1].remove();
     $("cards").prepend(again);
     oneTabStop($("cards"), again);
+    if (had) again.focus();
   });

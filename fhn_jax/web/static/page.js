@@ -76,6 +76,8 @@ function neighbour(card, key) {
 
 const judgeable = (card) => card && card.querySelector(".actions:not([hidden])");
 
+// Letters are keys of the outfit that has the focus, so that nothing is judged or taken
+// back by what somebody says or types elsewhere; a key that is held down counts once.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, textarea")) return;
@@ -91,12 +93,14 @@ document.addEventListener("keydown", (event) => {
     oneTabStop(next.parentElement, next);
     next.focus();
     next.scrollIntoView({ block: "nearest" });
-  } else if (key === "l" && judgeable(card)) judge(card, true);
-  else if (key === "d" && judgeable(card)) judge(card, false);
-  else if (key === "w" && judgeable(card)) why(card);
-  else if (key === "u" && !dialog && !$("undo").disabled) undo();
-  else if (key === "r" && !dialog && !$("outfits").hidden) fresh();
-  else if (key === "?" && !dialog) openDialog($("keys"));
+  } else if (card && !event.repeat) {
+    if (key === "l" && judgeable(card)) judge(card, true);
+    else if (key === "d" && judgeable(card)) judge(card, false);
+    else if (key === "w" && judgeable(card)) why(card);
+    else if (key === "u" && !dialog && !$("undo").disabled) undo();
+    else if (key === "r" && !dialog) fresh();
+    else if (key === "?" && !dialog) openDialog($("keys"));
+  }
 });
 
 $("undo").onclick = undo;

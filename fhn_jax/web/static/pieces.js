@@ -162,16 +162,17 @@ async function loadWardrobe() {
   const { items, photos } = await call("GET", "/wardrobe");
   worn = new Set(items.map(thingKey));
   $("upload").hidden = !photos;
-  $("worn").replaceChildren(
-    ...items.map((item) => {
-      const thing = makeThing(item, () => toggle(item, thing));
-      const button = thing.querySelector("button");
-      button.setAttribute("aria-pressed", "true");
-      button.title = "Take it out";
-      return thing;
-    }),
-  );
+  const focused = [...$("worn").children].findIndex((one) => one.contains(document.activeElement));
+  const buttons = items.map((item) => {
+    const button = makeThing(item, () => toggle(item)).firstElementChild;
+    button.setAttribute("aria-pressed", "true");
+    button.title = "Take it out";
+    return button;
+  });
+  $("worn").replaceChildren(...buttons.map((button) => button.parentElement));
   $("worn-empty").hidden = items.length > 0;
+  // The focus goes to what takes the place of a piece that is out.
+  if (focused >= 0) (buttons[focused] ?? buttons.at(-1) ?? $("worn-empty")).focus();
   $("compose-wardrobe").disabled = items.length === 0;
   for (const thing of $("things").children)
     thing.firstElementChild.setAttribute("aria-pressed", String(worn.has(thing.dataset.key)));
