@@ -85,7 +85,7 @@ def test_known_items_and_users_keep_their_numbers(tmp_path, shop):
     assert summary.changes == {
         **{"new items": 1, "items that are removed": 1, "new users": 1},
         **{"items that became other pieces": 0, "new likes": 10, "new templates": 0},
-        "likes that are taken back": 0,
+        **{"photos that are replaced": 0, "likes that are taken back": 0},
     }
     assert "1 new items" in summary.text
 

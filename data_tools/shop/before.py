@@ -6,7 +6,7 @@ category stays, and its title and photo do not both change.
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from jaxtyping import Bool, Int32
 
 from fhn_jax.data.catalogue import Catalogue, Outfits
 from fhn_jax.data.forgetting import without_outfits
-from fhn_jax.data.images import open_images
 from fhn_jax.data.item_table import (
     ITEMS_FILE,
     OWN_COLUMNS,
@@ -31,12 +30,10 @@ from fhn_jax.data.item_table import (
 )
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.data.negatives import outfit_keys
-from fhn_jax.data.pictures import UnsuitableImage, for_training
 from fhn_jax.data.vectors import PLACES
 from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.files import link_or_copy, read_json
 
-_SHOWN = 5
 # Types of columns as an import writes them.
 _KINDS = {"DOUBLE": "number", "BOOLEAN": "boolean", "VARCHAR": "text"}
 
@@ -181,74 +178,6 @@ def check_whole(
             "it cut off, or are its ids others? Give all that is sold, or take them out "
             "of sale with import-catalogue --update --force"
         )
-
-
-def check_meaning(
-    connection: Any,
-    source: Source,
-    before: Before,
-    photos: Mapping[str, Path],
-    size: int,
-    *,
-    force: bool,
-) -> dict[str, Path]:
-    """Compares known items whose title is another with their photos.
-
-    Args:
-      photos: the photo of each item by name.
-      size: that photos are stored with.
-      force: whether items may change altogether. They get another name then, by which
-        their new photo is stored, and by which their code is made anew.
-    Returns:
-      the photos, by the names that items have now.
-    Raises:
-      InputError: title and photo of an item are another piece's.
-    """
-    if before.images is None or not source.has("title"):
-        return dict(photos)
-    rows = connection.execute(
-        "SELECT g.row, g.id, g.name, b.title, g.title FROM good_items g JOIN "
-        "before_items b ON g.id = b.id WHERE g.title IS DISTINCT FROM b.title "
-        "ORDER BY g.row"
-    ).fetchall()
-    store = open_images(before.root)
-    changed = []
-    for row, own, image, old, new in rows:
-        if image in photos:
-            try:
-                data = for_training(photos[image].read_bytes(), image, size)
-            except (OSError, UnsuitableImage):
-                continue  # What cannot be used stays what it was.
-            if store.missing([image]) or data != store.read([image])[0]:
-                changed.append((row, own, image, old, new))
-    if changed and not force:
-        shown = "\n".join(
-            f"  row {row:,}: {own!r} was {old!r} and is {new!r} now"
-            for row, own, _, old, new in changed[:_SHOWN]
-        )
-        raise InputError(
-            f"{source.label}: title and photo of {len(changed):,} known items are "
-            f"others:\n{shown}\nan id must go on meaning the same piece, since likes "
-            "and codes stay; give new pieces new ids, or take the change with --force"
-        )
-    found = dict(photos)
-    for _, own, image, _, _ in changed:
-        renamed = _next_name(image, before.names)
-        found[renamed] = found.pop(image)
-        connection.execute(
-            "UPDATE good_items SET name = ? WHERE id = ?", [renamed, own]
-        )
-    return found
-
-
-def _next_name(image: str, taken: Collection[str]) -> str:
-    """A name for what an item is now; "a~2" after "a"."""
-    stem, _, count = image.rpartition("~")
-    number = int(count) + 1 if stem and count.isdigit() else 2
-    stem = stem if number > 2 else image
-    while f"{stem}~{number}" in taken:
-        number += 1
-    return f"{stem}~{number}"
 
 
 def known_users(connection: Any) -> Int32[np.ndarray, " u"]:

@@ -9,12 +9,19 @@ from typing import Any
 import numpy as np
 from fhn_jax.data_tools.carry_vectors import carry_vectors
 from fhn_jax.data_tools.embed_text import embed_text
-from fhn_jax.data_tools.shop import attributes, draws, engine, items, photos, tables
+from fhn_jax.data_tools.shop import (
+    attributes,
+    draws,
+    engine,
+    items,
+    photos,
+    replaced,
+    tables,
+)
 from fhn_jax.data_tools.shop.before import (
     Before,
     are_new,
     carry_over,
-    check_meaning,
     check_whole,
     known_users,
     leave_out_moved,
@@ -78,6 +85,7 @@ class Import:
         self._settings, self._options = settings, options
         self._folder, self._left_out = folder, left_out
         self._before, self._force = before, force
+        self._replaced = replaced.Replaced({}, {})
         self._first_user = 0 if before is None else len(before.users)
         # Every update draws anew, and the same one alike.
         there = [] if before is None else [before.catalogue.num_items, self._first_user]
@@ -105,6 +113,8 @@ class Import:
             photos.store_photos(
                 *(self._connection, source, found, images, size, progress), known
             )
+            digests = replaced.digests_of(found) | dict(self._replaced.digests)
+            replaced.write_digests(root, digests)
         self._judge()
         self._check_quarantine()
         connection, slots = self._connection, self._loaded.categories.slots
@@ -180,10 +190,11 @@ class Import:
             return {}
         # A photo that is there need not be found again.
         found = photos.find_photos(connection, source, self._folder, before.names)
-        size = self._options.image_size
-        force = self._force
-        found = check_meaning(connection, source, before, found, size, force=force)
-        return {name: path for name, path in found.items() if name not in before.names}
+        size, force = self._options.image_size, self._force
+        self._replaced = replaced.replace_photos(
+            *(connection, source, before, found, size), force=force
+        )
+        return dict(self._replaced.photos)
 
     def _judge(self) -> None:
         """Finds out who likes what, and in which split; notes what is left out."""
@@ -399,10 +410,9 @@ class Import:
         """What an update changes; nothing of an import."""
         if self._before is None:
             return {}
-        new, removed, renamed = self._connection.execute(
+        new, removed = self._connection.execute(
             f"""
-            SELECT count(*) FILTER (b.id IS NULL), count(*) FILTER (n.row IS NULL),
-              count(*) FILTER (n.name <> b.name)
+            SELECT count(*) FILTER (b.id IS NULL), count(*) FILTER (n.row IS NULL)
             FROM numbered n LEFT JOIN before_items b ON n.id = b.id
               WHERE n.slot IN {self._in()}
             """
@@ -410,7 +420,8 @@ class Import:
         return {
             "new items": new,
             "items that are removed": removed,
-            "items that became other pieces": renamed,
+            "items that became other pieces": self._replaced.others,
+            "photos that are replaced": self._replaced.count,
             "new users": int((self._numbers >= self._first_user).sum()),
             "new likes": int(self._all.liked.sum()),
             "likes that are taken back": self._taken_back,

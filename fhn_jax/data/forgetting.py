@@ -16,9 +16,10 @@ import numpy as np
 
 from fhn_jax import files
 from fhn_jax.data.catalogue import NEGATIVES, Catalogue, Outfits, Questions, Split
-from fhn_jax.data.images import LmdbImages
+from fhn_jax.data.images import LmdbImages, is_version
 from fhn_jax.data.item_table import (
     ITEMS_FILE,
+    PHOTOS_FILE,
     USERS_FILE,
     VISITORS_FILE,
     delete_rows,
@@ -149,8 +150,12 @@ def forget_item(
     slot, old = catalogue.categories[category], catalogue.names[category][item]
     new = tombstone(slot, item)
     receipt: Receipt = {}
-    if photos := _forget_photo(root / "images", old, new):
+    if photos := _forget_photo(root / "images", old, new, catalogue.item_names()):
         receipt["images"] = photos
+    path = root / PHOTOS_FILE
+    if path.is_file():
+        quoted = old.replace("'", "''")
+        receipt[path.name] = delete_rows(path, f"name = '{quoted}'")
     for path in sorted((root / FOLDER).glob("*.npz")):
         names, vectors = load_vectors(path)
         if old in names:
@@ -176,9 +181,11 @@ def forget_item(
     return receipt
 
 
-def _forget_photo(images: Path, old: str, new: str) -> int:
+def _forget_photo(images: Path, old: str, new: str, names: Sequence[str]) -> int:
     """Puts a blank photo in the place of one, in the LMDB and in the folders beside it.
 
+    Args:
+      names: of all items: what is none of them may be an earlier photo of this one.
     Returns:
       how many there were.
     """
@@ -187,10 +194,14 @@ def _forget_photo(images: Path, old: str, new: str) -> int:
     for path in images.glob("decoded_*"):
         path.unlink()
     shutil.rmtree(images / "lmdb.partial", ignore_errors=True)
+    others = {*names} - {old}
     for folder in images.glob("*/"):
         if (folder / "data.mdb").is_file():
-            if not LmdbImages(folder).missing([old]):
-                replace_record(folder, old, new, blank())
+            there = [n for n in LmdbImages(folder).names() if n not in others]
+            gone = [n for n in there if n == old or is_version(old, n)]
+            for number, name in enumerate(sorted(gone, key=lambda n: n != old)):
+                stone = f"{new}.{number}" if number else new
+                replace_record(folder, name, stone, blank())
                 count += 1
         elif (folder / old).is_file():
             files.write_bytes(folder / new, blank())

@@ -6,7 +6,7 @@ No name or link leads out of the folder.
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -34,6 +34,31 @@ CUTOUTS = "cutouts"
 Notice = Callable[[str], None]
 _IMAGES_AT_ONCE = 256
 _BUILD = "`python -m data_tools.build_lmdb IMAGES_FOLDER LMDB_FOLDER`"
+
+
+def next_version(name: str, taken: Collection[str]) -> str:
+    """A name for another photo of the same item; "a~2" after "a"."""
+    stem, _, count = name.rpartition("~")
+    number = int(count) + 1 if stem and count.isdecimal() else 2
+    stem = stem if number > 2 else name
+    while f"{stem}~{number}" in taken:
+        number += 1
+    return f"{stem}~{number}"
+
+
+def is_version(name: str, of: str) -> bool:
+    """Whether a name is of a later photo of the item that was called `of`.
+
+    >>> is_version("a~3", "a"), is_version("a~3", "a~2"), is_version("a", "a~2")
+    (True, True, False)
+    """
+    stem, _, count = name.rpartition("~")
+    if not stem or not count.isdecimal():
+        return False
+    earlier, _, number = of.rpartition("~")
+    if of == stem:
+        return True
+    return earlier == stem and number.isdecimal() and int(number) < int(count)
 
 
 @runtime_checkable

@@ -27,6 +27,8 @@ from fhn_jax.errors import InputError, MissingKeyError, MissingPackageError, nea
 ITEMS_FILE, USERS_FILE = "items.parquet", "users.parquet"
 # Which likes are of visitors of the site: numbers of the user and of the items.
 VISITORS_FILE = "visitors.parquet"
+# A digest of each photo as the shop has it, by name.
+PHOTOS_FILE = "photos.parquet"
 _REQUIRED = ("category", "index", "id", "title")
 OWN_COLUMNS = (*_REQUIRED, "removed")
 _REMEDY = "import the catalogue again with `fhn-jax import-catalogue`"

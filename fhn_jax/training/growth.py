@@ -13,6 +13,7 @@ from jaxtyping import Int32
 
 from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.images import is_version
 from fhn_jax.errors import InputError
 from fhn_jax.training import build
 from fhn_jax.training.experiment import Encode, Experiment
@@ -72,6 +73,8 @@ def new_items(
 ) -> tuple[Int32[np.ndarray, "_n"], ...]:
     """Ids of the items that codes lack, per category: new ones, and renamed ones.
 
+    An item is renamed when its photo is replaced, or it became another piece.
+
     Raises:
       InputError: the catalogue is not that of the codes and more.
     """
@@ -85,15 +88,15 @@ def new_items(
     for category, known, now in zip(
         codes.categories, codes.names, catalogue.names, strict=True
     ):
-        differ = [
-            i
-            for i, pair in enumerate(zip(known, now, strict=False))
-            if len({*pair}) > 1
-        ]
-        if len(now) < len(known) or 2 * len(differ) > len(known):
+        pairs = [*enumerate(zip(known, now, strict=False))]
+        differ = [i for i, (then, name) in pairs if name != then]
+        others = sum(
+            name != then and not is_version(name, then) for _, (then, name) in pairs
+        )
+        if len(now) < len(known) or 2 * others > len(known):
             raise InputError(
                 f"the codes have {len(known):,} items of {category!r}, and the data in "
-                f"{catalogue.root} {len(now):,}, of which {len(known) - len(differ):,} "
+                f"{catalogue.root} {len(now):,}, of which {len(known) - others:,} "
                 "are the same; expected the data of the codes, updated with "
                 "`fhn-jax import-catalogue --update`"
             )
