@@ -106,13 +106,7 @@ def store_images(
       BusyError: another process builds it.
       RefusedError: writing failed; the disk may be full.
     """
-
-    def read(name: str) -> bytes:
-        try:
-            return images[name].read_bytes()
-        except (FileNotFoundError, IsADirectoryError):
-            raise UnsuitableImage("there is no such image file") from None
-
+    read = functools.partial(_read, images)
     prepare = functools.partial(for_training, size=size)
     with files.lock(target, "building it"):
         there: list[str] = []
@@ -126,6 +120,36 @@ def store_images(
                     copy.rename(target)
         target.mkdir(parents=True, exist_ok=True)
         return _fill(target, sorted(images), read, prepare, progress, known=there)
+
+
+def image_faults(
+    images: Mapping[str, Path], size: int, progress: Progress | None = None
+) -> dict[str, str]:
+    """What is wrong with images, as `store_images` returns it, storing nothing."""
+
+    def fault(name: str) -> str | None:
+        try:
+            for_training(_read(images, name), name, size=size)
+        except UnsuitableImage as error:
+            return str(error)
+        return None
+
+    names, faults = sorted(images), {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(names), _IMAGES_AT_ONCE):
+            some = names[start : start + _IMAGES_AT_ONCE]
+            found = zip(some, pool.map(fault, some), strict=True)
+            faults |= {name: why for name, why in found if why is not None}
+            if progress is not None:
+                progress(start + len(some), len(names))
+    return faults
+
+
+def _read(images: Mapping[str, Path], name: str) -> bytes:
+    try:
+        return images[name].read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise UnsuitableImage("there is no such image file") from None
 
 
 def _build(

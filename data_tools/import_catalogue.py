@@ -34,7 +34,7 @@ from fhn_jax.data_tools.shop.summary import Summary
 
 from fhn_jax.data.records import Progress
 from fhn_jax.errors import InputError, MissingFileError
-from fhn_jax.files import new_folder, replaced_folder
+from fhn_jax.files import new_folder, refuse_existing, replaced_folder
 from fhn_jax.program import Arguments, run_program
 
 _DEFAULTS = Options()
@@ -62,7 +62,8 @@ def import_catalogue(
         would say, "folder", which paths of photos start from, and "left_out", a table of
         what was left out before (file, row, what, reason).
       root: the data root to make.
-      dry_run: only says what would be done; photos are looked for, and not read.
+      dry_run: only says what would be done, and refuses what would be refused; photos are
+        read, and not stored.
       update: whether to take the tables into the data at `root`, which are there: it is
         swapped for another folder when all is done, so readers see the one or the other.
         Known items and users keep their numbers.
@@ -102,14 +103,18 @@ def import_catalogue(
             connection, found, settings, chosen, folder, left_out, before, force
         )
 
-    if dry_run:
-        with tempfile.TemporaryDirectory() as work:
-            with engine.database(Path(work)) as connection:
-                return open_import(connection).plan()
     if update and not root.is_dir():
         raise MissingFileError(
             f"there is no data root {root} to update; import it first"
         )
+    if dry_run:
+        if not update:
+            refuse_existing(root)
+        with tempfile.TemporaryDirectory() as work:
+            new = Path(work) / "data"
+            new.mkdir()
+            with engine.database(Path(work)) as connection:
+                return open_import(connection).write(new, None, progress)
     made = replaced_folder(root) if update else new_folder(root)
     with made as new, tempfile.TemporaryDirectory(dir=new.parent) as work:
         with engine.database(Path(work)) as connection:

@@ -116,8 +116,7 @@ def import_set(
         raise MissingFileError(
             f"there is no folder {source}; docs/data-sets.md says where to get the set"
         )
-    if not dry_run:
-        refuse_existing(root)
+    refuse_existing(root)
     given = None if catalogue is None else _read_catalogue(Path(catalogue))
     share, left_out = Options(**options).max_quarantine, LeftOut()
     with temporary_folder(root) as work:

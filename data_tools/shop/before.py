@@ -243,9 +243,11 @@ def _among(
     return np.isin(outfit_keys(ours, sizes), outfit_keys(theirs, sizes))
 
 
-def carry_over(before: Before, root: Path) -> list[str]:
+def carry_over(before: Before, root: Path, *, only_said: bool = False) -> list[str]:
     """Puts what an update does not make anew into the new data root, as it is.
 
+    Args:
+      only_said: whether nothing is to be written.
     Returns:
       what must be said about it.
     """
@@ -256,8 +258,9 @@ def carry_over(before: Before, root: Path) -> list[str]:
             continue
         if own.parts[0].startswith("tuples_"):
             continue
-        (root / own).parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(path, root / own)
+        if not only_said:
+            (root / own).parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path, root / own)
         if own.parts[0] in PLACES and own.suffix == ".npz":
             notes.append(
                 f"{own} has no vectors of the new items; make them as they were made"

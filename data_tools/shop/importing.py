@@ -50,6 +50,7 @@ from fhn_jax.data_tools.shop.tuples import write_tuples
 from fhn_jax.data.catalogue import template_masks
 from fhn_jax.data.records import Progress
 from fhn_jax.data.tables import write_names
+from fhn_jax.data.vector_files import vectors_path
 from fhn_jax.errors import InputError
 from fhn_jax.files import write_json
 
@@ -91,18 +92,16 @@ class Import:
         there = [] if before is None else [before.catalogue.num_items, self._first_user]
         self._rng = np.random.default_rng([options.seed, *there])
 
-    def plan(self) -> Summary:
-        """All but the files."""
-        self._load()
-        self._judge()
-        return self._summary()
-
-    def write(self, root: Path, images: Path, progress: Progress | None) -> Summary:
+    def write(
+        self, root: Path, images: Path | None, progress: Progress | None
+    ) -> Summary:
         """Writes the data root, all but the photos.
 
         Args:
           root: an empty folder.
-          images: where the LMDB of the photos is made.
+          images: where the LMDB of the photos is made; None to try only whether it all
+            works: photos are read and not stored, and what costs much and cannot be at
+            fault is left out.
           progress: called with the number of photos done, and of all.
         """
         found = self._load()
@@ -113,6 +112,7 @@ class Import:
             photos.store_photos(
                 *(self._connection, source, found, images, size, progress), known
             )
+        if images is not None and (found or known):
             digests = replaced.digests_of(found) | dict(self._replaced.digests)
             replaced.write_digests(root, digests)
         self._judge()
@@ -149,10 +149,14 @@ class Import:
             *(connection, source, self._attributes, slots, self._used, path), kinds
         )
         if source.has("title") and self._has_titles():
-            embed_text(root)
+            if images is None:
+                vectors_path(root, "title").parent.mkdir()
+                vectors_path(root, "title").touch()
+            else:
+                embed_text(root)
         self._carry_vectors(root)
         if self._before is not None:
-            notes = carry_over(self._before, root)
+            notes = carry_over(self._before, root, only_said=images is None)
             for note in notes:
                 connection.execute("INSERT INTO notes VALUES (?)", [note])
         connection.execute(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fhn_jax.data_tools.build_lmdb import store_images
+from fhn_jax.data_tools.build_lmdb import image_faults, store_images
 from fhn_jax.data_tools.shop.engine import text
 from fhn_jax.data_tools.shop.sources import Source
 
@@ -57,7 +57,7 @@ def store_photos(
     connection: Any,
     source: Source,
     photos: Mapping[str, Path],
-    target: Path,
+    target: Path | None,
     size: int,
     progress: Progress | None,
     known: Path | None = None,
@@ -65,9 +65,13 @@ def store_photos(
     """Stores photos in an LMDB; items whose photo is of no use are left out.
 
     Args:
+      target: the folder of the LMDB; None only to read the photos.
       known: the LMDB of an earlier import, whose photos are in it as well.
     """
-    faults = store_images(photos, target, size, known=known, progress=progress)
+    if target is None:
+        faults = image_faults(photos, size, progress)
+    else:
+        faults = store_images(photos, target, size, known=known, progress=progress)
     numbers = {}
     if faults:
         for row, name, _, _ in _rows(connection, source):
