@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from fhn_jax import files
 from fhn_jax.codes import Codes, Latents
 from fhn_jax.data.item_names import ItemNames
+from fhn_jax.data.layout import read_catalogue
 
 
 def random_codes(seed=0, *, counts=(5, 4, 3), num_users=6, scaled=False, **changes):
@@ -173,3 +175,12 @@ def clustered_codes(seed=0, *, counts, styles, bits=64, noise=0.05, **changes):
             for count in counts
         )
     return random_codes(seed, counts=counts, bits=bits, items=items, **changes)
+
+
+def run_of(root, variant="8"):
+    """A run beside a data root: a folder with random codes, and which data they are of."""
+    folder = root.parent / "run"
+    codes_of(read_catalogue(root, variant)).save(folder / "codes.safetensors")
+    config = {"data": {"root": str(root), "variant": variant}}
+    files.write_json(folder / "config.json", config)
+    return folder

@@ -6,14 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
-from random_codes import codes_of
+from random_codes import run_of
 from runs import act
 from shapes import write_shapes
 from shops import EVIL, name_items
 from test_page import Elements
 from web_site import API, judge, ok, problem, program, recommended
 
-from fhn_jax import files
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.item_table import rewrite_table
 from fhn_jax.data.layout import read_catalogue
@@ -35,11 +34,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def workdir(root):
-    folder = root.parent / "run"
-    codes_of(read_catalogue(root, "8")).save(folder / "codes.safetensors")
-    config = {"data": {"root": str(root), "variant": "8"}}
-    files.write_json(folder / "config.json", config)
-    return folder
+    return run_of(root)
 
 
 @pytest.fixture(scope="module")

@@ -40,13 +40,14 @@ def cold_start(
     """Learns new users on a trained run, as config.cold_start.method says.
 
     Args:
-      fit: instead of a data set of new users, learn one user of the workdir's codes.
+      fit: instead of a data set of new users, learn one user of what is served.
       likes, dislikes: clicks of this user, see `parse_clicks`.
       k: how many outfits to recommend.
     """
     run = choice.open()
     if fit:
-        codes, catalogue, images = run.codes(), run.catalogue(), run.images()
+        of = run.served()
+        codes, catalogue, images = of.codes(), of.catalogue(), of.images()
         fit_one(codes, catalogue, run.workdir, likes, dislikes, k, images)
     else:
         learn_data_set(run, split)

@@ -63,6 +63,7 @@ def search(
             "that all nodes of the cluster can read"
         )
     run = choice.open()
+    folder, run = run.workdir, run.served()
     codes = run.codes()
     names = run.names(codes)
     number = names.find_user(user, "--user")
@@ -95,7 +96,7 @@ def search(
         )
     about = _about(names, number, asked, k=k, fixed=fixed, templates=templates)
     answers.write_outfits(
-        run.workdir,
+        folder,
         "search",
         about,
         codes,
@@ -124,6 +125,7 @@ def compose(
 
     asked = rules.Given(**given)
     run = choice.open()
+    folder, run = run.workdir, run.served()
     codes = run.codes()
     names = run.names(codes)
     number = names.find_user(user, "--user")
@@ -141,7 +143,7 @@ def compose(
     )
     about = _about(names, number, asked, k=k, fixed=fixed, templates=templates)
     answers.write_outfits(
-        run.workdir,
+        folder,
         "compose",
         about,
         codes,
@@ -181,6 +183,7 @@ def recommend_all(
     run = choice.open()
     path = Path(out) if out else run.workdir / "recommendations"
     files.refuse_existing(path)
+    run = run.served()
     codes = run.codes()
     names = run.names(codes)
     asked = rules.Given(**given)

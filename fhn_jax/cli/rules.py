@@ -90,9 +90,7 @@ class Given:
 
 
 def attributes_of(run: Run, codes: Codes, names: ItemNames) -> Any:
-    """The `Attributes` of the shop's items, as they are served; None if it has none."""
-    from fhn_jax.recommender.publishing import served
+    """The `Attributes` of the items of what is served; None if the shop has none."""
     from fhn_jax.recommender.stored import kept_attributes
 
-    workdir, root = served(run.workdir, run.root)
-    return kept_attributes(workdir, codes, root, names)
+    return kept_attributes(run.workdir, codes, run.root, names)

@@ -66,6 +66,20 @@ class Run:
         data = self._settings["data"]
         return [str(data[key]) for key in ("text", "features") if data.get(key)]
 
+    def served(self) -> "Run":
+        """What is served of it: the current version if one is published, else itself.
+
+        Says which version that is.
+        """
+        from fhn_jax.recommender.publishing import served
+
+        workdir, root = served(self.workdir, self.root)
+        if workdir == self.workdir:
+            return self
+        print(f"version {workdir.name} answers, the published one of {self.workdir}")
+        data = {**self._settings["data"], "root": str(root)}
+        return Run(workdir, {**self._settings, "data": data})
+
     def catalogue(self) -> Catalogue:
         """Reads the tuples of the data."""
         return read_catalogue(self.root, self.variant)
