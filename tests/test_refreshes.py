@@ -38,7 +38,9 @@ WHEN = "2026-11-28T03:00:00+00:00"
 
 
 def test_a_rollback_is_told_where_there_were_refreshes(tmp_path):
-    files.write_sealed(tmp_path / "config.json", {"data": {"root": "", "variant": ""}})
+    files.write_sealed(
+        tmp_path / "config.json", {"data": {"root": ".", "variant": "8"}}
+    )
     for _ in range(3):
         with published(tmp_path).publish():
             pass

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,9 +12,14 @@ from shapes import write_shapes
 from shops import name_items
 
 from fhn_jax import files
+from fhn_jax.cli.refreshed import RefreshState, remove_unused_runs, served_run
+from fhn_jax.cli.run import RunChoice
 from fhn_jax.codes import Codes
+from fhn_jax.codes.artifact import FILE as CODES
+from fhn_jax.data.item_table import rewrite_table
 from fhn_jax.data.layout import read_catalogue
-from fhn_jax.recommender.publishing import publish
+from fhn_jax.recommender import Recommender
+from fhn_jax.recommender.publishing import publish, published
 
 pytest.importorskip("duckdb")
 
@@ -37,7 +43,9 @@ def train_on(workdir):
     codes = Codes.load(workdir / "codes.safetensors")
     latents = np.random.default_rng(5).normal(size=codes.user_latents.shape)
     folder = workdir / "refreshes/1"
-    changed = dataclasses.replace(codes, user_latents=latents.astype(np.float32))
+    latents = latents.astype(np.float32)
+    lineage = codes.identity
+    changed = dataclasses.replace(codes, user_latents=latents, lineage=lineage)
     changed.save(folder / "codes.safetensors")
     files.write_json(
         folder / "config.json", json.loads((workdir / "config.json").read_text())
@@ -73,3 +81,58 @@ def test_commands_answer_by_the_version_that_is_served(workdir, root, command, c
         capsys.readouterr().out
     )
     assert not (workdir / "published/1" / f"{command}.json").exists()
+
+
+def test_going_back_takes_back_the_codes_and_not_the_stock(workdir, root):
+    first = publish(workdir, workdir, root, "8")
+    changes = root.parent / "stock.csv"
+    changes.write_text("id,in_stock\nshoe-2,no\n")
+    # What is changed, taken back and gone since stays so.
+    act("set-attributes", workdir=workdir, changes=str(changes))
+    new = train_on(workdir)
+    publish(workdir, new, root, "8")
+    changes.write_text("id,in_stock,price\nshoe-2,yes,\nshoe-4,no,7\n")
+    act("set-attributes", workdir=workdir, changes=str(changes))
+    rewrite_table(root / "items.parquet", "id = id", "id = 'shoe-3'", erase=True)
+    publish(workdir, new, root, "8")
+
+    def check(version, run):
+        recommender = Recommender.open(version, version, "8")
+        assert recommender.codes.sha256() == Codes.load(run / CODES).sha256()
+        assert 3 not in recommender.index.stored()[1][:, 2]
+        assert 3 not in recommender.names.available["shoe"]
+        served = recommender.index.attributes.values()
+        shoes = [32 * 2 + item for item in (2, 3, 4, 6)]
+        assert [served["in_stock"][item] for item in shoes] == [True, None, False, True]
+        assert np.array_equal(
+            served["price"][shoes], [np.nan, np.nan, 7, 6.5], equal_nan=True
+        )
+
+    for number, run in ((2, new), (1, workdir)):
+        act("rollback", workdir=workdir)
+        version = published(workdir).current
+        assert version is not None and int(version.name) == number
+        check(version, run)
+        found = answer(workdir, "search", k=500, where=("in_stock",))
+        assert not {row["items"][2] for row in found} & {3, 4}
+    assert version == first
+    # And in the next version, though the table says otherwise.
+    check(publish(workdir, workdir, root, "8"), workdir)
+
+
+def test_what_goes_on_after_going_back_is_the_network_that_is_served(workdir, root):
+    act("publish", workdir=workdir)
+    new = train_on(workdir)
+    publish(workdir, new, root, "8")
+    RefreshState(last="refreshes/1", number=1).write(workdir)
+    run = RunChoice(workdir=workdir).open()
+    assert served_run(run).workdir == new
+    act("rollback", workdir=workdir)
+    assert served_run(run).workdir == workdir
+    # It can be gone forward from, and back to: its run is kept as long as a version is.
+    remove_unused_runs(workdir, RefreshState.read(workdir))
+    assert new.is_dir()
+    published(workdir).remove_older()
+    shutil.rmtree(published(workdir).folder / "2", ignore_errors=True)
+    remove_unused_runs(workdir, RefreshState.read(workdir))
+    assert not new.is_dir()

@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+from fhn_jax import files
 from fhn_jax.cli.command import Command, Flag
 from fhn_jax.cli.progress import say_written
+from fhn_jax.cli.refreshed import RUNS, follow_current
 from fhn_jax.cli.run import Run, RunChoice
 
 
 def publish(choice: RunChoice) -> None:
     """Publishes a run and its data as a version, which servers of the run take up."""
-    say_written(publish_run(choice.open()))
+    run = choice.open()
+    with files.lock(run.workdir / RUNS, "publishing"):
+        say_written(publish_run(run))
+        follow_current(run.workdir)
 
 
 def publish_run(run: Run, workdir: Path | None = None) -> Path:
@@ -26,12 +31,15 @@ def publish_run(run: Run, workdir: Path | None = None) -> Path:
 
 
 def rollback(choice: RunChoice) -> None:
-    """Makes the version before the current one current."""
-    from fhn_jax.recommender.publishing import published
+    """Makes the version before the current one current, and its network the last."""
+    from fhn_jax.recommender import publishing
     from fhn_jax.reporting import refreshes
 
-    workdir = choice.open().workdir
-    number = published(workdir).rollback()
+    run = choice.open()
+    workdir = run.workdir
+    with files.lock(workdir / RUNS, "going back"):
+        number = publishing.rollback(workdir, run.variant)
+        follow_current(workdir)
     if (workdir / refreshes.RECORDS).is_file():
         about = {"version": number, "outcome": f"rolled back to version {number}"}
         refreshes.note(workdir, about)

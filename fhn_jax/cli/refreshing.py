@@ -13,7 +13,7 @@ from fhn_jax import files
 from fhn_jax.cli.command import DATABASE_URL, Command, Flag
 from fhn_jax.cli.on_cluster import RAY_ADDRESS, encode_items
 from fhn_jax.cli.publishing import publish_run
-from fhn_jax.cli.refreshed import RUNS, RefreshState, run_at
+from fhn_jax.cli.refreshed import RUNS, RefreshState, remove_unused_runs, run_at
 from fhn_jax.cli.run import Run, RunChoice
 from fhn_jax.cli.training import open_experiment, update_codes, write_encoder
 from fhn_jax.cli.visitor_likes import take_likes_of_visitors
@@ -119,7 +119,7 @@ def _refresh(
     version = publish_run(served, run.workdir)
     state.under_way = False
     state.write(run.workdir)
-    _remove_old(run.workdir, state)
+    remove_unused_runs(run.workdir, state)
     return version
 
 
@@ -238,13 +238,6 @@ def _score(codes: Codes, catalogue: Catalogue, folder: Path | None) -> float:
     scorer = ClusterScorer(codes, folder) if folder else None
     results = evaluate(codes, catalogue, "val", action="evaluate-rank", scorer=scorer)
     return float(results["scores"][_SCORE]["auc"])
-
-
-def _remove_old(workdir: Path, state: RefreshState) -> None:
-    """Removes the runs of refreshes but for the last one that was published."""
-    for path in (workdir / RUNS).glob("[0-9]*"):
-        if f"{RUNS}/{path.name}" != state.last:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 COMMANDS = (

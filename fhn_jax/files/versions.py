@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fhn_jax.errors import InputError
@@ -62,9 +62,11 @@ class Versions:
             self._point_to(number)
             self._prune(number)
 
-    def rollback(self) -> int:
+    def rollback(self, prepare: Callable[[Path, Path], None] | None = None) -> int:
         """Makes the version before the current one current; returns its number.
 
+        Args:
+          prepare: gets that version and the current one, before it becomes current.
         Raises:
           InputError: there is none.
           BusyError: another process publishes.
@@ -77,6 +79,8 @@ class Versions:
                     f"{self.folder} has no version before the current one; there are "
                     f"{self.numbers or 'none'}"
                 )
+            if prepare is not None and current is not None:
+                prepare(self.folder / str(older[-1]), current)
             self._point_to(older[-1])
             return older[-1]
 

@@ -1,9 +1,10 @@
 """Published versions: all that a server needs of a run and its data, in one folder.
 
 A version is both the workdir and the data root of a `Recommender`, and stays what it is
-whatever becomes of the run and of the data.
+whatever becomes of the run and of the data, but for what the shop says of its items.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -17,7 +18,14 @@ from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data.item_names import ItemNames, read_names
 from fhn_jax.data.item_table import ITEMS_FILE, USERS_FILE
 from fhn_jax.errors import MissingFileError
-from fhn_jax.files import Versions, link_or_copy
+from fhn_jax.files import (
+    Versions,
+    atomic_path,
+    link_or_copy,
+    read_sealed,
+    sha256_file,
+    write_sealed,
+)
 from fhn_jax.recommender.data_index import INDEX
 from fhn_jax.recommender.stored import stored_index
 from fhn_jax.retrieval.attributes import Attributes
@@ -29,6 +37,8 @@ from fhn_jax.retrieval.outfit_index import ATTRIBUTES, OutfitIndex
 # In the workdir of a run.
 FOLDER = "published"
 COMPOSING = "composing"
+# In a version: the workdir of the run whose codes it has, from that of the first one.
+_RUN = "run.json"
 # Of the data root: what items and users are called.
 _NAMES = (ITEMS_FILE, USERS_FILE, "titles.json", "DEMO")
 
@@ -78,6 +88,7 @@ def publish(
     versions = published(site)
     before = versions.current
     with versions.publish() as new:
+        write_sealed(new / _RUN, {"run": os.path.relpath(workdir, site)})
         for name in (CODES, *files):
             if (workdir / name).is_file():
                 shutil.copyfile(workdir / name, new / name)
@@ -103,6 +114,70 @@ def publish(
     found = versions.current
     assert found is not None
     return found
+
+
+def run_of(version: Path) -> str | None:
+    """The run whose codes a version has: its workdir, from that of the first one.
+
+    None if an older release published the version, which did not note it.
+    """
+    path = version / _RUN
+    if not path.is_file():
+        return None
+    return read_sealed(path, "publish again")["run"]
+
+
+def rollback(site: str | os.PathLike, variant: str) -> int:
+    """Makes the version before the current one current: its codes and its outfits.
+
+    What the shop says of its items stays as it is served now: what it has no more, and
+    attributes such as what is in stock, those that were changed where they are served
+    included.
+
+    Args:
+      site: the workdir whose versions these are.
+      variant: of the data.
+    Returns:
+      the number of the version.
+    Raises:
+      InputError: there is no version before the current one.
+      BusyError: another process publishes.
+    """
+    return published(site).rollback(
+        lambda older, current: _keep_items(older, current, variant)
+    )
+
+
+def _keep_items(older: Path, current: Path, variant: str) -> None:
+    """Says of the items of an older version what is said in the current one."""
+    both = (older, current)
+    if not all((v / name).is_file() for v in both for name in (CODES, ITEMS_FILE)):
+        return
+    codes, now = load(older), load(current)
+    if codes.identity != now.identity:
+        return  # They are other items.
+    with atomic_path(older / ITEMS_FILE) as temporary:
+        shutil.copyfile(current / ITEMS_FILE, temporary)
+    names = read_names(older, variant, codes)
+    index = stored_index(older, codes, older, variant, names)
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        # Without any, or with damaged ones, those of the table are there.
+        served = Attributes.open(current / INDEX / ATTRIBUTES, now).values()
+        starts = np.cumsum([0, *now.num_items]).tolist()
+        places = [
+            first + item
+            for first, count in zip(starts, codes.num_items, strict=False)
+            for item in range(count)
+        ]
+        index.set_attributes(
+            {
+                name: values[places]
+                if isinstance(values, np.ndarray)
+                else [values[place] for place in places]
+                for name, values in served.items()
+            },
+            sha256_file(older / ITEMS_FILE),
+        )
 
 
 def compact(site: str | os.PathLike) -> Path:
@@ -158,11 +233,13 @@ def _changed_by_hand(
             continue
         mine, theirs, new = map(_plain, (served[name], column, now[name]))
         first = 0
-        for category, count, start in zip(
-            *(then.categories, then.num_items, np.cumsum([0, *codes.num_items])),
+        for category, count, ours, start in zip(
+            *(then.categories, then.num_items, codes.num_items),
+            np.cumsum([0, *codes.num_items]),
             strict=False,
         ):
-            rows, of_today = slice(first, first + count), slice(start, start + count)
+            both = min(count, ours)  # After a rollback there may be fewer than then.
+            rows, of_today = slice(first, first + both), slice(start, start + both)
             own = (mine[rows] != theirs[rows]) & (theirs[rows] == new[of_today])
             changed = {int(k): mine[first + k] for k in np.flatnonzero(own)}
             if changed:
