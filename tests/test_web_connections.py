@@ -115,6 +115,19 @@ def test_a_body_that_does_not_come_is_an_error(monkeypatch):
         assert answer(client) is None
 
 
+@pytest.mark.parametrize("pieces", [1, 70])
+def test_headers_that_are_too_large_are_an_error_in_one_piece_or_many(pieces):
+    sent = REQUEST[:-2] + b"X: " + b"x" * 70_000 + b"\r\n\r\n"
+    size = -(-len(sent) // pieces)
+    with serving() as (_, connect):
+        client = connect()
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(sent), size):
+                client.sendall(sent[start : start + size])
+        # None: what was sent after the refusal made the system drop it.
+        assert answer(client) in (400, 431, None)
+
+
 def test_a_new_connection_takes_the_place_of_the_one_that_is_silent_longest():
     with serving(per_address=3) as (_, connect):
         silent, half, used = connect(), connect(REQUEST[:20]), connect(REQUEST)

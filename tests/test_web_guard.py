@@ -8,7 +8,13 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from fhn_jax.web.guard import MOST_BYTES, MOST_JSON_BYTES, Guard
+from fhn_jax.web.guard import (
+    MOST_BYTES,
+    MOST_HEADER_BYTES,
+    MOST_JSON_BYTES,
+    UPLOAD,
+    Guard,
+)
 from fhn_jax.web.limits import RateLimit
 from fhn_jax.web.metrics import Metrics
 
@@ -112,10 +118,57 @@ def test_a_body_that_is_said_to_be_too_large_is_refused():
     answer = client().post("/", content=b"x" * (MOST_JSON_BYTES + 1))
     assert f"at most {MOST_JSON_BYTES:,}" in problem(answer, 413)
     form = {"content-type": "multipart/form-data; boundary=x"}
-    inside = client().post("/", content=b"x" * (MOST_JSON_BYTES + 1), headers=form)
+    inside = client().post(UPLOAD, content=b"x" * (MOST_JSON_BYTES + 1), headers=form)
     assert inside.status_code == 200
-    answer = client().post("/", content=b"x" * (MOST_BYTES + 2**17), headers=form)
+    answer = client().post(UPLOAD, content=b"x" * (MOST_BYTES + 2**17), headers=form)
     problem(answer, 413)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_only_an_upload_may_be_as_large_as_a_form(announced):
+    content = b"x" * (MOST_JSON_BYTES + 1)
+    form, json = "multipart/form-data; boundary=x", "application/json"
+    for path, kind in (("/api/v1/visitors", form), ("/", form), (UPLOAD, json)):
+        answer = client().post(
+            path,
+            content=content if announced else iter([content]),
+            headers={"content-type": kind},
+        )
+        assert f"at most {MOST_JSON_BYTES:,}" in problem(answer, 413), path
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("content-type", ("application/json", "multipart/form-data; boundary=x")),
+        ("origin", ("http://evil.example", "http://localhost")),
+        ("host", ("evil.example", "localhost")),
+        ("sec-fetch-site", ("cross-site", "same-origin")),
+    ],
+)
+def test_a_header_that_decides_comes_once(name, values):
+    one = client()
+
+    async def twice(scope, receive, send):
+        """The guard, asked as a client does that sends a header twice."""
+        others = [pair for pair in scope["headers"] if pair[0] != name.encode()]
+        given = [(name.encode(), value.encode()) for value in values]
+        await one.app(scope | {"headers": [*others, *given]}, receive, send)
+
+    answer = TestClient(twice, base_url="http://localhost").post("/", content=b"12345")
+    assert f"{name.title()} comes more than once" in problem(answer, 400)
+
+
+def test_headers_have_a_size():
+    half = "x" * (MOST_HEADER_BYTES // 2)
+    one = client(a=half)
+    assert one.get("/").status_code == 200
+    for answer in (one.get("/", headers={"b": half}), one.get(f"/{half}?q=1")):
+        assert f"at most {MOST_HEADER_BYTES:,}" in problem(answer, 431)
+
+
+def test_the_upload_is_where_the_guard_looks_for_it(app):
+    assert app.url_path_for("add_photo") == UPLOAD
 
 
 def test_a_body_that_turns_out_too_large_is_refused():

@@ -16,6 +16,9 @@ from fhn_jax.web.metrics import Metrics
 
 MOST_BYTES = 10 * 2**20  # of an upload
 MOST_JSON_BYTES = 64 * 2**10
+MOST_HEADER_BYTES = 16 * 2**10  # with the request line
+# Where a body may be a form.
+UPLOAD = "/api/v1/wardrobe/photos"
 # Seconds until the whole body has come; an upload by telephone takes a while.
 UPLOAD_S = 120.0
 JSON_S = 20.0
@@ -24,6 +27,10 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 _PROBES = re.compile(r"(/api/v1)?/(health|ready)")
 # How much cheaper a picture is than anything else.
 _PICTURE_COST = 0.1
+# Headers that say what is decided here; a second one could say something else to others.
+_ONCE = tuple(
+    b"authorization content-length content-type host origin sec-fetch-site".split()
+)
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = {
     "Content-Security-Policy": (
@@ -46,6 +53,13 @@ class _Refusal(NamedTuple):
     status: HTTPStatus
     detail: str
     headers: Mapping[str, str] = {}
+
+
+class _Bounds(NamedTuple):
+    """Of a body: bytes, and seconds until it has come."""
+
+    size: int
+    seconds: float
 
 
 class Guard:
@@ -95,7 +109,7 @@ class Guard:
         }
         if not scope["path"].startswith(f"{self._root}/"):
             scope["path"] = self._root + scope["path"]
-        body = _Body(receive, headers)
+        body = _Body(receive, headers, self._bounds(scope, headers))
         answer = _Answer(send, body, scope["request_id"], with_body=method != "HEAD")
         address = address_key((scope.get("client") or ("",))[0])
         counted = self._in_flight.begin(address)
@@ -143,6 +157,8 @@ class Guard:
         return body.refusal
 
     def _refusal(self, scope, headers, address: str) -> _Refusal | None:
+        if (refusal := _bad_headers(scope)) is not None:
+            return refusal
         path = scope["path"].removeprefix(self._root)
         probe = scope["method"] == "GET" and _PROBES.fullmatch(path)
         host = headers.get("host", "")
@@ -161,8 +177,8 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdecimal():
             return _Refusal(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
-        if int(length) > _most_bytes(headers):
-            return _too_large(_most_bytes(headers))
+        if int(length) > (most := self._bounds(scope, headers).size):
+            return _too_large(most)
         if self._limit is not None:
             picture = path.endswith(("/image", "/thumbnail"))
             wait = self._limit.take(address, _PICTURE_COST if picture else 1.0)
@@ -174,6 +190,14 @@ class Guard:
                     {"Retry-After": seconds},
                 )
         return None
+
+    def _bounds(self, scope, headers: Mapping[str, str]) -> "_Bounds":
+        kind = headers.get("content-type", "")
+        is_upload = scope["path"].removeprefix(self._root) == UPLOAD
+        if is_upload and kind.startswith("multipart/form-data"):
+            # A form is a little more than the file in it.
+            return _Bounds(MOST_BYTES + 64 * 2**10, UPLOAD_S)
+        return _Bounds(MOST_JSON_BYTES, JSON_S)
 
 
 _TOO_MANY = _Refusal(
@@ -205,9 +229,8 @@ class _Body:
       unread: whether some of the body has not come yet.
     """
 
-    def __init__(self, receive, headers: Mapping[str, str]):
-        self._receive, self._most = receive, _most_bytes(headers)
-        self._seconds = UPLOAD_S if _is_form(headers) else JSON_S
+    def __init__(self, receive, headers: Mapping[str, str], bounds: _Bounds):
+        self._receive, self._bounds = receive, bounds
         self._until: float | None = None
         self._count = 0
         self.refusal: _Refusal | None = None
@@ -218,19 +241,19 @@ class _Body:
         if not self.unread:
             return await self._receive()
         if self._until is None:
-            self._until = asyncio.get_running_loop().time() + self._seconds
+            self._until = asyncio.get_running_loop().time() + self._bounds.seconds
         try:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
         except TimeoutError:
             self.refusal = _Refusal(
                 HTTPStatus.REQUEST_TIMEOUT,
-                f"the body did not come within {self._seconds:g} s",
+                f"the body did not come within {self._bounds.seconds:g} s",
             )
             raise
         self._count += len(message.get("body", b""))
-        if self._count > self._most:
-            self.refusal = _too_large(self._most)
+        if self._count > self._bounds.size:
+            self.refusal = _too_large(self._bounds.size)
             raise _TooLarge
         self.unread = message.get("more_body", False)
         return message
@@ -326,13 +349,25 @@ def _headers(scope) -> dict[str, str]:
     }
 
 
-def _is_form(headers: Mapping[str, str]) -> bool:
-    return headers.get("content-type", "").startswith("multipart/form-data")
-
-
-def _most_bytes(headers: Mapping[str, str]) -> int:
-    # A form is a little more than the file in it.
-    return MOST_BYTES + 64 * 2**10 if _is_form(headers) else MOST_JSON_BYTES
+def _bad_headers(scope) -> _Refusal | None:
+    """Why the headers of a request are refused: too many bytes, or one comes twice."""
+    # h11 bounds only those that come in pieces.
+    size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    if size > MOST_HEADER_BYTES:
+        return _Refusal(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            f"the address and the headers have {size:,} bytes; expected at most "
+            f"{MOST_HEADER_BYTES:,}",
+        )
+    names = [name for name, _ in scope["headers"] if name in _ONCE]
+    for name in _ONCE:
+        if names.count(name) > 1:
+            return _Refusal(
+                HTTPStatus.BAD_REQUEST,
+                f"the header {name.decode().title()} comes more than once",
+            )
+    return None
 
 
 def _too_large(most: int) -> _Refusal:
