@@ -99,6 +99,20 @@ def test_a_root_path_is_a_path(settings, path):
         serve(changed, host="127.0.0.1", port=0)
 
 
+@pytest.mark.parametrize("path", ["/api", "/api/v2", "/docs", "/static/x"])
+def test_a_root_path_does_not_begin_like_the_paths_of_the_server(settings, path):
+    changed = server.dataclasses.replace(settings, root_path=path)
+    with pytest.raises(InputError, match="paths of the server itself begin like that"):
+        serve(changed, host="127.0.0.1", port=0)
+
+
+def test_all_paths_of_the_server_are_known(app):
+    every = [*app.routes, *server.routes.router.routes, *server.page.router.routes]
+    paths = [route.path for route in every if hasattr(route, "path")]
+    own = {f"/{path.split('/')[1]}" for path in paths} - {"/"}
+    assert own == set(server.OWN_PATHS)
+
+
 # --- below a path -----------------------------------------------------------------
 
 
@@ -118,6 +132,9 @@ def test_a_server_below_a_path_names_its_addresses_there(settings, proxy_removes
     assert item["image"].startswith(f"/outfits{API}/items/")
     about = client.get(f"{at}{API}/openapi.json").json()
     assert about["servers"] == [{"url": "/outfits"}]
+    bare = client.get("/outfits?k=1", follow_redirects=False)
+    assert bare.status_code == 307
+    assert bare.headers["location"] == "http://localhost/outfits/?k=1"
     app.state.service.close()
 
 

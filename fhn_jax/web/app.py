@@ -34,6 +34,8 @@ from fhn_jax.web.metrics import Metrics
 from fhn_jax.web.state import Gone
 
 _SETTINGS = "FHN_JAX_SERVE"
+# How the paths of the server begin.
+OWN_PATHS = ("/api", "/docs", "/health", "/metrics", "/ready", "/static")
 # Seconds that requests in work have to finish when the server is stopped, and then the
 # threads.
 _GRACE_S = 5
@@ -133,6 +135,12 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
         raise InputError(
             f"--root-path={settings.root_path}: expected a path such as /outfits, "
             "without a slash at its end"
+        )
+    if any(f"{settings.root_path}/".startswith(f"{own}/") for own in OWN_PATHS):
+        raise InputError(
+            f"--root-path={settings.root_path}: paths of the server itself begin like "
+            f"that ({', '.join(OWN_PATHS)}), and it could not tell whether the proxy took "
+            "it off; give another, such as /outfits"
         )
     limits.networks(settings.trusted_proxies)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

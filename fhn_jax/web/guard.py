@@ -107,7 +107,8 @@ class Guard:
             "request_id": _request_id(headers),
             "root_path": self._root,
         }
-        if not scope["path"].startswith(f"{self._root}/"):
+        # The path alone is redirected to the page below it.
+        if not f"{scope['path']}/".startswith(f"{self._root}/"):
             scope["path"] = self._root + scope["path"]
         body = _Body(receive, headers, self._bounds(scope, headers))
         answer = _Answer(send, body, scope["request_id"], with_body=method != "HEAD")
