@@ -47,14 +47,26 @@ def publish_with_encoder(site):  # noqa: F811
     )
 
 
-def logged(caplog, text):
-    """Waits until it is logged."""
+def eventually(holds):
+    """Waits until something holds."""
     pause = threading.Event()
     for _ in range(3000):
-        if text in caplog.text:
+        if holds():
             return
         pause.wait(0.02)
-    raise AssertionError(f"{text!r} is not in {caplog.text}")
+    raise AssertionError("it never holds")
+
+
+def logged(caplog, text):
+    """Waits until it is logged."""
+    eventually(lambda: text in caplog.text)
+
+
+def stays(value):
+    """Whether it is the same after a while, in which the server has looked again."""
+    before = value()
+    threading.Event().wait(0.2)
+    return value() == before
 
 
 def behind(visitor):
@@ -71,6 +83,10 @@ def test_a_version_is_taken_up_when_its_encoder_of_photos_is_up(site, encoders):
         until(app, 2)
         (new,) = encoders  # Nobody is answered by one that is not up.
         assert new.asked > SlowEncoder.slow and not new.is_closed
+        # It ends with its version, which nothing keeps.
+        publish_with_encoder(site)
+        until(app, 3)
+        eventually(lambda: new.is_closed)
 
 
 def test_a_version_that_waits_is_given_up_when_another_is_current(
@@ -124,21 +140,16 @@ def test_following_goes_on_when_the_link_can_be_read_again(site, content, caplog
         else:
             link.symlink_to(content)
         logged(caplog, "the current version cannot be found")
-        before, pause = behind(visitor), threading.Event()
-        while behind(visitor) == before:
-            pause.wait(0.02)
+        before = behind(visitor)
+        eventually(lambda: behind(visitor) > before)
         # The version before goes on.
-        while visitor.get(f"{API}/ready").status_code != 200:
-            pause.wait(0.02)
+        eventually(lambda: visitor.get(f"{API}/ready").status_code == 200)
         link.unlink()
         link.symlink_to("1")
         until(app, 1)
         # It is said once, not at each look.
         assert caplog.text.count("the current version cannot be found") == 1
-        seconds = behind(visitor)
-        for _ in range(10):
-            pause.wait(0.02)
-        assert behind(visitor) == seconds
+        eventually(lambda: stays(lambda: behind(visitor)))
 
 
 def test_a_fault_of_the_version_itself_is_final(site, caplog):  # noqa: F811
@@ -147,7 +158,6 @@ def test_a_fault_of_the_version_itself_is_final(site, caplog):  # noqa: F811
         with published(site.workdir).publish() as new:
             (new / "codes.safetensors").write_text("nothing")
         logged(caplog, "2 cannot be served; the version before goes on")
-        seconds, pause = behind(visitor), threading.Event()
-        while behind(visitor) < seconds + 0.2:
-            pause.wait(0.02)
+        seconds = behind(visitor)
+        eventually(lambda: behind(visitor) > seconds + 0.2)
         assert caplog.text.count("cannot be served") == 1

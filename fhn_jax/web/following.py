@@ -154,7 +154,8 @@ def follow(app: Any, settings: Settings, ended: threading.Event) -> None:
         try:
             follower.look()
         except Exception as error:
-            follower.tell(error, "the current version cannot be found: %s", error)
+            text = "the current version cannot be found: %s"
+            follower.tell(error, text, str(error))
         now = time.monotonic()
         if follower.is_behind:
             app.state.metrics.behind(now - looked)
@@ -215,7 +216,7 @@ class _Follower:
             self._due = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, _MOST_PAUSE_S)
             text = "%s cannot be served yet, and is tried again: %s"
-            self.tell(error, text, current, error)
+            self.tell(error, text, current, str(error))
         else:
             self._app.state.service, self._new = self._new, None
             self.is_behind, self._said = False, ""
@@ -235,7 +236,11 @@ class _Follower:
             self._new = None
 
     def tell(self, error: Exception, text: str, *about: object) -> None:
-        """Logs a fault, if it is not the one that was logged last."""
+        """Logs a fault, if it is not the one that was logged last.
+
+        Args:
+          about: what is in the text, and keeps no service.
+        """
         said = f"{self._number}: {error!r}"
         if said != self._said:
             self._said = said

@@ -105,9 +105,7 @@ class Service:
             return
 
     def try_out(self) -> None:
-        """Tries search, then composition, if they were not yet; raises what they do."""
-        if self._missing is None:
-            return
+        """Tries search, then composition, once; raises what they do."""
         self.wardrobe.is_up()  # Starts the encoder of photos.
         self.recommender.warm_up()
         self.recommender.prepare_composing()
