@@ -5,8 +5,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from fhn_jax.data_tools.build_lmdb import build_lmdb
 from test_publishing import other_users, publish_site, site, until  # noqa: F401
-from web_site import API, browser
+from web_site import API, browser, ok, problem
 
 from fhn_jax.recommender.publishing import publish, published
 from fhn_jax.web import database, photos
@@ -161,3 +162,37 @@ def test_a_fault_of_the_version_itself_is_final(site, caplog):  # noqa: F811
         seconds = behind(visitor)
         eventually(lambda: behind(visitor) > seconds + 0.2)
         assert caplog.text.count("cannot be served") == 1
+
+
+@pytest.mark.parametrize("is_lmdb", [False, True])
+def test_a_version_that_is_removed_answers_until_another_is_taken_up(site, is_lmdb):  # noqa: F811
+    images = Path(site.root, "images")
+    if is_lmdb:
+        build_lmdb(images / "291x291", images / "lmdb")
+    publish_site(site)
+    app = create_app(site)  # It follows nothing, and goes on with this one.
+    try:
+        visitor = browser(app)
+        ok(visitor.post(f"{API}/visitors", json={}), 201)
+        publish_site(site)
+        assert published(site.workdir).remove_older() == 2
+        ok(visitor.get(f"{API}/recommendations?k=4"))
+        ok(visitor.post(f"{API}/compose", json={"fixed": {"top": 1}}))
+        ok(visitor.get(f"{API}/items?category=top&q=a"))
+        ok(visitor.get(f"{API}/items/top/3"))
+        ok(visitor.get(f"{API}/items/top/3/similar"))
+        for kind in ("image", "thumbnail"):
+            assert visitor.get(f"{API}/items/top/3/{kind}").status_code == 200
+    finally:
+        app.state.service.close()
+
+
+def test_pictures_that_are_gone_are_told_to_come_later(site, tmp_path):  # noqa: F811
+    app = create_app(site)
+    try:
+        Path(site.root, "images", "291x291").rename(tmp_path / "elsewhere")
+        answer = browser(app).get(f"{API}/items/top/3/image")
+        assert "the pictures are not there now" in problem(answer, 503)
+        assert int(answer.headers["retry-after"]) > 0
+    finally:
+        app.state.service.close()

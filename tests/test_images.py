@@ -1,10 +1,12 @@
 """Image stores: what they return, and each bad input."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 
@@ -149,6 +151,32 @@ def test_lmdb_built_anew_at_the_same_path_is_opened_anew(database):
     database.rename(database.with_name("old"))
     write_lmdb(database, {b"new.jpg": b"new"})
     assert LmdbImages(database).read(["new.jpg"]) == [b"new"]
+
+
+def test_images_are_read_on_when_their_folder_is_removed(tmp_path, folder, database):
+    version = tmp_path / "version"
+    version.mkdir()
+    (version / "linked").symlink_to(folder)
+    shutil.copytree(database, version / "lmdb", copy_function=os.link)
+    stores = FolderImages(version / "linked"), LmdbImages(version / "lmdb")
+    shutil.rmtree(version)
+    for store in stores:
+        assert store.read(["2.jpg"]) == [(folder / "2.jpg").read_bytes()]
+        assert store.missing(["1.jpg", "x.jpg"]) == ["x.jpg"] and len(store) == 5
+        with pytest.raises(KeyError, match="'x.jpg' missing"):
+            store.read(["x.jpg"])
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError, match="the image folder .* does not exist"):
+        stores[0].read(["2.jpg"])
+
+
+def test_an_lmdb_is_closed_when_nobody_reads_it(database):
+    first, second = LmdbImages(database), LmdbImages(database)
+    del first
+    assert len(second.read(["1.jpg"])) == 1
+    del second
+    # What is open is not opened twice; a file that is removed would keep its place.
+    lmdb.open(str(database), readonly=True, lock=False).close()
 
 
 @pytest.mark.slow

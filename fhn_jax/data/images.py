@@ -128,7 +128,7 @@ class LmdbImages(LmdbRecords):
 
 
 class FolderImages:
-    """Images as files of a folder.
+    """Images as files of a folder, or of the one that a link leads to when it is opened.
 
     Args:
       path: the folder.
@@ -140,9 +140,9 @@ class FolderImages:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        if not self.path.is_dir():
-            raise MissingFileError(f"the image folder {self.path} does not exist")
+        # The link may be removed, as a published version is that is still served.
         self._real_path = self.path.resolve()
+        self._require()
 
     def __len__(self) -> int:
         return len(self._names())
@@ -169,8 +169,13 @@ class FolderImages:
         except FileNotFoundError:
             return None
 
+    def _require(self) -> None:
+        if not self._real_path.is_dir():
+            raise MissingFileError(f"the image folder {self.path} does not exist")
+
     def _names(self) -> set[str]:
-        with os.scandir(self.path) as entries:
+        self._require()
+        with os.scandir(self._real_path) as entries:
             return {e.name for e in entries if e.is_file()}
 
     def _read(self, name: str) -> bytes:
@@ -186,7 +191,7 @@ class FolderImages:
                 f"the image name {name[:80]!r} {fault}; expected the name of a file in "
                 f"{self.path}"
             )
-        path = self.path / name
+        path = self._real_path / name
         if not stat.S_ISREG(path.lstat().st_mode):
             self._check_link(path)
         return path.read_bytes()

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -81,6 +82,9 @@ def replace_record(folder: Path, old: str, new: str, value: bytes) -> None:
 class LmdbRecords:
     """An LMDB to read from: the key is a name in UTF-8, the value any bytes.
 
+    It is opened at once, and read on when its folder is removed, as a published version is
+    that is still served. It is closed when nobody has it any more.
+
     Args:
       path: the folder with data.mdb.
       remedy: how to get such an LMDB, for errors: "make it with …".
@@ -92,6 +96,7 @@ class LmdbRecords:
     def __init__(self, path: str | os.PathLike, remedy: str):
         self.path = Path(path)
         self._remedy = remedy
+        self._opened: _Opened | None = None
         with self._reading() as transaction:
             self._entries = transaction.stat()["entries"]
             count = transaction.get(CHECKSUMS_KEY)
@@ -130,7 +135,10 @@ class LmdbRecords:
         Raises:
           ValueError: it is damaged.
         """
-        _environments.check(self.path, self._remedy)
+        opened = self._current()
+        if not opened.compared:
+            _compare(self.path, self._remedy)
+            opened.compared = True
 
     def verify(self) -> int:
         """Reads all values and compares their checksums; returns how many have one.
@@ -179,7 +187,7 @@ class LmdbRecords:
         import lmdb
 
         try:
-            with self._environment().begin() as transaction:
+            with self._current().environment.begin() as transaction:
                 yield transaction
         except lmdb.Error as error:
             raise self._damaged(str(error)) from None
@@ -187,8 +195,9 @@ class LmdbRecords:
     def _damaged(self, what: str) -> InputError:
         return _damaged(self.path, what, self._remedy)
 
-    def _environment(self) -> Any:
-        return _environments.get(self.path, self._remedy)
+    def _current(self) -> "_Opened":
+        self._opened = _environments.get(self.path, self._remedy, self._opened)
+        return self._opened
 
 
 def _damaged(path: Path, what: str, remedy: str) -> InputError:
@@ -218,25 +227,20 @@ class _Environments:
 
     Known by the identity of the data file, so that an LMDB built anew at the same
     path is opened anew. A forked process may not use its parent's, and opens its own.
+    Those that no reader has any more are closed.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[tuple[int, int], _Opened] = {}
+        self._open = weakref.WeakValueDictionary[tuple[int, int], _Opened]()
 
-    def get(self, path: Path, remedy: str) -> Any:
-        return self._get(path, remedy).environment
-
-    def check(self, path: Path, remedy: str) -> None:
-        opened = self._get(path, remedy)
-        if not opened.compared:
-            _compare(path, remedy)
-            opened.compared = True
-
-    def _get(self, path: Path, remedy: str) -> _Opened:
+    def get(self, path: Path, remedy: str, last: _Opened | None) -> _Opened:
+        """The LMDB of a folder, or what it was `last` where the folder is gone."""
         try:
             status = (path / "data.mdb").stat()
         except OSError:
+            if last is not None and last.pid == os.getpid():
+                return last
             raise MissingFileError(
                 f"{path} holds no data.mdb; expected an LMDB; remove it, or {remedy}"
             ) from None
@@ -257,8 +261,9 @@ class _Environments:
                 _compare(path, remedy)
                 compared = True
             environment = _open(path, size, remedy)
-            self._open[key] = _Opened(os.getpid(), environment, size, compared)
-            return self._open[key]
+            made = _Opened(os.getpid(), environment, size, compared)
+            self._open[key] = made
+            return made
 
 
 _environments = _Environments()

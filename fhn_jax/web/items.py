@@ -2,6 +2,7 @@
 
 import functools
 import io
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,11 +12,13 @@ from PIL import Image
 
 from fhn_jax.data.images import ImageStore
 from fhn_jax.data.pictures import decode
+from fhn_jax.errors import MissingFileError, UnavailableError
 from fhn_jax.web import schemas
 from fhn_jax.web.cards import Cards, Refused
 from fhn_jax.web.tiles import tile
 
 _CACHE_BYTES = 64 * 2**20
+_log = logging.getLogger("fhn_jax.web")
 _TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 
@@ -164,3 +167,6 @@ def _read(images: ImageStore, name: str) -> bytes:
         raise Refused(
             HTTPStatus.NOT_FOUND, "there is no picture of this item"
         ) from None
+    except MissingFileError as error:
+        _log.error("%s", error)
+        raise UnavailableError("the pictures are not there now") from None
