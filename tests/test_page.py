@@ -179,6 +179,11 @@ def test_files_are_kept_as_long_as_they_do_not_change(app, page):
         answer = program(app).get(address)
         assert answer.status_code == 200
         assert "immutable" in answer.headers["cache-control"]
+        # What a server of another version of the page has is not to be kept as this one.
+        for other in (address[:-1] + "x", address.partition("?")[0]):
+            found = program(app).get(other)
+            assert found.headers["cache-control"] == "no-cache"
+            assert found.headers["etag"] == answer.headers["etag"]
     kinds = [program(app).get(a).headers["content-type"] for a in addresses]
     assert [kind.split(";")[0] for kind in kinds] == [
         "image/svg+xml",

@@ -41,14 +41,17 @@ class Cards:
     Args:
       recommender: whose items and outfits are shown.
       root_path: what a proxy puts before all paths.
-      pictures: version of the pictures, part of their addresses.
+      pictures: version of the pictures.
+    Attributes:
+      image_version, tile_version: part of the addresses of pictures.
     """
 
     def __init__(
         self, recommender: Recommender, root_path: str = "", pictures: str = ""
     ):
         self.recommender, self._api = recommender, root_path + API
-        self._version = recommender.codes.dataset_checksum[:8] + pictures
+        self.image_version = recommender.codes.dataset_checksum[:8] + pictures
+        self.tile_version = f"{self.image_version}.{tiles.VERSION}"
 
     @property
     def codes(self) -> Codes:
@@ -195,8 +198,8 @@ class Cards:
             id=self.recommender.names.id(category, item),
             title=self.recommender.title(category, item),
             attributes={k: v for k, v in said.items() if full or k in _SHOWN},
-            image=f"{base}/image?v={self._version}",
-            thumbnail=f"{base}/thumbnail?v={self._version}.{tiles.VERSION}",
+            image=f"{base}/image?v={self.image_version}",
+            thumbnail=f"{base}/thumbnail?v={self.tile_version}",
         )
 
     def photo_card(self, photo: KeptPhoto) -> schemas.ItemCard:

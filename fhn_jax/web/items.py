@@ -28,11 +28,14 @@ class Items:
     Args:
       cards: looks up and shows items.
       images: of the items, if there are any.
+    Attributes:
+      image_version, tile_version: see `Cards`.
     """
 
     def __init__(self, cards: Cards, images: ImageStore | None):
         self._cards, self._images = cards, images
         self._recommender = cards.recommender
+        self.image_version, self.tile_version = cards.image_version, cards.tile_version
         self._thumbnails = ByteCache(_CACHE_BYTES)
 
     def search(self, name: str, offset: int, limit: int, query: str) -> schemas.Items:

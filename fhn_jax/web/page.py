@@ -86,8 +86,12 @@ def index(request: Request, service: TheService) -> HTMLResponse:
 @router.get("/docs")
 def docs(request: Request) -> HTMLResponse:
     """The description of the API, to try it out."""
-    swagger = importlib.metadata.version("fastapi-offline")
-    return _document(request, "docs.html", swagger=swagger)
+    return _document(request, "docs.html", swagger=_swagger_version())
+
+
+@functools.cache
+def _swagger_version() -> str:
+    return importlib.metadata.version("fastapi-offline")
 
 
 def _document(request: Request, template: str, **values: object) -> HTMLResponse:
@@ -108,7 +112,8 @@ def static(request: Request, name: str) -> Response:
     if _GZIP.search(request.headers.get("accept-encoding", "")):
         data = compressed
         headers["Content-Encoding"] = "gzip"
-    return kept_response(request, data, kind, **headers)
+    version = _VERSION if name in _NAMES else _swagger_version()
+    return kept_response(request, version, data, kind, **headers)
 
 
 _GZIP = re.compile(r"(?:^|[\s,])gzip(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")

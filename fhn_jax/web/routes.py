@@ -265,7 +265,8 @@ def image(
     request: Request, service: TheService, category: _Category, item: _Item
 ) -> Response:
     """The picture of an item."""
-    return kept_response(request, *service.items.image(category, item))
+    version = service.items.image_version
+    return kept_response(request, version, *service.items.image(category, item))
 
 
 @router.get(
@@ -277,15 +278,25 @@ def thumbnail(
     request: Request, service: TheService, category: _Category, item: _Item
 ) -> Response:
     """A tile of an item: 300x400 pixels that show all of its picture."""
-    return kept_response(request, *service.items.thumbnail(category, item))
+    version = service.items.tile_version
+    return kept_response(request, version, *service.items.thumbnail(category, item))
 
 
 def kept_response(
-    request: Request, data: bytes, media_type: str | None, **headers: str
+    request: Request, version: str, data: bytes, media_type: str | None, **headers: str
 ) -> Response:
-    """What browsers keep for ever under its address, and need not be sent again."""
+    """What need not be sent again, and is kept for ever under its version's address.
+
+    Servers of two versions answer while one takes the other's place: what an address with
+    the version of another gets here is not to be kept as that one's.
+
+    Args:
+      version: of what is served, as `v` in addresses.
+    """
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    headers |= {"ETag": tag, "Cache-Control": "public, max-age=31536000, immutable"}
+    is_own = request.query_params.get("v") == version
+    keep = "public, max-age=31536000, immutable" if is_own else "no-cache"
+    headers |= {"ETag": tag, "Cache-Control": keep}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=media_type, headers=headers)
