@@ -17,7 +17,8 @@ _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG),
     *(errno.EMFILE, errno.ENFILE, errno.ESTALE),
-    *(errno.ENOTDIR, errno.EISDIR),
+    # A file in the place of a folder, and the other way round.
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     *(errno.EADDRINUSE, errno.EADDRNOTAVAIL),
 }
 

@@ -17,6 +17,8 @@ from fhn_jax.codes import Codes
 from fhn_jax.data.forgetting import forget_user_id
 from fhn_jax.data.item_table import read_table
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.main import main
+from fhn_jax.program import run_program
 from fhn_jax.web.app import Settings, create_app
 from fhn_jax.web.following import database_of
 from fhn_jax.web.state import State
@@ -77,6 +79,24 @@ def read(folder, name):
 
 def items_in(table, rows=slice(None)):
     return np.stack([table[slot][rows] for slot in SLOTS], axis=1).tolist()
+
+
+def test_exported_tables_are_private(exported):
+    tables = sorted((exported[0] / "events").iterdir())
+    assert len(tables) == 3
+    assert {path.stat().st_mode & 0o777 for path in tables} == {0o600}
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(exported, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for folder, message in [("file", "is a file; expected a folder"), ("file/x", "")]:
+        command = ["export-events", f"--workdir={exported[1].workdir}"]
+        with pytest.raises(SystemExit) as ended:
+            main([*command, f"--folder={tmp_path / folder}"])
+        assert str(ended.value).startswith("error: ") and message in str(ended.value)
+    with pytest.raises(SystemExit, match="error: .*file: File exists"):
+        run_program(lambda _: files.write_json(tmp_path / "file" / "x.json", {}), [])
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ _REMEDY = "write the events of this catalogue anew with `fhn-jax export-events`"
 
 
 def export_events(choice: RunChoice, *, folder: str, database_url: str) -> None:
-    """Writes what visitors were shown and judged, as three tables.
+    """Writes what visitors were shown and judged, as three tables for their owner alone.
 
     Args:
       choice: the run whose visitors they are.
@@ -37,6 +37,8 @@ def export_events(choice: RunChoice, *, folder: str, database_url: str) -> None:
     from fhn_jax.web.following import visitors_of
 
     to, run = _given(folder), choice.open()
+    if to.exists() and not to.is_dir():
+        raise InputError(f"--folder={to} is a file; expected a folder, new or not")
     codes = served_run(run).codes()
     state = visitors_of(run.workdir, database_url, codes.identity)
     try:

@@ -221,7 +221,7 @@ def delete_rows(path: Path, where: str) -> int:
 def write_table(
     path: str | os.PathLike, kinds: Mapping[str, type], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Writes a Parquet file, whole or not at all.
+    """Writes a Parquet file for its owner alone, whole or not at all.
 
     Args:
       kinds: by column what it holds: str, bool, int or float.
@@ -237,10 +237,15 @@ def write_table(
     cast = ", ".join(
         f'CAST("{name}" AS {names[kind]}) AS "{name}"' for name, kind in kinds.items()
     )
-    with _reading(path) as database, files.atomic_path(path) as temporary:
+    # Into the file that is there: another one would be everybody's until it is whole.
+    options = "FORMAT parquet, USE_TMP_FILE false"
+    with (
+        _reading(path) as database,
+        files.atomic_path(path, private=True) as temporary,
+    ):
         database.register("given", given)
         database.execute(
-            f"COPY (SELECT {cast} FROM given) TO '{_quoted(temporary)}' (FORMAT parquet)"
+            f"COPY (SELECT {cast} FROM given) TO '{_quoted(temporary)}' ({options})"
         )
 
 

@@ -19,7 +19,7 @@ from fhn_jax.files.reading import SEAL, checksum_of
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, *, private: bool = False) -> Iterator[Path]:
     """Yields a temporary file in the folder of `path`, renamed to it on success.
 
     The file is synced to disk before the rename, and its folder after it, so that a
@@ -28,8 +28,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
     Args:
       path: the file to write; its folder is created.
+      private: whether it is for its owner alone.
     Yields:
-      the temporary path to write to.
+      the temporary path to write to, which is private.
     """
     path = Path(path)
     with _naming(path):
@@ -37,7 +38,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         with temporary_file(path) as temporary, _naming(path, temporary):
             yield temporary
             # mkstemp makes files private; an artifact gets the permissions of any other.
-            temporary.chmod(0o666 & ~_umask())
+            temporary.chmod(0o600 if private else 0o666 & ~_umask())
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
