@@ -167,6 +167,27 @@ def test_the_form_of_conditions_decides_what_is_shown(page):
     assert "price up to 0" in why.text
 
 
+def test_values_of_any_characters_can_be_chosen(page):
+    # Items are navy, red and EVIL in turn; EVIL has quotes of both kinds.
+    page.click("#filter .facet:has([name=colour]) summary")
+    shown = "[...document.querySelectorAll('#cards .piece[data-item]')]"
+
+    def colours():
+        items = page.script(f"return {shown}.map((piece) => +piece.dataset.item)")
+        return {item % 3 for item in items}
+
+    boxes = {box.get_attribute("value"): box for box in page.all("[name=colour]")}
+    boxes[EVIL].click()
+    page.wait(lambda: colours() == {2})
+    boxes["navy"].click()
+    page.wait(lambda: colours() == {0, 2})
+    said = page.script(
+        "return [conditionsOf(arguments[0])].flat().map(inWords)",
+        page.one("#filter [data-name=colour]"),
+    )
+    assert sorted(said[0].removeprefix("colour ").split(",")) == sorted([EVIL, "navy"])
+
+
 def test_looks_of_different_shapes_are_judged(page):
     page.click("#cards .card:has(.look-2) [data-act=like]")
     page.judged(1, 0)

@@ -11,14 +11,12 @@ from fhn_jax.errors import InputError, nearest
 from fhn_jax.retrieval.attributes import Attributes, unknown_attribute
 from fhn_jax.retrieval.filters import Conditions
 
-_COMPARISON = re.compile(
-    r"(?P<name>[^<>=!{}]+?)\s*"
-    r"(?P<operator><=|>=|!=|=|<|>|\bnot\s+in(?=\s*\{)|\bin(?=\s*\{))"
-    r"\s*(?P<value>[^\s=].*)",
-    re.DOTALL,
-)
-_TRUTH = re.compile(r"(?!.*\sin\s)(?P<not>not\s+|!\s*)?(?P<name>[^<>={}]+)")
-_VALUE = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,"']+)\s*(?:,|$)""")
+# None of them looks at a run of spaces twice.
+_OPERATOR = re.compile(r"<=|>=|!=|=|<|>|\b(?:not\s+)?in(?=\s*\{)")
+_NOT = re.compile(r"not\s+|!\s*")
+_NO_TRUTH = re.compile(r"[<>={}]|\sin\s")
+_QUOTED = r"""\"[^"]*(?:""[^"]*)*"|'[^']*(?:''[^']*)*'"""
+_VALUE = re.compile(rf"""\s*(?:({_QUOTED})\s*|([^\s,"'][^,"']*))(?:,|$)""")
 _HELP = (
     "expected such as price<=80, season in {summer,winter}, brand!=X, in_stock, "
     "not in_stock, or shoe:price<=80 for shoes alone"
@@ -52,15 +50,19 @@ class Comparison:
         ('summer', 'mid, season')
         """
         text = text.strip()
-        if found := _COMPARISON.fullmatch(text):
-            name, operator, value = found["name"], found["operator"], found["value"]
-            several = operator.endswith("in")
-            values = _listed(value) if several else (_unquoted(value.strip()),)
-            if values:
-                known = {"in": "="}.get(operator, "!=") if several else operator
-                return cls(text, name, known, values)
-        elif found := _TRUTH.fullmatch(text):
-            return cls(text, found["name"], "!=" if found["not"] else "=", ("true",))
+        if found := _OPERATOR.search(text, 1):
+            name, operator = text[: found.start()].rstrip(), found[0]
+            value, several = text[found.end() :].lstrip(), operator.endswith("in")
+            if not set(name) & set("<>=!{}") and value[:1] not in ("", "="):
+                values = _listed(value) if several else (_unquoted(value),)
+                if values:
+                    known = {"in": "="}.get(operator, "!=") if several else operator
+                    return cls(text, name, known, values)
+        elif text and not _NO_TRUTH.search(text):
+            no = _NOT.match(text)
+            name = text[no.end() :] if no else text
+            if name:
+                return cls(text, name, "!=" if no else "=", ("true",))
         raise InputError(f"{text[:80]!r} is no condition on items; {_HELP}")
 
     def allowed(self, codes: Codes, attributes: Attributes) -> Conditions:
@@ -98,7 +100,7 @@ class Where:
 
     A condition compares an attribute with a value: `price<=80` (or <, >, >=), `brand=X`,
     `brand!=X`, `season in {summer,winter}`, `season not in {summer}`, `in_stock`,
-    `not in_stock`; values may be in quotes. `shoe:price<=80` is on shoes alone. An item
+    `not in_stock`; values may be in quotes, in which a quote is written twice. `shoe:price<=80` is on shoes alone. An item
     that lacks the attribute meets `!=`, `not in` and `not` alone. Texts are compared as
     they are written; times as 2026-12-24 or 2026-12-24T18:30.
 
@@ -118,6 +120,19 @@ class Where:
     def __init__(self, *conditions: str, attributes: Attributes | None = None):
         self._comparisons = tuple(map(Comparison.parse, conditions))
         self._attributes = attributes
+
+    @staticmethod
+    def reads(name: str) -> bool:
+        """Whether conditions can be on an attribute of this name.
+
+        >>> Where.reads("price"), Where.reads("price<=80")
+        (True, False)
+        """
+        try:
+            read = [Comparison.parse(name + rest).name for rest in ("=x", " in {x}")]
+        except InputError:
+            return False
+        return set(read) == {name}
 
     def __repr__(self) -> str:
         return f"Where({', '.join(repr(each.text) for each in self._comparisons)})"
@@ -153,19 +168,21 @@ class Where:
 
 def _listed(text: str) -> tuple[str, ...]:
     """The values of {a, 'b, c'}; none if it is not that."""
-    text = text.strip()
-    inside, at, values = text[1:-1], 0, []
     if text[-1:] != "}":
         return ()
+    inside, at, values = text[1:-1].strip(), 0, []
     while at < len(inside):
         found = _VALUE.match(inside, at)
         if found is None:
             return ()
-        values.append(_unquoted(found[1].strip()))
+        values.append(_unquoted(found[1] or found[2].rstrip()))
         at = found.end()
     return tuple(values)
 
 
 def _unquoted(text: str) -> str:
-    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
-    return text[1:-1] if is_quoted else text
+    """What is in quotes, if it is; a quote within them is written twice."""
+    quote = text[:1]
+    if len(text) < 2 or quote not in "\"'" or text[-1] != quote:
+        return text
+    return text[1:-1].replace(2 * quote, quote)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from fhn_jax.recommender import Where
 from fhn_jax.web import schemas
 from fhn_jax.web.colours import are_colours, swatch
 
@@ -37,6 +38,8 @@ def facets(catalogue: schemas.Catalogue) -> list[Facet]:
     """The attributes by which items can be told apart, the usual ones first."""
     found = []
     for name, about in catalogue.attributes.items():
+        if not Where.reads(name):
+            continue
         facet = Facet(name, label(name), about.kind)
         if about.kind == "number" and about.least != about.most:
             least, most = _amount(about.least), _amount(about.most)

@@ -112,17 +112,18 @@ function conditionsOf(field) {
   if (kind === "number")
     return inputs.filter((one) => one.value).map((one) => name + one.dataset.operator + one.value);
   const values = inputs.filter((one) => one.checked).map((one) => one.value);
-  if (values.length < 2) return values.map((value) => `${name}=${value}`);
-  const quoted = values.map((value) => (value.includes('"') ? `'${value}'` : `"${value}"`));
+  const quoted = values.map((value) => `"${value.replaceAll('"', '""')}"`);
+  if (quoted.length < 2) return quoted.map((value) => `${name}=${value}`);
   return `${name} in {${quoted.join(",")}}`;
 }
 
+// A condition of the form as people say it.
+const OPERATORS = { "<=": " up to ", ">=": " from ", "=": " ", " in {": " " };
 const inWords = (condition) =>
   condition
-    .replace("<=", " up to ")
-    .replace(">=", " from ")
-    .replace("=", " ")
-    .replace(/[{}"]/g, "");
+    .replace(/<=|>=|=| in \{/, (operator) => OPERATORS[operator])
+    .replace(/"\}$/, '"')
+    .replaceAll(/"((?:[^"]|"")*)"/g, (_, text) => text.replaceAll('""', '"'));
 
 // Says at each attribute how much is chosen of it.
 function countChosen() {
