@@ -10,6 +10,7 @@ from test_browser import (
     chromium,  # noqa: F401
     page,  # noqa: F401
     pytestmark,  # noqa: F401
+    screen,
     site,  # noqa: F401
 )
 
@@ -171,3 +172,21 @@ def test_outfits_are_items_of_a_list(page):
     page.wait(lambda: page.one("#toast").text == "Here are others.")
     for card in page.all("#cards > *"):
         assert card.aria_role == "listitem" and card.accessible_name
+
+
+@pytest.mark.parametrize("width", [700, 1280])
+def test_looks_of_a_last_row_are_as_large_as_the_others(page, width):
+    screen(page.driver, width, 900)
+    page.script("complete({ fixed: { shoe: 1 }, k: 7 }, 'Looks')")
+    page.wait(lambda: len(page.outfits("#panel-cards")) == 7)
+    widths = [card.size["width"] for card in page.all("#panel-cards .card")]
+    assert max(widths) - min(widths) <= 2
+
+
+def test_a_message_takes_a_second_line_only_if_it_has_to(page):
+    screen(page.driver, 390, 844)
+    heights = []
+    for text in ("Liked.", "Passed. Others take its place."):
+        page.script("say(arguments[0])", text)
+        heights.append(page.one("#toast").size["height"])
+    assert heights[0] == heights[1]

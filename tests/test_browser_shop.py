@@ -235,6 +235,14 @@ def test_a_piece_shows_what_the_shop_says_of_it_as_text(page):
 
 def test_a_known_user_is_opened_by_the_shops_id(page):
     page.click("#tab-taste")
+    room = page.script(
+        "const field = document.querySelector('#known input'), of = getComputedStyle(field);"
+        "const drawn = document.createElement('canvas').getContext('2d');"
+        "drawn.font = of.font;"
+        "return field.clientWidth - parseFloat(of.paddingLeft) - parseFloat(of.paddingRight)"
+        " - drawn.measureText(field.placeholder).width"
+    )
+    assert room >= 0  # for what is asked for
     page.one("#known input").send_keys("103")
     page.click("#known button")
     page.wait(lambda: "person 103 of the data" in page.lead())
