@@ -470,6 +470,14 @@ def test_an_item_is_deleted_from_everything(place):
     assert load_codes(place / "run")[0].sha256() == sha
 
 
+def test_who_has_too_few_likes_yet_is_deleted(place):
+    update(place, likes=[dict(shops.wide_likes()[0], user="user 9")])
+    forget(place, user="user 9", receipt=str(place / "receipt.json"))
+    deleted = json.loads((place / "receipt.json").read_text())["deleted"]
+    assert deleted == {"quarantine.jsonl": 1, "waiting.parquet": 1}
+    assert b"user 9" not in (place / "data" / "waiting.parquet").read_bytes()
+
+
 def test_who_is_unknown_cannot_be_deleted(place):
     for wrong, message in [
         ({"user": "user 9"}, "user 'user 9' is not one of the 4 users"),

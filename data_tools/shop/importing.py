@@ -46,6 +46,7 @@ from fhn_jax.data_tools.shop.summary import (
     text_of,
 )
 from fhn_jax.data_tools.shop.tuples import write_tuples
+from fhn_jax.data_tools.shop.waiting import write_waiting
 
 from fhn_jax.data.catalogue import template_masks
 from fhn_jax.data.records import Progress
@@ -141,6 +142,8 @@ class Import:
         )
         for note in notes:
             connection.execute("INSERT INTO notes VALUES (?)", [note])
+        if self._waits:
+            write_waiting(connection, root, slots)
         users = root / "users.parquet"
         tables.write_users(connection, self._numbers, users, self._first_user)
         source, path = self._loaded.sources["items"], root / "items.parquet"
@@ -217,6 +220,7 @@ class Import:
             for kind, source in self._loaded.sources.items()
             if kind in ("likes", "orders", "outfits")
         )
+        self._waits = not given and options.min_likes > 1
         tables.make_judgements(
             connection,
             self._loaded,

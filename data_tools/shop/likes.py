@@ -181,11 +181,17 @@ def leave_out_times(connection: Any, labels: Sequence[str]) -> None:
 
 
 def leave_out_rare(
-    connection: Any, labels: Sequence[str], least: int, *, before: bool = False
+    connection: Any,
+    labels: Sequence[str],
+    least: int,
+    waited: int,
+    *,
+    before: bool = False,
 ) -> None:
-    """Leaves out the users with fewer likes than wanted.
+    """Leaves out the users with fewer likes than wanted: theirs are in `waiting`.
 
     Args:
+      waited: the `file` of the likes that have waited already, and need no telling.
       before: whether there are `before_users`, who need none.
     """
     known = 'WHERE "user" NOT IN (SELECT id FROM before_users)' if before else ""
@@ -194,12 +200,23 @@ def leave_out_rare(
         f"""
         CREATE TEMP TABLE rare AS SELECT "user", count(*) FILTER (value = 1) AS n
           FROM judgements {known} GROUP BY "user" HAVING n < {least};
-        INSERT INTO left_out SELECT {names}[j.file + 1], j.row, j."user",
+        CREATE TABLE waiting AS SELECT j.*, j.file <> {waited} AS new
+          FROM judgements j JOIN rare r ON j."user" = r."user";
+        INSERT INTO left_out SELECT {names}[file + 1], row, "user",
             'the user has fewer than {least} likes', false
-          FROM judgements j JOIN rare r ON j."user" = r."user" ORDER BY j.file, j.row;
+          FROM waiting WHERE new ORDER BY file, row;
         DELETE FROM judgements WHERE "user" IN (SELECT "user" FROM rare)
         """
     )
+    count, users = connection.execute(
+        'SELECT count(*), count(DISTINCT "user") FROM waiting'
+    ).fetchone()
+    if count:
+        note = (
+            f"{count:,} likes and dislikes of {users:,} users wait until there are "
+            f"{least} likes of each, in this table or in those of updates"
+        )
+        connection.execute("INSERT INTO notes VALUES (?)", [note])
 
 
 def _items(slots: Sequence[str], table: str = "s") -> str:

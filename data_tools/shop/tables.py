@@ -12,6 +12,7 @@ from fhn_jax.data_tools.shop.engine import text
 from fhn_jax.data_tools.shop.settings import Settings
 from fhn_jax.data_tools.shop.sources import Source, load_table
 from fhn_jax.data_tools.shop.splits import LEFT_OUT, SPLITS, TRAIN, Judgements
+from fhn_jax.data_tools.shop.waiting import add_waiting
 
 from fhn_jax.errors import InputError
 
@@ -160,10 +161,14 @@ def make_judgements(
             "split IS NULL",
             "no split of train, val, test",
         )
+    waits = split != "given" and min_likes > 1
+    if waits and before is not None:
+        add_waiting(connection, before.root, len(labels), slots)
+    labels.append("likes that waited")
     likes.merge_repeats(connection, slots)
-    if split != "given" and min_likes > 1:
-        known = before is not None
-        likes.leave_out_rare(connection, labels, min_likes, before=known)
+    if waits:
+        waited, known = len(labels) - 1, before is not None
+        likes.leave_out_rare(connection, labels, min_likes, waited, before=known)
     connection.execute("CREATE TABLE labels (file UTINYINT, label VARCHAR)")
     for number, label in enumerate(labels):
         connection.execute("INSERT INTO labels VALUES (?, ?)", [number, label])

@@ -67,6 +67,10 @@ def _forget_user(runs: Sequence[Run], text: str, database_url: str) -> dict[str,
     run = runs[0]
     codes, _ = load_codes(served_run(run).workdir)
     names = run.names(codes)
+    if names.users is not None and text not in names.users:
+        left_out = forgetting.forget_left_out(run.root, text)
+        if any(left_out.values()):
+            return left_out
     number = names.find_user(text, "--user")
     if number >= codes.num_users:
         raise InputError(

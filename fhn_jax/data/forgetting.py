@@ -22,6 +22,7 @@ from fhn_jax.data.item_table import (
     PHOTOS_FILE,
     USERS_FILE,
     VISITORS_FILE,
+    WAITING_FILE,
     delete_rows,
     rewrite_table,
 )
@@ -134,7 +135,22 @@ def forget_user_id(root: Path, own: str, user: int) -> Receipt:
     if path.is_file():
         put = f"id = '{tombstone('user', user)}'"
         receipt[path.name] = rewrite_table(path, put, f'"index" = {user}')
-    return receipt | _forget_quarantined(root, own)
+    return receipt | forget_left_out(root, own)
+
+
+def forget_left_out(root: Path, own: str) -> Receipt:
+    """Deletes what an import left out of somebody whom the data do not have."""
+    return _forget_quarantined(root, own) | forget_waiting(root, own)
+
+
+def forget_waiting(root: Path, own: str) -> Receipt:
+    """Deletes likes that wait for more, of a user or of an item with this id."""
+    path = root / WAITING_FILE
+    if not own or not path.is_file():
+        return {}
+    quoted = own.replace("'", "''")
+    count = delete_rows(path, f"\"user\" = '{quoted}' OR '{quoted}' IN items")
+    return {path.name: count} if count else {}
 
 
 def forget_item(
@@ -173,7 +189,7 @@ def forget_item(
             listed[listed.index(old)] = new
             write_names(path, listed)
             receipt[f"{folder.name}/{path.name}"] = 1
-    receipt |= _forget_quarantined(root, own)
+    receipt |= forget_left_out(root, own)
     path = root / ITEMS_FILE
     if path.is_file():
         where = f"category = '{slot}' AND \"index\" = {item}"

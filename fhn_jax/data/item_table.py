@@ -27,6 +27,8 @@ from fhn_jax.errors import InputError, MissingKeyError, MissingPackageError, nea
 ITEMS_FILE, USERS_FILE = "items.parquet", "users.parquet"
 # Which likes are of visitors of the site: numbers of the user and of the items.
 VISITORS_FILE = "visitors.parquet"
+# What users said who have too few likes yet, by their and the items' ids.
+WAITING_FILE = "waiting.parquet"
 # A digest of each photo as the shop has it, by name.
 PHOTOS_FILE = "photos.parquet"
 _REQUIRED = ("category", "index", "id", "title")
