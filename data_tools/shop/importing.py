@@ -27,6 +27,7 @@ from fhn_jax.data_tools.shop.before import (
     leave_out_moved,
     without_disliked,
 )
+from fhn_jax.data_tools.shop.looks import write_looks
 from fhn_jax.data_tools.shop.options import Options
 from fhn_jax.data_tools.shop.settings import TABLES, Settings
 from fhn_jax.data_tools.shop.sources import unread_tables
@@ -144,6 +145,8 @@ class Import:
             connection.execute("INSERT INTO notes VALUES (?)", [note])
         if self._waits:
             write_waiting(connection, root, slots)
+        if "outfits" in self._loaded.sources:
+            write_looks(connection, root)
         users = root / "users.parquet"
         tables.write_users(connection, self._numbers, users, self._first_user)
         source, path = self._loaded.sources["items"], root / "items.parquet"

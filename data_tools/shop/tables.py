@@ -9,10 +9,11 @@ from fhn_jax.data_tools.shop import items, likes, outfits
 from fhn_jax.data_tools.shop.before import Before
 from fhn_jax.data_tools.shop.draws import Given
 from fhn_jax.data_tools.shop.engine import text
+from fhn_jax.data_tools.shop.looks import keep_looks, read_looks
 from fhn_jax.data_tools.shop.settings import Settings
 from fhn_jax.data_tools.shop.sources import Source, load_table
 from fhn_jax.data_tools.shop.splits import LEFT_OUT, SPLITS, TRAIN, Judgements
-from fhn_jax.data_tools.shop.waiting import add_waiting
+from fhn_jax.data_tools.shop.waiting import add_waiting, read_waiting
 
 from fhn_jax.errors import InputError
 
@@ -142,8 +143,14 @@ def make_judgements(
             likes.add_makers(connection, sources[kind], len(labels), slots)
             labels.append(sources[kind].label)
     _make_outfits_all(connection, sources, slots)
+    if "outfits" in sources:
+        read_looks(connection, before and before.root, slots)
+    if before is not None:
+        read_waiting(connection, before.root, slots)
     if rated is not None:
         likes.add_likes(connection, rated, len(labels), slots, named)
+        if before is not None and "outfit_id" in named and "outfits" in sources:
+            keep_looks(connection, before, len(labels), slots)
         labels.append(rated.label)
     rates = any(s.has("user") for kind, s in sources.items() if kind in _RATING)
     if not rates and before is None:
@@ -163,7 +170,7 @@ def make_judgements(
         )
     waits = split != "given" and min_likes > 1
     if waits and before is not None:
-        add_waiting(connection, before.root, len(labels), slots)
+        add_waiting(connection, len(labels), slots)
     labels.append("likes that waited")
     likes.merge_repeats(connection, slots)
     if waits:

@@ -14,38 +14,47 @@ from fhn_jax.data.item_table import WAITING_FILE
 
 # So many wait at most; the oldest go first.
 _MOST = 1_000_000
+_NOTHING = """(SELECT NULL::VARCHAR AS "user", NULL::TINYINT AS value, NULL::DOUBLE AS time,
+    0 AS count, NULL::VARCHAR[] AS items WHERE false)"""
 
 
-def add_waiting(connection: Any, root: Path, number: int, slots: Sequence[str]) -> None:
-    """Adds to `likes_all` what waits in a data root, but for what is said anew today.
+def read_waiting(connection: Any, root: Path, slots: Sequence[str]) -> None:
+    """Makes `waited` of what waits in a data root: a row for each judgement."""
+    path, source = root / WAITING_FILE, _NOTHING
+    if path.is_file():
+        source = f"read_parquet({text(path)})"
+    columns = ", ".join(
+        f"max(k.number) FILTER (k.slot = {k}) AS s{k}" for k in range(len(slots))
+    )
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE waited AS WITH
+          w AS (SELECT row_number() OVER () AS row, * FROM {source}),
+          p AS (SELECT i.row, {columns}, CAST(bit_or(1 << k.slot) AS INTEGER) AS mask
+            FROM (SELECT row, unnest(items) AS item FROM w) i
+              LEFT JOIN known k ON i.item = k.id
+            WHERE i.item IS NOT NULL GROUP BY i.row HAVING bool_and(k.slot IS NOT NULL))
+          SELECT w.* EXCLUDE (items), p.* EXCLUDE (row) FROM w JOIN p ON w.row = p.row
+        """
+    )
+
+
+def add_waiting(connection: Any, number: int, slots: Sequence[str]) -> None:
+    """Adds `waited` to `likes_all`, but for what is said anew today.
 
     Args:
       number: for `file`.
     """
-    path = root / WAITING_FILE
-    if not path.is_file():
-        return
-    columns = ", ".join(
-        f"max(k.number) FILTER (k.slot = {k}) AS s{k}" for k in range(len(slots))
-    )
     same = " AND ".join(
-        f"l.s{k} IS NOT DISTINCT FROM p.s{k}" for k in range(len(slots))
+        f"l.s{k} IS NOT DISTINCT FROM w.s{k}" for k in range(len(slots))
     )
-    items = ", ".join(f"p.s{k}" for k in range(len(slots)))
+    items = ", ".join(f"w.s{k}" for k in range(len(slots)))
     connection.execute(
         f"""
-        CREATE TEMP TABLE waited AS
-          SELECT row_number() OVER () AS row, * FROM read_parquet({text(path)});
-        CREATE TEMP TABLE waited_pieces AS SELECT w.row, {columns},
-            CAST(bit_or(1 << k.slot) AS INTEGER) AS mask, bool_and(k.slot IS NOT NULL) AS good
-          FROM (SELECT row, unnest(items) AS item FROM waited) w
-            LEFT JOIN known k ON w.item = k.id
-          WHERE w.item IS NOT NULL GROUP BY w.row;
         INSERT INTO likes_all SELECT {number}, w.row - {_MOST}, w."user", w.value, w.time,
-            NULL, p.mask, {items}
+            NULL, w.mask, {items}
           FROM (SELECT *, unnest(range(count)) FROM waited) w
-            JOIN waited_pieces p ON w.row = p.row
-          WHERE p.good AND NOT EXISTS (SELECT 1 FROM likes_all l
+          WHERE NOT EXISTS (SELECT 1 FROM likes_all l
             WHERE l."user" = w."user" AND {same})
         """
     )

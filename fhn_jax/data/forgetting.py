@@ -19,6 +19,7 @@ from fhn_jax.data.catalogue import NEGATIVES, Catalogue, Outfits, Questions, Spl
 from fhn_jax.data.images import LmdbImages, is_version
 from fhn_jax.data.item_table import (
     ITEMS_FILE,
+    LOOKS_FILE,
     PHOTOS_FILE,
     USERS_FILE,
     VISITORS_FILE,
@@ -144,13 +145,16 @@ def forget_left_out(root: Path, own: str) -> Receipt:
 
 
 def forget_waiting(root: Path, own: str) -> Receipt:
-    """Deletes likes that wait for more, of a user or of an item with this id."""
-    path = root / WAITING_FILE
-    if not own or not path.is_file():
-        return {}
-    quoted = own.replace("'", "''")
-    count = delete_rows(path, f"\"user\" = '{quoted}' OR '{quoted}' IN items")
-    return {path.name: count} if count else {}
+    """Deletes likes that wait for more, and looks, of a user or an item with this id."""
+    receipt, quoted = {}, own.replace("'", "''")
+    for name, where in (
+        (WAITING_FILE, f"\"user\" = '{quoted}' OR '{quoted}' IN items"),
+        (LOOKS_FILE, f"'{quoted}' IN items"),
+    ):
+        if own and (root / name).is_file():
+            if count := delete_rows(root / name, where):
+                receipt[name] = count
+    return receipt
 
 
 def forget_item(

@@ -29,6 +29,8 @@ ITEMS_FILE, USERS_FILE = "items.parquet", "users.parquet"
 VISITORS_FILE = "visitors.parquet"
 # What users said who have too few likes yet, by their and the items' ids.
 WAITING_FILE = "waiting.parquet"
+# What the shop's outfits are, and were before they were edited, by the items' ids.
+LOOKS_FILE = "looks.parquet"
 # A digest of each photo as the shop has it, by name.
 PHOTOS_FILE = "photos.parquet"
 _REQUIRED = ("category", "index", "id", "title")
