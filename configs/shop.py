@@ -21,7 +21,7 @@ def get_config(arg=None):
     return config
 
 
-def choose(facts, arg=None):
+def choose(facts, arg=None, given=()):
     """The config for some data, and why.
 
     Args:
@@ -29,20 +29,30 @@ def choose(facts, arg=None):
         of them; `text` and `features`, names of vectors; `disliked`, whether train
         negatives are given.
       arg: the config's argument, whose values win.
+      given: keys of settings that take the place of what is chosen.
     Returns:
-      the config; and lines that say what was chosen.
+      the config; and lines that say what was chosen, and not what is given.
     """
+
+    def is_given(name, key):
+        named = [part.partition("=")[0] for part in (arg or "").split(",")]
+        return name in named or key in given
+
     said, chosen, modalities = [], ["clothing"], []
     if facts["features"] and "beside=" not in (arg or ""):
         name = facts["features"][0]
         modalities.append("visual")
         chosen.append(f"features={name}")
-        said.append(
-            f"features={name}: vectors of the shop's own replace an image network"
-        )
+        if not is_given("features", "data.features"):
+            said.append(
+                f"features={name}: vectors of the shop's own replace an image network"
+            )
     elif facts["photos"]:
         modalities.append("visual")
-        said.append("backbone=tiny: a small network for photos, trained from the start")
+        if not is_given("backbone", "model.backbone.name"):
+            said.append(
+                "backbone=tiny: a small network for photos, trained from the start"
+            )
         if facts["cut_outs"] and not any(
             named in (arg or "") for named in ("backbone=", "masked")
         ):
@@ -52,7 +62,8 @@ def choose(facts, arg=None):
         name = "title" if "title" in facts["text"] else facts["text"][0]
         modalities.append("text")
         chosen.append(f"text={name}")
-        said.append(f"text={name}: vectors of the items' texts")
+        if not is_given("text", "data.text"):
+            said.append(f"text={name}: vectors of the items' texts")
     if not modalities:
         raise InputError(
             "there are no photos, no titles and no vectors of items, so nothing to train "
@@ -65,19 +76,24 @@ def choose(facts, arg=None):
         bits = 512
     chosen.append(f"bits={bits}")
     size = f"{facts['items']:,} items and {facts['likes']:,} likes"
-    said.append(f"bits={bits}: {size}")
+    if not is_given("bits", "model.bits"):
+        said.append(f"bits={bits}: {size}")
     config = common.fashion_hash_net(tuple(modalities), _argument(*chosen, arg))
     if "smoke" not in (arg or ""):
         likes = facts["likes"]
-        config.train.epochs = 20 if likes <= _FEW else 10 if likes <= _MANY else 5
-        # As many steps an epoch as help, however few likes there are.
-        config.train.batch_size = min(
-            2048, max(64, 2 ** (likes // 8).bit_length() // 2)
-        )
-        said.append(
-            f"train.epochs={config.train.epochs}, train.batch_size="
-            f"{config.train.batch_size}: {size}"
-        )
+        sizes = {
+            "train.epochs": 20 if likes <= _FEW else 10 if likes <= _MANY else 5,
+            # As many steps an epoch as help, however few likes there are; and no batch
+            # is larger than all of them.
+            "train.batch_size": min(
+                *(2048, max(64, 2 ** (likes // 8).bit_length() // 2)),
+                2 ** (likes.bit_length() - 1),
+            ),
+        }
+        config.update_from_flattened_dict(sizes)
+        left = [f"{key}={value}" for key, value in sizes.items() if key not in given]
+        if left:
+            said.append(f"{', '.join(left)}: {size}")
     if facts["disliked"]:
         said.append(
             "train.negatives=random_fixed would train on what users disliked, too"

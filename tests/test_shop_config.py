@@ -64,6 +64,23 @@ def test_the_argument_wins():
     assert config.model.bits == 64 and config.data.text == "other"
 
 
+@pytest.mark.parametrize(("likes", "size"), [(1, 1), (32, 32), (63, 32), (64, 64)])
+def test_no_batch_is_larger_than_all_likes(likes, size):
+    assert chosen(likes=likes)[0].train.batch_size == size
+
+
+def test_what_is_given_is_not_said_to_be_chosen():
+    given = {"train.epochs": 2, "model.bits": 64, "data.text": "own"}
+    config, lines = shop.choose(FACTS, given=given)
+    said = "\n".join(lines)
+    assert "train.batch_size=256: 1,000 items" in said and config.train.epochs == 20
+    assert not [key for key in ("epochs", "bits=", "text=") if key in said]
+    assert "bits=" not in chosen("bits=64")[1]
+    assert "text=" not in chosen("text=other")[1]
+    sizes = {"train.epochs": 2, "train.batch_size": 8}
+    assert "train." not in "".join(shop.choose(FACTS, given=sizes)[1])
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     pytest.importorskip("duckdb")

@@ -18,14 +18,14 @@ class GivenConfig:
       overrides: dotted key → value, of the settings that were given one by one.
       name: for runs of the config: "vse_t3", or "vse_t3-bits=64" with an argument. Of
         a config that follows from the data it is theirs: "shop" of data/shop.
-      choose: from facts about the data to the settings for them, and lines that say
-        why; None where the settings do not follow from the data.
+      choose: from facts about the data, and the keys that are `given`, to the settings
+        for them, and lines that say why; None where they do not follow from the data.
     """
 
     settings: Any
     overrides: Mapping[str, Any]
     name: str
-    choose: Callable[[Mapping[str, Any]], tuple[Any, list[str]]] | None = None
+    choose: Callable[..., tuple[Any, list[str]]] | None = None
 
 
 def split_config(argv: Sequence[str]) -> tuple[list[str], list[str]]:

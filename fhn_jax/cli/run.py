@@ -173,7 +173,7 @@ def _chosen(given: GivenConfig) -> Any:
     """The settings that follow from the data, but for what the user named."""
     root, variant = Path(given.settings.data.root), given.settings.data.variant
     assert given.choose is not None
-    config, said = given.choose(data_facts(root, variant))
+    config, said = given.choose(data_facts(root, variant), given=given.overrides)
     config.data.root, config.data.variant = str(root), variant
     try:
         config.update_from_flattened_dict(dict(given.overrides))
