@@ -54,7 +54,7 @@ def without_users(tables):
 
 def without_photos(tables):
     for row in tables["items"][::4]:
-        row["image"] = "none.png"
+        row["image"] = f"none {row['id']}.png"
 
 
 def with_a_split_of_nobody(tables):
@@ -67,7 +67,9 @@ def with_a_split_of_nobody(tables):
     [
         (lambda tables: None, "16 train, 4 val, 4 test"),
         (without_users, "6 of the 24 rows of likes.csv cannot be used"),
+        (without_users, "likes.csv, row 17: no user"),
         (without_photos, "6 of the 24 rows of items.csv cannot be used"),
+        (without_photos, "items.csv, row 5 (T-004): its photo is missing: none T-004"),
         (with_a_split_of_nobody, "no like is left for the train split"),
     ],
 )

@@ -44,6 +44,7 @@ from fhn_jax.data_tools.shop.summary import (
     as_json,
     left_out_of,
     reasons,
+    rows_left_out,
     text_of,
 )
 from fhn_jax.data_tools.shop.tuples import write_tuples
@@ -378,6 +379,8 @@ class Import:
             total = sum(count for _, count in faults)
             if total > share * source.rows:
                 shown = "\n".join(f"  {count:,}: {why}" for why, count in faults[:10])
+                shown += "\nthe first of them are:"
+                shown += rows_left_out(self._connection, source.label, faults=True)
                 raise InputError(
                     f"{total:,} of the {source.rows:,} rows of {source.label} cannot be "
                     f"used, more than {share:.0%}:\n{shown}\nnothing was written; mend "

@@ -121,8 +121,9 @@ def gather(
 
 def check_unknown(connection: Any, source: Source, table: str, kind: str) -> None:
     """Raises ValueError if most of a table refers to what is not there."""
-    total, unknown = connection.execute(
-        f"SELECT count(*), count(*) FILTER (unknown) FROM {table}"
+    total, unknown, first = connection.execute(
+        f"SELECT count(*), count(*) FILTER (unknown), min(row) FILTER (unknown) "
+        f"FROM {table}"
     ).fetchone()
     if unknown > _MOST_UNKNOWN * total:
         known = "known" if kind == "item" else "outfits_all"
@@ -134,7 +135,7 @@ def check_unknown(connection: Any, source: Source, table: str, kind: str) -> Non
         ).fetchall()
         raise InputError(
             f"{source.label}: {unknown:,} of {total:,} {kind}s are unknown, such as "
-            f"{_listed(some)}; does it belong to another catalogue? Expected ids of the "
+            f"{_listed(some)} (the first in row {first:,}); does it belong to another catalogue? Expected ids of the "
             f"table of items{'' if kind == 'item' else ' and outfits'}, such as "
             f"{_listed(there)}"
         )

@@ -14,6 +14,7 @@ from fhn_jax.data.records import Progress
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _FOLDER = "images"
 _ROWS_AT_ONCE = 10_000
+_SHOWN = 200
 
 
 def find_photos(
@@ -81,7 +82,7 @@ def store_photos(
         connection,
         source,
         [
-            (numbers[name], f"its photo is of no use: {why}")
+            (numbers[name], f"its photo is of no use: {photos[name].name}: {why}")
             for name, why in faults.items()
         ],
     )
@@ -98,13 +99,13 @@ def _by_path(folder: Path) -> Callable[[str, str | None], Path | str]:
         if image is None:
             return "no photo"
         if "://" in image[:10]:
-            return "its photo is a web address; download it first"
+            return f"its photo is a web address; download it first: {image[:_SHOWN]}"
         path = folder / image
         if "\\" in image and not path.exists():
             path = folder / image.replace("\\", "/")  # as Windows writes it
         if "\0" in image or not path.resolve().is_relative_to(real):
-            return "its photo is outside of the shop's folder"
-        return path if path.is_file() else "its photo is missing"
+            return f"its photo is outside of the shop's folder: {image[:_SHOWN]}"
+        return path if path.is_file() else f"its photo is missing: {image[:_SHOWN]}"
 
     return locate
 
@@ -121,7 +122,9 @@ def _by_id(folder: Path) -> Callable[[str, str | None], Path | str]:
         found = next((there[name] for name in names if name in there), None)
         if found is None and item in others:
             return f"its photo is a {others[item]}; expected {', '.join(_ENDINGS)}"
-        return folder / found if found else "its photo is missing"
+        if found is None:
+            return f"its photo is missing: {folder.name}/{item[:_SHOWN]}{_ENDINGS[0]}"
+        return folder / found
 
     return locate
 

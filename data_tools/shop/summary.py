@@ -10,6 +10,7 @@ from fhn_jax.data_tools.shop.tables import Loaded
 # A reason without what it is about.
 KIND = "split_part(reason, ': ', 1)"
 _REASONS_SHOWN = 10
+_ROWS_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,23 @@ def left_out_of(connection: Any) -> dict[str, dict[str, int]]:
     return found
 
 
+def rows_left_out(connection: Any, file: str, *, faults: bool) -> str:
+    """The first rows of a table that are left out, a line for each.
+
+    Args:
+      faults: whether only those that are at fault.
+    """
+    rows = connection.execute(
+        "SELECT row, what, reason FROM left_out WHERE file = ? AND (fault OR NOT ?) "
+        f"ORDER BY row LIMIT {_ROWS_SHOWN}",
+        [file, faults],
+    ).fetchall()
+    return "".join(
+        f"\n  {file}, row {row:,}{f' ({what[:80]})' if what else ''}: {reason}"
+        for row, what, reason in rows
+    )
+
+
 def reasons(connection: Any) -> str:
     """Why nothing is left, as far as rows that are left out tell it."""
     rows = connection.execute(
@@ -58,9 +76,17 @@ def reasons(connection: Any) -> str:
     if not rows:
         return "import more likes, or allow fewer of each user with --min-likes"
     photos = any(reason.startswith("its photo") for _, reason, _ in rows)
-    return "left out were " + "; ".join(
-        [f"{count:,} rows of {file}: {reason}" for file, reason, count in rows]
-        + ["--no-images goes without photos"] * photos
+    shown = [
+        rows_left_out(connection, file, faults=False)
+        for file in dict.fromkeys(file for file, _, _ in rows)
+    ]
+    return (
+        "left out were "
+        + "; ".join(
+            [f"{count:,} rows of {file}: {reason}" for file, reason, count in rows]
+            + ["--no-images goes without photos"] * photos
+        )
+        + "".join(shown)
     )
 
 
