@@ -60,6 +60,21 @@ def test_columns_have_the_smallest_type_that_is_exact(values, dtype, kind):
     assert (made.values.dtype, made.kind) == (dtype, kind)
 
 
+def test_a_value_is_read_as_json_has_it():
+    time = datetime.datetime(2026, 11, 28, 12, 0, 0, 250)
+    for values in (
+        [0.1, 7, None],
+        [16_777_217],
+        [True, False, None],
+        ["b", None, "a"],
+        [None],
+    ):
+        column = Column.of(values)
+        assert [column.at(place) for place in range(len(values))] == values
+    assert Column.of([None, time]).at(1) == time.isoformat()
+    assert Column.of([None, time]).at(0) is None
+
+
 def test_numbers_and_times_are_compared_exactly():
     prices = Column.of([0.1, 0.5, 16_777_217, None])
     assert prices.meets("<", ["16777217"], "p").tolist() == [True, True, False, False]

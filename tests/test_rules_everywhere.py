@@ -14,6 +14,7 @@ from test_page import Elements
 from web_site import API, judge, ok, problem, program, recommended
 
 from fhn_jax.data.catalogue import stored_outfits
+from fhn_jax.data.item_names import read_names
 from fhn_jax.data.item_table import rewrite_table
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.errors import InputError, UserError
@@ -342,6 +343,29 @@ def test_sold_out_items_leave_pages_that_were_shown_already(app):
     assert all(piece["id"] != one["id"] for o in left for one in o["items"])
     of_piece[piece["category"]][piece["item"]] = True
     recommender.index.attributes.change({"in_stock": of_piece})
+
+
+def test_cards_show_what_conditions_go_by(app, root):
+    visitor, recommender = visitor_of(app), app.state.service.recommender
+    before = ok(visitor.get(f"{API}/items/shoe/3"))["attributes"]
+    assert before == read_names(root, "8", recommender.codes).attributes(2, 3)
+    changed = {"price": {"shoe": {3: 555.0}}, "brand": {"shoe": {3: None}}}
+    recommender.index.attributes.change(changed)
+    try:
+        card = ok(visitor.get(f"{API}/items/shoe/3"))["attributes"]
+        assert card == {k: v for k, v in before.items() if k != "brand"} | {
+            "price": 555.0
+        }
+        query = {"category": "shoe", "limit": 4}
+        listed = ok(visitor.get(f"{API}/items", params=query))["items"]
+        assert listed[3]["attributes"] == {"price": 555.0}
+        body = {"k": 1, "fixed": {"shoe": 3}, "where": ["shoe:price>500"]}
+        (outfit,) = ok(visitor.post(f"{API}/compose", json=body))["outfits"]
+        prices = {p["category"]: p["attributes"]["price"] for p in outfit["items"]}
+        assert prices["shoe"] == 555.0
+    finally:
+        back = {"price": {"shoe": {3: 3.5}}, "brand": {"shoe": {3: EVIL}}}
+        recommender.index.attributes.change(back)
 
 
 def test_the_catalogue_lists_what_conditions_may_be_on(app):

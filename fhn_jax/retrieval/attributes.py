@@ -167,6 +167,11 @@ class Attributes:
         """The attributes as they were given, None where there is none."""
         return {name: column.plain() for name, column in self.columns().items()}
 
+    def of(self, category: int, item: int) -> dict[str, Any]:
+        """All attributes of an item as JSON has them, None where it has none."""
+        place = sum(self._codes.num_items[:category]) + item
+        return {name: column.at(place) for name, column in self.columns().items()}
+
     def change(self, changes: Changes) -> None:
         """Gives some items other values: all of them, or on an error none.
 

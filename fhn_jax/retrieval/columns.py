@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,24 @@ class Column:
             return times
         known = [*self.texts, None] if self.kind == "text" else [False, True, None]
         return [known[value] for value in self.values]
+
+    def at(self, place: int) -> str | bool | int | float | None:
+        """The value of one item as JSON has it, None for none; times in ISO 8601."""
+        value = self.values[place].item()
+        if self.kind in ("number", "time") and math.isnan(value):
+            return None
+        if self.kind == "number":
+            return value
+        if self.kind == "time":
+            time = datetime.datetime.fromtimestamp(value, datetime.UTC)
+            return time.replace(tzinfo=None).isoformat()
+        if value < 0:
+            return None
+        return bool(value) if self.kind == "boolean" else self._texts[value]
+
+    @functools.cached_property
+    def _texts(self) -> list[str]:
+        return list(self.texts)
 
     def changed(
         self, places: Shaped[np.ndarray, " m"], values: Sequence[Any], name: str

@@ -187,11 +187,18 @@ class Cards:
         """An item to show; all that the shop says of it in full alone."""
         return schemas.ItemCard(**self._about(category, item, full))
 
+    def said(self, category: int, item: int) -> dict[str, str | bool | int | float]:
+        """What the shop says of an item now, which is what conditions go by."""
+        kept = self.recommender.index.attributes
+        said = self.recommender.names.attributes(category, item)
+        said |= {} if kept is None else kept.of(category, item)
+        return {name: value for name, value in said.items() if value is not None}
+
     def _about(self, category: int, item: int, full: bool = False) -> dict[str, Any]:
         """The fields of `item_card`."""
         name = self.codes.categories[category]
         base = f"{self._api}/items/{name}/{item}"
-        said = self.recommender.names.attributes(category, item)
+        said = self.said(category, item)
         return dict(
             category=name,
             item=item,

@@ -53,7 +53,7 @@ def _words(
     cards: Cards, category: int, item: int, names: list[str], has_colours: bool
 ) -> Iterator[tuple[str, str]]:
     """What is said of an item: pairs of a group and a word."""
-    said = cards.recommender.names.attributes(category, item)
+    said = cards.said(category, item)
     yield from ((label(name), str(said[name])) for name in names if name in said)
     title = cards.recommender.names.title(category, item) or ""
     for word in dict.fromkeys(re.findall(r"[^\W\d_]{3,}", title.lower())):
