@@ -100,6 +100,17 @@ def _refusals() -> Iterator[None]:
         raise RefusedError(f"{where}{error.strerror}") from error
 
 
+class _Once(argparse.Action):
+    """Takes the value of a flag that has one: the last of several would silently win."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if isinstance(parser, Arguments) and option_string is not None:
+            if self.dest in parser.given:
+                parser.error(f"{option_string} is given twice; expected once")
+            parser.given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
 class Arguments(argparse.ArgumentParser):
     """An argument parser whose errors are `InputError`s and suggest the nearest flag.
 
@@ -119,12 +130,21 @@ class Arguments(argparse.ArgumentParser):
             description=(description or "").partition("\n")[0],
             allow_abbrev=False,
         )
+        # What `add_argument` takes without an action.
+        self.register("action", None, _Once)
+        self.register("action", "store", _Once)
+        self.given: set[str] = set()
 
     @property
     def flags(self) -> dict[str, bool]:
         """All flags, with their dashes → whether a value follows."""
         actions = self._option_string_actions
         return {flag: action.nargs != 0 for flag, action in actions.items()}
+
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As in `argparse`, but that a value must not be given twice."""
+        self.given = set()
+        return super().parse_known_args(args, namespace)
 
     def parse_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """As in `argparse`; raises InputError where that would end the program."""

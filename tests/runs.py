@@ -88,11 +88,17 @@ def act(command, config=None, workdir=None, **options):
     """Runs a command in this process, on settings or on a workdir's; raises its errors.
 
     Args:
-      options: values of its flags; the others have their defaults.
+      options: values of its flags, a text for one that is given once; the others have
+        their defaults.
     """
     command = COMMANDS[command]
     values = {flag.name.replace("-", "_"): flag.default for flag in command.flags}
     assert options.keys() <= values.keys()
+    options |= {
+        name: (value,)
+        for name, value in options.items()
+        if isinstance(values[name], tuple) and isinstance(value, str)
+    }
     command.run(choose(config, workdir), **values | options)
 
 

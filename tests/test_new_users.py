@@ -298,7 +298,7 @@ def test_one_user_gets_the_best_outfits_that_were_not_clicked(
 ):
     codes = codes_of(catalogue)
     stored = stored_outfits(catalogue)
-    request = fit_one(codes, catalogue, tmp_path, "3,5", "shoe:4,8", 6)
+    request = fit_one(codes, catalogue, tmp_path, ("3", "5"), ("shoe:4,8",), 6)
     assert json.loads((tmp_path / "fit.json").read_text()) == request
     assert request["likes"] == [stored[3].tolist(), stored[5].tolist()]
     assert request["dislikes"] == [[-1, -1, 4], stored[8].tolist()]
@@ -370,7 +370,7 @@ def test_an_item_called_like_the_id_of_another_is_meant_wherever_it_is_named(tmp
     codes = dataclasses.replace(CODES, names=tuple(map(tuple, names)))
     clicks = parse_clicks("shoe:7", codes, names_of(codes), STORED, "--likes")
     assert clicks.items.tolist() == [[-1, -1, 3]]
-    assert parse_items("shoe:7", names_of(codes), "--fixed") == {"shoe": [3]}
+    assert parse_items(["shoe:7"], names_of(codes), "--fixed") == {"shoe": [3]}
     write_lines(path := tmp_path / "outfits.csv", ["top,bottom,shoe", "1,2,7"])
     assert parse_clicks(
         str(path), codes, names_of(codes), STORED, ""
@@ -437,11 +437,11 @@ def test_files_and_numbers_that_cannot_be_are_refused(catalogue, tmp_path):
     with pytest.raises(FileNotFoundError, match="none.csv: no such file"):
         parse_clicks(str(tmp_path / "none.csv"), CODES, names_of(CODES), STORED, "")
     with pytest.raises(ValueError, match="--k=0: expected at least 1"):
-        fit_one(codes, catalogue, tmp_path, "1", "", 0)
+        fit_one(codes, catalogue, tmp_path, ["1"], [], 0)
     with pytest.raises(ValueError, match="both likes and dislikes outfit"):
-        fit_one(codes, catalogue, tmp_path, "1", "1", 3)
+        fit_one(codes, catalogue, tmp_path, ["1"], ["1"], 3)
     with pytest.raises(ValueError, match="the codes are of data set"):
-        fit_one(CODES, catalogue, tmp_path, "1", "", 3)
+        fit_one(CODES, catalogue, tmp_path, ["1"], [], 3)
     assert list(tmp_path.iterdir()) == []
 
 

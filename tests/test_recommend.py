@@ -142,7 +142,8 @@ def test_files_that_are_no_csv_are_named(tmp_path, codes, data, message):
 
 def test_items_are_given_by_id_or_name(codes):
     name = codes.names[0][3]
-    items = answers.parse_items(f"top:{name}, shoe:0,top:1", names_of(codes), "--fixed")
+    texts = [f"top:{name}, shoe:0", "top:1"]
+    items = answers.parse_items(texts, names_of(codes), "--fixed")
     assert items == {"top": [3, 1], "shoe": [0]}
     assert answers.parse_items("", names_of(codes), "--fixed") == {}
 

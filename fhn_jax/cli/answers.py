@@ -102,10 +102,13 @@ def items_of_cells(
     ]
 
 
-def parse_items(text: str, names: ItemNames, flag: str) -> dict[str, list[int]]:
+def parse_items(
+    texts: Sequence[str], names: ItemNames, flag: str
+) -> dict[str, list[int]]:
     """Items as the command line has them: `shoe:4`, `top:SKU-9`, `SKU-9`, with commas.
 
     Args:
+      texts: each as `split_items` has it.
       names: see `ItemNames.find`.
       flag: names the flag in errors.
     Returns:
@@ -114,10 +117,20 @@ def parse_items(text: str, names: ItemNames, flag: str) -> dict[str, list[int]]:
       ValueError: an unknown category or item.
     """
     items: dict[str, list[int]] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in (part for text in texts for part in split_items(text, names)):
         category, number = parse_item(part, names, flag)
         items.setdefault(category, []).append(number)
     return items
+
+
+def split_items(text: str, names: ItemNames) -> list[str]:
+    """What stands between the commas, unless they are of the id of one item."""
+    text = text.strip()
+    category, _, own = text.partition(":")
+    of_category = category in names.categories and names.item(own) is not None
+    if names.item(text) is not None or of_category:
+        return [text]
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def parse_item(text: str, names: ItemNames, flag: str) -> tuple[str, int]:
@@ -137,16 +150,16 @@ def parse_item(text: str, names: ItemNames, flag: str) -> tuple[str, int]:
     return name, names.find(name, item, flag)
 
 
-def parse_templates(text: str, codes: Codes) -> list[tuple[str, ...]] | None:
+def parse_templates(texts: Sequence[str], codes: Codes) -> list[tuple[str, ...]] | None:
     """Templates as the command line has them: `top+bottom+shoe,dress+shoe`.
 
     Returns:
-      the categories of each, in the order of the codes; None if the text is empty.
+      the categories of each, in the order of the codes; None if there are none.
     Raises:
       ValueError: outfits have no such template; names the nearest.
     """
     known = {tuple(sorted(each)): each for each in codes.template_names}
-    found = []
+    found, text = [], ",".join(texts)
     for part in filter(None, (part.strip() for part in text.split(","))):
         names = tuple(sorted(name.strip() for name in part.split("+")))
         if names not in known:

@@ -63,8 +63,9 @@ class Flag:
         """Declares the flag."""
         default = self.value(environment)
         if isinstance(default, tuple):
+            text = f"{self.help}; may be given several times"
             arguments.add_argument(
-                f"--{self.name}", action="append", default=[*default], help=self.help
+                f"--{self.name}", action="append", default=[*default], help=text
             )
             return
         shown = default

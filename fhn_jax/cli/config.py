@@ -95,6 +95,8 @@ def _named(arguments: Sequence[str]) -> tuple[str, list[str]]:
     for argument in rest:
         name, given, value = argument.partition("=")
         if name == "--config":
+            if config is not None:
+                raise InputError("--config is given twice; expected once")
             config = value if given else next(rest, "")
         else:
             overrides.append(argument)

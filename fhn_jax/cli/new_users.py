@@ -10,7 +10,13 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from fhn_jax import files
-from fhn_jax.cli.answers import items_of_cells, parse_item, read_csv, write_outfits
+from fhn_jax.cli.answers import (
+    items_of_cells,
+    parse_item,
+    read_csv,
+    split_items,
+    write_outfits,
+)
 from fhn_jax.cli.command import SPLIT, Command, Flag
 from fhn_jax.cli.evaluating import evaluate
 from fhn_jax.cli.progress import say_written
@@ -35,7 +41,13 @@ OPTIONS = ("beta", "epsilon", "strength", "shrinkage")
 
 
 def cold_start(
-    choice: RunChoice, *, split: str, fit: bool, likes: str, dislikes: str, k: int
+    choice: RunChoice,
+    *,
+    split: str,
+    fit: bool,
+    likes: Sequence[str],
+    dislikes: Sequence[str],
+    k: int,
 ) -> None:
     """Learns new users on a trained run, as config.cold_start.method says.
 
@@ -158,8 +170,8 @@ def fit_one(
     codes: Codes,
     catalogue: Catalogue,
     workdir: Path,
-    likes: str,
-    dislikes: str,
+    likes: Sequence[str],
+    dislikes: Sequence[str],
     k: int,
     images: Any = None,
 ) -> dict[str, Any]:
@@ -167,7 +179,7 @@ def fit_one(
 
     Args:
       codes: of `catalogue`.
-      likes, dislikes: see `parse_clicks`.
+      likes, dislikes: texts, see `parse_clicks`.
       k: how many outfits.
       images: of the items; without them there is no picture.
     Returns:
@@ -181,10 +193,14 @@ def fit_one(
     check_same_data(codes, catalogue)
     stored = stored_outfits(catalogue)
     names = read_names(catalogue.root, catalogue.variant, codes)
+
+    def clicks(texts: Sequence[str], flag: str) -> Outfits:
+        found = [parse_clicks(t, codes, names, stored, flag) for t in texts or ("",)]
+        items = np.concatenate([each.items for each in found])
+        return Outfits(np.zeros(len(items), np.int32), items)
+
     users = BprFit(codes).fit(
-        parse_clicks(likes, codes, names, stored, "--likes"),
-        parse_clicks(dislikes, codes, names, stored, "--dislikes"),
-        1,
+        clicks(likes, "--likes"), clicks(dislikes, "--dislikes"), 1
     )
     about = {
         "user": "new",
@@ -253,7 +269,7 @@ def parse_clicks(
             for where, cells in table
         ]
     else:
-        parts = [part.strip() for part in text.split(",") if part.strip()]
+        parts = split_items(text, names)
         clicks = [_click(part, slots, names, stored, what) for part in parts]
     items = np.array(clicks, np.int32).reshape(len(clicks), len(slots))
     return Outfits(np.zeros(len(clicks), np.int32), items)
@@ -308,8 +324,8 @@ COMMANDS = (
         (
             SPLIT,
             Flag("fit", False, "Learn one user of the workdir's codes from --likes"),
-            Flag("likes", "", "Outfits (17, 3/14/9), items (shoe:4, SKU-9), or a CSV"),
-            Flag("dislikes", "", "As --likes"),
+            Flag("likes", (), "Outfits (17, 3/14/9), items (shoe:4, SKU-9), or a CSV"),
+            Flag("dislikes", (), "As --likes"),
             K,
         ),
     ),

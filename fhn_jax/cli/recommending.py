@@ -1,6 +1,7 @@
 """Commands that recommend outfits from a run's codes."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from fhn_jax.evaluation.evaluators import check_same_data
 
 USER = Flag("user", "#0", "The user: the shop's id, else a number; #3 is number 3")
 K = Flag("k", 10, "How many outfits to recommend")
-FIXED = Flag("fixed", "", "Items that an outfit must have: shoe:4,top:SKU-9,top:#7")
+FIXED = Flag("fixed", (), "Items that an outfit must have: shoe:4,top:SKU-9,top:#7")
 TEMPLATES = Flag(
-    "templates", "", "Shapes of outfits: top+bottom+shoe,dress+shoe; all if empty"
+    "templates", (), "Shapes of outfits: top+bottom+shoe,dress+shoe; all if empty"
 )
 OUTFITS = Flag(
     "outfits", "", "CSV file of the outfits to search, instead of the data's"
@@ -35,8 +36,8 @@ def search(
     k: int,
     outfits: str,
     index: str,
-    fixed: str,
-    templates: str,
+    fixed: Sequence[str],
+    templates: Sequence[str],
     ray_address: str,
     **given: Any,
 ) -> None:
@@ -110,7 +111,13 @@ def search(
 
 
 def compose(
-    choice: RunChoice, *, user: str, k: int, fixed: str, templates: str, **given: Any
+    choice: RunChoice,
+    *,
+    user: str,
+    k: int,
+    fixed: Sequence[str],
+    templates: Sequence[str],
+    **given: Any,
 ) -> None:
     """The best outfits of any items for a user: a table, compose.json and compose.png.
 
@@ -246,13 +253,13 @@ def _about(
     asked: rules.Given,
     *,
     k: int,
-    fixed: str,
-    templates: str,
+    fixed: Sequence[str],
+    templates: Sequence[str],
 ) -> dict[str, Any]:
     """What was asked, for the answer's file."""
     about = {"user": user} | ({"user_id": names.users[user]} if names.users else {})
-    about |= {"k": k, "fixed": fixed} | asked.about()
-    about |= {"templates": templates} if templates else {}
+    about |= {"k": k, "fixed": list(fixed)} | asked.about()
+    about |= {"templates": list(templates)} if templates else {}
     return about | {"score": "asymmetric"}
 
 

@@ -17,45 +17,54 @@ FLAGS = (
         "where",
         (),
         "Condition on the items: 'price<=80', 'season in {summer,winter}', in_stock, "
-        "'shoe:brand!=X'; may be given several times",
+        "'shoe:brand!=X'",
     ),
     Flag(
-        "only", "", "Items alone that outfits may have of their categories: top:4,top:7"
+        "only", (), "Items alone that outfits may have of their categories: top:4,top:7"
     ),
-    Flag("without", "", "Items that outfits must not have: shoe:4,SKU-9"),
-    Flag("at-most", "", "In how many outfits a value may be: brand=2,item=1"),
+    Flag("without", (), "Items that outfits must not have: shoe:4,SKU-9"),
+    Flag("at-most", (), "In how many outfits a value may be: brand=2,item=1"),
     Flag("include-seen", False, "Whether to include what the user likes already"),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """The values of `FLAGS`."""
+    """The values of `FLAGS`; what is given several times adds up."""
 
     where: Sequence[str] = ()
-    only: str = ""
-    without: str = ""
-    at_most: str = ""
+    only: Sequence[str] = ()
+    without: Sequence[str] = ()
+    at_most: Sequence[str] = ()
     include_seen: bool = False
 
     def about(self) -> dict[str, Any]:
         """What was asked, for the answer's file."""
-        values = dataclasses.asdict(self) | {"where": list(self.where)}
-        return {name: value for name, value in values.items() if value}
+        values = dataclasses.asdict(self)
+        return {
+            name: value if isinstance(value, bool) else list(value)
+            for name, value in values.items()
+            if value
+        }
 
     def caps(self) -> dict[str, int]:
         """Attribute -> the most outfits with a value of it.
 
         Raises:
-          InputError: the text is not that.
+          InputError: a text is not that, or two are of the same attribute.
         """
         caps = {}
-        for part in filter(None, (part.strip() for part in self.at_most.split(","))):
+        text = ",".join(self.at_most)
+        for part in filter(None, (part.strip() for part in text.split(","))):
             name, _, number = part.rpartition("=")
             if not name.strip() or not number.strip().isdecimal():
                 raise InputError(
                     f"--at-most: {part[:80]!r} is no limit; expected an attribute or "
                     "item, and a number, such as brand=2"
+                )
+            if name.strip() in caps:
+                raise InputError(
+                    f"--at-most: {name.strip()[:80]!r} comes twice; expected once"
                 )
             caps[name.strip()] = int(number)
         return caps
@@ -71,9 +80,9 @@ class Given:
 
         found: list[Any] = [Only(names.available)] if names.available else []
         for flag, kind in (("only", Only), ("without", Without)):
-            text = getattr(self, flag)
-            items = answers.parse_items(text, names, f"--{flag}")
-            found += [kind(items, text[:80])] if items else []
+            texts = getattr(self, flag)
+            items = answers.parse_items(texts, names, f"--{flag}")
+            found += [kind(items, ",".join(texts)[:80])] if items else []
         return [*found, Where(*self.where)] if self.where else found
 
     def seen(self, run: Run, codes: Codes) -> Any:

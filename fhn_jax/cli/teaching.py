@@ -96,7 +96,7 @@ TEACH = Command(
     "Write the mean of runs and of models of taste, for train.teacher to learn from",
     teach,
     (
-        Flag("run", (), "Workdir of a run on the same data; may be given again"),
+        Flag("run", (), "Workdir of a run on the same data"),
         Flag("tastes", 4, "Number of models of taste, which need vectors of items"),
     ),
 )
