@@ -6,20 +6,25 @@ import shutil
 
 import numpy as np
 import pytest
-from random_codes import run_of
+from random_codes import names_of, run_of
 from runs import act
 from shapes import write_shapes
 from shops import name_items
+from web_site import API, ok, program
 
 from fhn_jax import files
 from fhn_jax.cli.refreshed import RefreshState, remove_unused_runs, served_run
 from fhn_jax.cli.run import RunChoice
 from fhn_jax.codes import Codes
 from fhn_jax.codes.artifact import FILE as CODES
+from fhn_jax.data.item_names import read_names
 from fhn_jax.data.item_table import rewrite_table
 from fhn_jax.data.layout import read_catalogue
 from fhn_jax.recommender import Recommender
 from fhn_jax.recommender.publishing import publish, published
+from fhn_jax.retrieval.composer import Composer
+from fhn_jax.retrieval.filters import Only
+from fhn_jax.web.app import Settings, create_app
 
 pytest.importorskip("duckdb")
 
@@ -136,3 +141,36 @@ def test_what_goes_on_after_going_back_is_the_network_that_is_served(workdir, ro
     shutil.rmtree(published(workdir).folder / "2", ignore_errors=True)
     remove_unused_runs(workdir, RefreshState.read(workdir))
     assert not new.is_dir()
+
+
+def test_what_the_shop_has_no_more_is_left_out_and_marked(workdir, root):
+    def shoes(found):
+        return {row["items"][2] for row in found}
+
+    asked = {"fit": True, "likes": "shoe-3", "k": 500}
+    before = shoes(answer(workdir, "cold-start", **asked))
+    gone = max(before)
+    where = f"id = 'shoe-{gone}'"
+    rewrite_table(root / "items.parquet", "id = id", where, erase=True)
+    left = answer(workdir, "cold-start", **asked)
+    assert shoes(left) == before - {gone}
+    # Outfits have the numbers that a search shows.
+    search = answer(workdir, "search", k=500, include_seen=True)
+    numbers = {tuple(row["items"]): row["id"] for row in search}
+    assert all(numbers[tuple(row["items"])] == row["id"] for row in left)
+    # From Python, with what is still there, or where nothing is gone.
+    codes = Codes.load(workdir / CODES)
+    composer = Composer(codes)
+    for names in (read_names(root, "8", codes), names_of(codes)):
+        there = names.available.get("shoe", range(32))
+        found = composer.compose(0, 2000, filters=[Only(names.available)])
+        assert {*found.items[:, 2].tolist()} - {-1} <= {*there}
+    app = create_app(Settings(workdir=str(workdir), root=str(root), variant="8"))
+    try:
+        client = program(app)
+        assert ok(client.get(f"{API}/item", params={"id": f"shoe-{gone}"}))["gone"]
+        query = {"category": "shoe", "limit": 32}
+        listed = ok(client.get(f"{API}/items", params=query))["items"]
+        assert [card["item"] for card in listed if card["gone"]] == [gone]
+    finally:
+        app.state.service.close()

@@ -191,8 +191,10 @@ def fit_one(
     if k < 1:
         raise InputError(f"--k={k}: expected at least 1")
     check_same_data(codes, catalogue)
-    stored = stored_outfits(catalogue)
     names = read_names(catalogue.root, catalogue.variant, codes)
+    stored = stored_outfits(catalogue)
+    # Numbered as those of `search`.
+    stored = stored[names.are_available(codes.slots, stored)]
 
     def clicks(texts: Sequence[str], flag: str) -> Outfits:
         found = [parse_clicks(t, codes, names, stored, flag) for t in texts or ("",)]

@@ -109,7 +109,10 @@ class ItemNames:
 
     @functools.cached_property
     def available(self) -> dict[str, Int[np.ndarray, " _"]]:
-        """The items that the shop still has, of the categories where it lacks some."""
+        """The items that the shop still has, of the categories where it lacks some.
+
+        As a filter: `Only(names.available)`.
+        """
         if self.table is None:
             return {}
         found = {}
@@ -119,6 +122,10 @@ class ItemNames:
             if removed.any():
                 found[self.categories[category]] = np.flatnonzero(~removed)
         return found
+
+    def is_available(self, category: int, item: int) -> bool:
+        """Whether the shop still has an item."""
+        return self.table is None or not self.table.removed[self._row(category, item)]
 
     def are_available(
         self, slots: Sequence[int], outfits: Int[np.ndarray, "n s"]

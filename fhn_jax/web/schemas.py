@@ -130,6 +130,9 @@ class ItemCard(BaseModel):
     title: str
     image: str
     thumbnail: str
+    gone: bool = Field(
+        description="Whether the shop has it no more: it is never recommended"
+    )
     attributes: dict[str, str | bool | int | float] = Field(
         description="What the shop says of it: price, brand, colour, url, …; in lists "
         "and outfits price and currency alone"
