@@ -374,24 +374,6 @@ def test_a_refresh_that_is_interrupted_anywhere_is_finished_by_the_next(
     assert not [path for path in place.rglob("*") if is_litter(path)]
 
 
-def test_a_refresh_goes_on_from_the_network_that_was_gone_back_to(place):
-    versions = published(place / "run")
-    refresh(place, epochs=0)
-    refresh(place, epochs=1, fall="0.9")
-    shas = [
-        Codes.load(versions.folder / n / "codes.safetensors").sha256() for n in "12"
-    ]
-    assert shas[0] != shas[1]
-    act("rollback", config_of(place), place / "run")
-    refresh(place, epochs=0)
-    assert versions.current.name == "3"
-    assert Codes.load(versions.current / "codes.safetensors").sha256() == shas[0]
-    # What can be gone back to can be gone on from.
-    act("rollback", config_of(place), place / "run")
-    refresh(place, epochs=0)
-    assert Codes.load(versions.current / "codes.safetensors").sha256() == shas[1]
-
-
 # Deleting for good.
 
 

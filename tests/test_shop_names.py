@@ -14,7 +14,7 @@ from shops import EVIL, name_items
 from test_page import Elements
 from web_site import API, compose, judge, ok, problem, program, recommended
 
-from fhn_jax import files
+from fhn_jax import files, main
 from fhn_jax.cli.run import RunChoice
 from fhn_jax.data.catalogue import stored_outfits
 from fhn_jax.data.item_table import rewrite_table
@@ -83,6 +83,40 @@ def test_answers_are_asked_and_given_in_the_shops_ids(workdir, command, capsys):
         )
     assert "–" in table
     assert (workdir / f"{command}.png").is_file()
+
+
+def rows_of(found):
+    return [tuple(row["items"]) for row in found["outfits"]]
+
+
+@pytest.mark.parametrize("command", ["search", "compose"])
+def test_flags_that_are_lists_add_up_and_take_ids_with_commas(workdir, command):
+    root = workdir.parent / "data"
+    before = (root / "items.parquet").read_bytes()
+    for old, new in (("shoe-6", "shoe,6"), ("dress-1", "6,dress")):
+        rewrite_table(root / "items.parquet", f"id = '{new}'", f"id = '{old}'")
+    try:
+        flags = ["--without=shoe-4, shoe-8", "--without", "shoe,6", "--k=40"]
+        flags += ["--only=dress:6,dress", "--only", "dress-3", "--at-most=item=2"]
+        flags += ["--at-most=price=3", "--templates=bag", "--include-seen"]
+        flags += ["--templates", "shoe+dress+bag"]
+        main.run([command, f"--workdir={workdir}", *flags])
+        found = json.loads((workdir / f"{command}.json").read_text())
+        rows = np.array(rows_of(found))
+        assert found["without"] == ["shoe-4, shoe-8", "shoe,6"]
+        assert len(rows) and set(rows[:, 3].tolist()) <= {-1, 1, 3}
+        assert not {4, 6, 8} & set(rows[:, 2].tolist())
+        if command == "compose":
+            flags = ["--fixed=shoe,6", "--fixed", "dress:6,dress"]
+            main.run(["compose", f"--workdir={workdir}", *flags])
+            found = json.loads((workdir / f"{command}.json").read_text())
+            assert {o[2:4] for o in rows_of(found)} == {(6, 1)}
+            likes = ["--likes=shoe,6", "--likes", "bag-1,bag-2"]
+            main.run(["cold-start", "--fit", f"--workdir={workdir}", *likes])
+            found = json.loads((workdir / "fit.json").read_text())["likes"]
+            assert [max(row) for row in found] == [6, 1, 2]
+    finally:
+        (root / "items.parquet").write_bytes(before)
 
 
 def test_a_title_cannot_colour_the_terminal(workdir, capsys):

@@ -172,7 +172,8 @@ def write_encoder(run: Run) -> Path:
     base = _of_base(run)
     check_trained(base.workdir)
     codes, data = run.codes(), base.config.data
-    trained = open_experiment(base).best()
+    # The data may have grown since: of them the network alone is needed.
+    trained = open_experiment(base).best(grown=True)
     program = export_program(
         trained.model, data.image_size, mean=tuple(data.mean), std=tuple(data.std)
     )

@@ -32,7 +32,8 @@ def restore_base(experiment: Experiment) -> Trained:
     base = Path(experiment.config.cold_start.base)
     theirs: Any = ConfigDict(read_config(base))
     check_same_network(experiment.config, theirs)
-    trained = Experiment(theirs, base, inputs=experiment.inputs).best()
+    # The data may have grown since; the users are not taken from there.
+    trained = Experiment(theirs, base, inputs=experiment.inputs).best(grown=True)
     model = experiment.new_model()
     variables = nnx.state(trained.model)
     del variables["user"]
