@@ -208,8 +208,8 @@ class _Follower:
         except _FAULTS as error:
             self._is_refused = True
             self.drop()
-            text = "%s cannot be served; the version before goes on"
-            self.tell(error, text, current)
+            text = "%s cannot be served; the version before goes on: %s"
+            self.tell(error, text, current, str(error))
         except Exception as error:
             if not isinstance(error, UnavailableError):
                 self.drop()
