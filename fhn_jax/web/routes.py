@@ -48,7 +48,7 @@ def problems(*statuses: int) -> dict:
     }
     return {
         status: {"description": "See `detail`", "content": content}
-        for status in (*statuses, 400, 413, 421, 422, 429)
+        for status in (*statuses, 400, 413, 421, 422, 429, 431)
     }
 
 
