@@ -99,6 +99,28 @@ def test_a_root_path_is_a_path(settings, path):
         serve(changed, host="127.0.0.1", port=0)
 
 
+@pytest.mark.parametrize("rate", [-1.0, float("nan"), float("inf")])
+def test_a_rate_is_none_or_some(settings, rate):
+    changed = server.dataclasses.replace(settings, rate=rate)
+    with pytest.raises(InputError, match="--rate=.*expected requests a second, or 0"):
+        serve(changed, host="127.0.0.1", port=0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["shop.example:8000", "https://shop.example", "shop.example/", "*.shop.example"]
+    + ["[::1]", "shop example", ".shop.example"],
+)
+def test_an_allowed_host_is_a_name_that_a_request_can_be_for(name):
+    with pytest.raises(InputError, match="--allowed-hosts: no request is for"):
+        server.split_hosts(f"a.example,{name}", "127.0.0.1")
+
+
+@pytest.mark.parametrize("name", ["*", "my_host", "10.0.0.7", "2001:db8::1", "xn--a-b"])
+def test_names_addresses_and_any_are_allowed_hosts(name):
+    assert name in server.split_hosts(name, "127.0.0.1")
+
+
 @pytest.mark.parametrize("path", ["/api", "/api/v2", "/docs", "/static/x"])
 def test_a_root_path_does_not_begin_like_the_paths_of_the_server(settings, path):
     changed = server.dataclasses.replace(settings, root_path=path)

@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import functools
+import ipaddress
 import json
 import logging
+import math
 import os
 import re
 import resource
@@ -130,6 +132,10 @@ def serve(settings: Settings, *, host: str, port: int, workers: int = 1) -> None
         raise InputError(
             f"--port={port} --workers={workers} --connections={settings.connections}: "
             "expected a port below 65536, and at least one process and connection"
+        )
+    if not 0 <= settings.rate < math.inf:
+        raise InputError(
+            f"--rate={settings.rate:g}: expected requests a second, or 0 for any number"
         )
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", settings.root_path):
         raise InputError(
@@ -264,6 +270,27 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def split_hosts(text: str, host: str) -> Sequence[str]:
-    """The names of --allowed-hosts and the address that is listened on."""
+    """The names of --allowed-hosts and the address that is listened on.
+
+    Raises:
+      InputError: one that no request is for: with a port, a scheme or a pattern.
+    """
     names = split(text.lower())
+    for name in names:
+        if name != "*" and not _NAME.fullmatch(name) and not _is_ipv6(name):
+            raise InputError(
+                f"--allowed-hosts: no request is for {name!r}; expected names or addresses "
+                "with commas between them, without scheme, port or path, such as "
+                "shop.example (any port is answered), or * for every name"
+            )
     return tuple(dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", host]))
+
+
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
+
+def _is_ipv6(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).version == 6
+    except ValueError:
+        return False
