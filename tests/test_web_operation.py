@@ -230,6 +230,18 @@ def test_the_description_says_who_may_do_what(app):
             )
 
 
+def test_the_description_lists_what_any_request_may_be_answered(app):
+    paths = ok(program(app).get(f"{API}/openapi.json"))["paths"]
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            expected = {"400", "413", "429", "431", "503"}
+            expected |= set() if operation.get("tags") == ["operation"] else {"421"}
+            expected |= {"408"} if "requestBody" in operation else set()
+            found = set(operation["responses"])
+            assert expected <= found, (method, path)
+            assert ("408" in found) == ("requestBody" in operation), (method, path)
+
+
 def test_the_examples_of_the_description_are_taken(app):
     about = ok(program(app).get(f"{API}/openapi.json"))
     token = program(app).post(f"{API}/visitors", json={}).json()["token"]

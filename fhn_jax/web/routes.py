@@ -42,17 +42,19 @@ _Key = Annotated[
 
 
 def problems(*statuses: int) -> dict:
-    """The error responses of a route in OpenAPI."""
+    """The error responses of a route in OpenAPI: some, and those that any may have."""
     content = {
         "application/problem+json": {"schema": schemas.Problem.model_json_schema()}
     }
     return {
         status: {"description": "See `detail`", "content": content}
-        for status in (*statuses, 400, 413, 421, 422, 429, 431)
+        for status in (*statuses, 400, 413, 421, 422, 429, 431, 503)
     }
 
 
 _MINE = problems(401, 403)
+# Probes ask for nothing, and under any name.
+_PROBE = {k: v for k, v in problems().items() if k not in (421, 422)}
 
 
 def set_cookie(request: Request, response: Response, token: str) -> None:
@@ -68,13 +70,13 @@ def set_cookie(request: Request, response: Response, token: str) -> None:
     )
 
 
-@router.get("/catalogue")
+@router.get("/catalogue", responses=problems())
 def catalogue(service: TheService) -> schemas.Catalogue:
     """What there is to recommend."""
     return service.catalogue()
 
 
-@router.post("/visitors", status_code=201, responses=problems(403, 404))
+@router.post("/visitors", status_code=201, responses=problems(403, 404, 408))
 def new_visitor(
     request: Request, response: Response, service: TheService, who: schemas.NewVisitor
 ) -> schemas.VisitorWithToken:
@@ -167,7 +169,7 @@ def recommendations(
     return service.outfits.recommend(visitor, k, explore, page, asked)
 
 
-@router.post("/feedback", status_code=201, responses=problems(401, 403, 404, 409))
+@router.post("/feedback", status_code=201, responses=problems(401, 403, 404, 408, 409))
 def feedback(
     request: Request,
     service: TheService,
@@ -194,7 +196,7 @@ def reset(service: TheService, visitor: TheVisitor) -> schemas.Counts:
     return service.visitors.reset(visitor)
 
 
-@router.post("/compose", responses=problems(401, 403, 404, 409))
+@router.post("/compose", responses=problems(401, 403, 404, 408, 409))
 def compose(
     service: TheService, visitor: TheVisitor, composition: schemas.Composition
 ) -> schemas.Compositions:
@@ -202,7 +204,7 @@ def compose(
     return service.outfits.compose(visitor, composition)
 
 
-@router.post("/explain", responses=problems(401, 403, 404))
+@router.post("/explain", responses=problems(401, 403, 404, 408))
 def explain(
     service: TheService, visitor: TheVisitor, outfit: schemas.Outfit
 ) -> schemas.Reasons:
@@ -309,7 +311,7 @@ def wardrobe(service: TheService, visitor: TheVisitor) -> schemas.Wardrobe:
 
 
 @router.post(
-    "/wardrobe/photos", status_code=201, responses=problems(401, 403, 404, 409, 503)
+    "/wardrobe/photos", status_code=201, responses=problems(401, 403, 404, 408, 409)
 )
 async def add_photo(
     request: Request,
@@ -330,7 +332,7 @@ async def add_photo(
 @router.get(
     "/wardrobe/photos/{number}",
     response_class=Response,
-    responses=_PICTURE | problems(401, 403, 404),
+    responses={200: _PICTURE[200]} | problems(401, 403, 404),
 )
 def picture(
     service: TheService, visitor: TheVisitor, number: _Item, tile: bool = False
@@ -370,13 +372,13 @@ def remove_item(
     service.wardrobe.remove(visitor, category, item)
 
 
-@router.get("/health", tags=["operation"])
+@router.get("/health", tags=["operation"], responses=_PROBE)
 async def health() -> schemas.Health:
     """Whether the server runs."""
     return schemas.Health(status="ok")
 
 
-@router.get("/ready", tags=["operation"], responses=problems(503))
+@router.get("/ready", tags=["operation"], responses=_PROBE)
 def ready(service: TheService) -> schemas.Health:
     """Whether the server can answer: search, composition, photos and the database."""
     service.check()
