@@ -299,7 +299,8 @@ def kept_response(
     is_own = request.query_params.get("v") == version
     keep = "public, max-age=31536000, immutable" if is_own else "no-cache"
     headers |= {"ETag": tag, "Cache-Control": keep}
-    if tag in request.headers.get("if-none-match", ""):
+    known = request.headers.get("if-none-match", "")
+    if tag in known or known.strip() == "*":
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=media_type, headers=headers)
 
