@@ -1,13 +1,16 @@
-"""Attributes of a shop's items: numbers as each cell has them."""
+"""Attributes of a shop's items: their types, and numbers as each cell has them."""
 
+import datetime
 import json
 
+import numpy as np
 import pytest
 import shops
 from fhn_jax.data_tools.import_catalogue import import_catalogue
 
 from fhn_jax.data.item_table import read_items
 from fhn_jax.errors import InputError
+from fhn_jax.retrieval.columns import Column
 
 pytest.importorskip("duckdb")
 
@@ -55,14 +58,14 @@ def test_each_cell_has_its_own_decimal_sign_and_mixed_ones_are_said(tmp_path, to
 def test_what_may_be_either_is_read_as_its_column_is(tmp_path, values, expected, said):
     found, text = imported(tmp_path, values)
     assert found == expected
-    assert said in text if said else "price" not in text
+    assert said in text if said else "note" not in text
 
 
 def test_the_decimal_sign_may_be_said(tmp_path):
     for sign, expected in ((",", 1299), (".", 1.299)):
         toml = f'decimal = "{sign}"\n'
         found, text = imported(tmp_path / sign, ["1.299", "8"], toml)
-        assert found == [expected, 8] and "price" not in text
+        assert found == [expected, 8] and "note" not in text
     with pytest.raises(InputError, match='decimal is \';\'; expected "," or "."'):
         imported(tmp_path / ";", ["1"], 'decimal = ";"\n')
 
@@ -95,4 +98,93 @@ def test_numbers_of_a_program_have_a_point(tmp_path, of):
     summary = import_catalogue(shop, tmp_path / "data")
     table = read_items(tmp_path / "data")
     assert table.attributes["price"][:3].tolist() == values
-    assert "price" not in summary.text
+    assert "note" not in summary.text
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "said"),
+    [
+        (["19,90 €", "1.299,00 €"], [19.9, 1299.0], "number, such as '19.9'"),
+        (["CHF 12.50", "$ 3"], [12.5, 3.0], "number, such as '12.5'"),
+        (["19,-", "5.-"], [19.0, 5.0], "number, such as '19.0'"),
+        (
+            ["19,90", "on request", "8"],
+            ["19,90", "on request", "8"],
+            "text, such as '19,90': it looks like numbers; 8 of 24 values are none; "
+            'attributes.price = "number" in catalogue.toml takes them',
+        ),
+        (
+            ["0", "1"],
+            [0.0, 1.0],
+            "number, such as '0.0': 0 and 1 alone; attributes.price = \"boolean\" in",
+        ),
+        (["007", "12"], ["007", "12"], "text, such as '007'"),
+        (["ja", "nein"], [True, False], "boolean, such as 'true'"),
+        (["", ""], [None, None], "text, none given"),
+    ],
+)
+def test_the_type_of_each_attribute_is_said(tmp_path, values, expected, said):
+    found, text = imported(tmp_path, values)
+    assert found == expected and f"\n    price: {said}" in text
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["2026-11-01", "2026-11-24 10:30"],
+        ["01.11.2026", "24.11.2026 10:30"],
+        ["11/1/2026", "11/24/2026 10:30"],
+        ["2026-11-01T01:00+01:00", "2026-11-24T10:30Z"],
+    ],
+)
+def test_dates_are_times_that_conditions_compare(tmp_path, values):
+    found, text = imported(tmp_path, values)
+    assert found == [
+        datetime.datetime(2026, 11, 1),
+        datetime.datetime(2026, 11, 24, 10, 30),
+    ]
+    assert "price: time, such as '2026-11-01 00:00:00'" in text
+    column = Column.of(np.array(found, object))
+    assert column.meets(">=", ["2026-11-02"], "price").tolist() == [False, True]
+    # They stay times in an update.
+    with pytest.raises(InputError, match="row 1: price is 'soon', expected a time"):
+        imported(tmp_path, ["soon", *values], update=True)
+    assert imported(tmp_path, values, update=True)[0] == found
+
+
+def test_times_of_a_program_are_times(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), "pyarrow.parquet"
+    shop = shops.write(tmp_path / "shop", likes=shops.wide_likes())
+    moment = datetime.datetime(2026, 11, 1, 12, tzinfo=datetime.UTC)
+    more = {
+        "day": moment.date(),
+        "arrived": moment,
+        "here": moment.replace(tzinfo=None),
+    }
+    table = arrow.Table.from_pylist([row | more for row in shops.items()])
+    pytest.importorskip(parquet).write_table(table, shop / "items.parquet")
+    import_catalogue(shop, tmp_path / "data")
+    about = read_items(tmp_path / "data").row(0)
+    assert about["day"] == "2026-11-01T00:00:00"
+    assert about["arrived"] == about["here"] == "2026-11-01T12:00:00"
+
+
+def test_attributes_may_be_called_as_one_likes(tmp_path):
+    rows = [
+        {"id": row["id"], "category": row["category"], "Preis": "1,5", "Marke": "A"}
+        for row in shops.items()
+    ]
+    shop = shops.write(tmp_path / "shop", items=rows, likes=shops.wide_likes())
+    toml = shop / "catalogue.toml"
+    toml.write_text('[columns.items]\nprice = "Preis"\nbrand = "Marke"\n')
+    summary = import_catalogue(shop, tmp_path / "data")
+    about = read_items(tmp_path / "data").row(0)
+    assert (about["price"], about["brand"]) == (1.5, "A") and "Preis" not in about
+    assert "price = 'Preis'" in summary.text
+    for name, why in (
+        ("titel", "titel is unknown.*did you mean 'title'"),
+        ("removed", "an attribute cannot be called 'removed'"),
+    ):
+        toml.write_text(f'[columns.items]\n{name} = "Preis"\n')
+        with pytest.raises(InputError, match=why):
+            import_catalogue(shop, tmp_path / "other")

@@ -12,6 +12,7 @@ from typing import Any
 from fhn_jax.data_tools.shop.engine import name, text
 from fhn_jax.data_tools.shop.settings import Settings
 from fhn_jax.data_tools.shop.sources import Source
+from fhn_jax.data_tools.shop.times import moments
 
 from fhn_jax.errors import InputError, nearest
 
@@ -24,6 +25,10 @@ _SURE = r"-?(\d{1,3}(T\d{3})+D\d+|\d{1,3}(T\d{3}){2,}|\d*D(\d{1,2}|\d{4,})|(0\d*
 _EITHER = r"-?[1-9]\d{0,2}D\d{3}"
 _SCIENTIFIC = r"-?\d+(\.\d+)?[eE][+-]\d+|-?\d+\.\d+[eE]\d+"
 _OTHER = {",": ".", ".": ","}
+# Days as shops write them, perhaps with a time of the day behind.
+_DATE = r"(\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{4})([ T].*)?"
+# Of more values that are none, nobody would take the column for one of numbers.
+_MOSTLY = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +38,13 @@ class Attribute:
     Attributes:
       kind: its type, one of `settings.ATTRIBUTE_TYPES`.
       value: a query's expression of it, for a row `i`.
+      about: its type, an example and what else must be said, for people.
       decimal: the sign by which its numbers were read, "" where none needed one.
     """
 
     kind: str
     value: str
+    about: str
     decimal: str = ""
 
 
@@ -114,13 +121,15 @@ def _attribute(
             f"catalogue.toml: attributes.{column} is {kind!r}, and {before!r} in the data "
             "that are updated; an attribute keeps its type: name the column otherwise"
         )
-    total, zeros, true_or_false = connection.execute(
+    total, zeros, true_or_false, dates = connection.execute(
         f"""
         SELECT count({raw}), count(*) FILTER (regexp_full_match({raw}, '\\s*-?0\\d+')),
-          count(*) FILTER (lower({raw}) IN ({", ".join(map(text, _TRUE + _FALSE))}))
+          count(*) FILTER (lower({raw}) IN ({", ".join(map(text, _TRUE + _FALSE))})),
+          count(*) FILTER (regexp_full_match({raw}, {text(_DATE)}))
         FROM good_items i
         """
     ).fetchone()
+    moment = moments(connection, "good_items", column, raw)
     numbers = _numbers(connection, column, source, settings.decimal, decimal)
     if kind is None:
         kind = "text"
@@ -128,17 +137,48 @@ def _attribute(
             kind = "number"
         elif total and true_or_false == total:
             kind = "boolean"
+        elif total and dates == total:
+            ((lost,),) = connection.execute(
+                f"SELECT count(*) - count({moment}) FROM good_items i "
+                f"WHERE {raw} IS NOT NULL"
+            ).fetchall()
+            kind = "text" if lost else "time"
     boolean = (
         f"CASE WHEN lower({raw}) IN ({', '.join(map(text, (*_TRUE, '1')))}) THEN true "
         f"WHEN lower({raw}) IN ({', '.join(map(text, (*_FALSE, '0')))}) THEN false END"
     )
-    value = {"number": numbers.value, "boolean": boolean, "text": raw}[kind]
+    value = {
+        **{"number": numbers.value, "boolean": boolean, "time": moment, "text": raw}
+    }[kind]
     _check(connection, column, source, kind, value, before)
+    (example,) = connection.execute(
+        f"SELECT CAST(arg_min({value}, i.row) AS VARCHAR) FROM good_items i"
+    ).fetchone()
+    about = f"{kind}, such as {example[:40]!r}" if example else f"{kind}, none given"
+    declare = f"attributes.{column} = "
+    if kind == "text" and column not in settings.attributes and not zeros:
+        said = "as in the data that are updated; import anew" if before else ""
+        for count, other, some in (
+            (numbers.count, "number", "numbers"),
+            *[(dates, "time", "dates")],
+        ):
+            if count and count >= _MOSTLY * total:
+                rest = f"; {total - count:,} of {total:,} values are none"
+                how = said or f'{declare}"{other}" in catalogue.toml takes them'
+                about += f": it looks like {some}{rest * (count < total)}; {how}"
+    if kind == "number" and column not in settings.attributes and not before:
+        (flags,) = connection.execute(
+            f"SELECT count(*) FILTER ({raw} IN ('0', '1')) FROM good_items i"
+        ).fetchone()
+        if flags == total:
+            about += (
+                f': 0 and 1 alone; {declare}"boolean" in catalogue.toml makes it one'
+            )
     if kind != "number":
-        return Attribute(kind, value)
+        return Attribute(kind, value, about)
     if numbers.note:
         _note(connection, f"{source.label}: {numbers.note}")
-    return Attribute(kind, value, numbers.decimal)
+    return Attribute(kind, value, about, numbers.decimal)
 
 
 def _check(

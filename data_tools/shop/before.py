@@ -35,7 +35,10 @@ from fhn_jax.errors import InputError, MissingFileError
 from fhn_jax.files import link_or_copy, read_json
 
 # Types of columns as an import writes them.
-_KINDS = {"DOUBLE": "number", "BOOLEAN": "boolean", "VARCHAR": "text"}
+_KINDS = {
+    **{"DOUBLE": "number", "BOOLEAN": "boolean", "TIMESTAMP": "time"},
+    "VARCHAR": "text",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

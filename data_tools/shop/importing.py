@@ -415,6 +415,7 @@ class Import:
             users=max(int(self._numbers.max(initial=-1)) + 1, self._first_user),
             items=number,
             changes=self._changes(set(masks.tolist())),
+            attributes={name: a.about for name, a in self._attributes.items()},
         )
         return dataclasses.replace(
             summary, text=text_of(summary, self._loaded, self._connection)

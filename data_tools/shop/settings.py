@@ -9,7 +9,7 @@ from typing import Any
 
 from fhn_jax.errors import InputError, nearest
 
-ATTRIBUTE_TYPES = ("number", "boolean", "text")
+ATTRIBUTE_TYPES = ("number", "boolean", "text", "time")
 # Tables that a shop may have, as files or as DataFrames.
 TABLES = ("items", "outfits", "orders", "likes", "negatives", "questions")
 

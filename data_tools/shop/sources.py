@@ -62,6 +62,11 @@ _NEEDED = {
     "negatives": ("user", "split"),
     "questions": ("user", "split"),
 }
+# Types of columns → what the database calls them.
+_TYPES = {
+    "number": r"DECIMAL.*|DOUBLE|FLOAT|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?",
+    "time": "DATE|TIMESTAMP.*",
+}
 # An attribute of such a name gets another.
 _RESERVED = {"row", "index", "slot", "name", "removed"} | {*_OF["items"]}
 
@@ -80,7 +85,8 @@ class Source:
       label: for people, such as "items.csv".
       columns: our names of its columns, those of slots included → theirs.
       rows: how many.
-      types: our name of a column → "number" where the table itself says that it is one.
+      types: our name of a column → "number" or "time", where the table itself says that
+        it is one.
     """
 
     kind: str
@@ -227,7 +233,8 @@ def _columns(
     plain = {_plain(their): their for their in theirs}
     columns = {}
     for our, their in given.items():
-        if our not in known:
+        # Attributes may be called as one likes, but for what must be a mistake.
+        if our not in known and (kind != "items" or nearest(our, known)):
             raise InputError(
                 f"catalogue.toml: columns.{kind}.{our} is unknown; expected some of "
                 f"{', '.join(known)}{nearest(our, known)}"
@@ -248,7 +255,12 @@ def _columns(
         if our not in columns:
             raise _no_column(label, our, theirs, f"or [columns.{kind}] {our} = ...")
     if kind == "items":
-        taken = {*_RESERVED, *columns}
+        if reserved := {*columns} & (_RESERVED - {*known}):
+            raise InputError(
+                f"catalogue.toml: columns.items.{min(reserved)}: an attribute cannot be "
+                f"called {min(reserved)!r}; name it otherwise"
+            )
+        taken = {*_RESERVED, *map(str.casefold, columns)}
         for their in theirs:
             if their not in columns.values():
                 our = their

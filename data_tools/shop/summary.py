@@ -11,6 +11,8 @@ from fhn_jax.data_tools.shop.tables import Loaded
 KIND = "split_part(reason, ': ', 1)"
 _REASONS_SHOWN = 10
 _ROWS_SHOWN = 5
+# Attributes of items.
+_MOST_SHOWN = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Summary:
       splits: split → positives.
       users, items: how many there are.
       changes: of an update: what → how many, such as "new items".
+      attributes: of items → the type of each, with an example.
       text: all this for people.
     """
 
@@ -36,6 +39,7 @@ class Summary:
     users: int
     items: int
     changes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     text: str = ""
 
 
@@ -112,6 +116,11 @@ def text_of(summary: Summary, loaded: Loaded, connection: Any) -> str:
             lines.append(f"  {count:>12,} left out: {reason}")
         if rest := sum(count for _, count in reasons[_REASONS_SHOWN:]):
             lines.append(f"  {rest:>12,} left out for other reasons")
+        if source.kind == "items":
+            about = list(summary.attributes.items())
+            lines += [f"    {column}: {text}" for column, text in about[:_MOST_SHOWN]]
+            if rest := len(about[_MOST_SHOWN:]):
+                lines.append(f"    and {rest:,} more attributes")
     for (note,) in connection.execute("SELECT * FROM notes").fetchall():
         lines.append(f"note: {note}")
     for what, count in summary.changes.items():

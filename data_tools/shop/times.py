@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fhn_jax.data_tools.shop.engine import text
+from fhn_jax.data_tools.shop.engine import name, text
 from fhn_jax.data_tools.shop.sources import Source
 
 # Numbers beyond these are milli-, micro- and nanoseconds: seconds of the year 5138.
@@ -19,17 +19,16 @@ def seconds(connection: Any, source: Source) -> str:
     """
     if not source.has("time"):
         return "NULL"
+    formats = _formats(connection, source.kind, "time")
     number = "TRY_CAST(replace(t.time, ',', '.') AS DOUBLE)"
     units = " ".join(
         f"WHEN {number} > {a} THEN {number} / {b}" for a, b in _UNITS.items()
     )
-    written = f"regexp_replace(t.time, {text(_SLASHES)}, '\\1/\\2/\\3')"
     value = (
         "CASE WHEN length(t.time) = 8 AND regexp_full_match(t.time, '(19|20)\\d{6}') "
         "THEN epoch(try_strptime(t.time, '%Y%m%d')) "
         f"WHEN isfinite({number}) THEN CASE {units} ELSE {number} END "
-        f"ELSE coalesce(epoch(TRY_CAST(t.time AS TIMESTAMPTZ)), "
-        f"epoch(try_strptime({written}, {_formats(connection, source)}))) END"
+        f"ELSE epoch({_written('t.time', formats)}) END"
     )
     ((lost, some),) = connection.execute(
         f"SELECT count(*), min(t.time) FROM {source.kind} t "
@@ -44,15 +43,34 @@ def seconds(connection: Any, source: Source) -> str:
     return value
 
 
-def _formats(connection: Any, source: Source) -> str:
-    """A list of the ways in which a table writes dates, beside ISO 8601."""
+def moments(connection: Any, table: str, column: str, value: str) -> str:
+    """A query's expression for a text as a timestamp in UTC, NULL where it is no date.
+
+    Args:
+      table, column: whose texts tell whether days or months come first.
+      value: the text.
+    """
+    return _written(value, _formats(connection, table, column))
+
+
+def _written(value: str, formats: str) -> str:
+    slashes = f"regexp_replace({value}, {text(_SLASHES)}, '\\1/\\2/\\3')"
+    return (
+        f"coalesce(TRY_CAST({value} AS TIMESTAMPTZ) AT TIME ZONE 'UTC', "
+        f"try_strptime({slashes}, {formats}))"
+    )
+
+
+def _formats(connection: Any, table: str, column: str) -> str:
+    """A list of the ways in which a column writes dates, beside ISO 8601."""
+    own = name(column)
     first, second = (
-        f"max(TRY_CAST(regexp_extract(time, {text(_SLASHES)}, {k}) AS INTEGER))"
+        f"max(TRY_CAST(regexp_extract({own}, {text(_SLASHES)}, {k}) AS INTEGER))"
         for k in (1, 2)
     )
     ((first, second),) = connection.execute(
-        f"SELECT {first}, {second} FROM {source.kind} "
-        "WHERE contains(time, '/') OR contains(time, '-')"
+        f"SELECT {first}, {second} FROM {table} "
+        f"WHERE contains({own}, '/') OR contains({own}, '-')"
     ).fetchall()
     dates = ["%d.%m.%Y"]
     if first is not None and (first > 12) != (second > 12):
