@@ -9,6 +9,7 @@ from fhn_jax.data_tools.shop import items, likes, outfits
 from fhn_jax.data_tools.shop.before import Before
 from fhn_jax.data_tools.shop.draws import Given
 from fhn_jax.data_tools.shop.engine import text
+from fhn_jax.data_tools.shop.forgotten import leave_out_forgotten
 from fhn_jax.data_tools.shop.looks import keep_looks, read_looks
 from fhn_jax.data_tools.shop.settings import Settings
 from fhn_jax.data_tools.shop.sources import Source, load_table
@@ -67,6 +68,9 @@ def load(
       before: the data that are updated: their slots keep their numbers.
     """
     source = load_table(connection, "items", found["items"], settings)
+    gone = 0
+    if before is not None:
+        gone = leave_out_forgotten(connection, before.root, [source], ())
     categories = items.find_categories(connection, settings, source)
     if before is not None:
         categories = before.slots(categories)
@@ -77,6 +81,16 @@ def load(
             sources[kind] = load_table(
                 connection, kind, given, settings, categories.slots
             )
+    if before is not None:
+        others = [each for each in sources.values() if each is not source]
+        slots = categories.slots
+        gone += leave_out_forgotten(connection, before.root, others, slots)
+    if gone:
+        note = (
+            f"{gone:,} rows are of users and items that were deleted for good, and are "
+            "left out; `fhn-jax forget --allow` lets one of them come again"
+        )
+        connection.execute("INSERT INTO notes VALUES (?)", [note])
     return Loaded(sources, categories)
 
 

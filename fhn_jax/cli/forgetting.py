@@ -16,6 +16,7 @@ from fhn_jax.codes import Codes, Latents
 from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data import forgetting
 from fhn_jax.data.catalogue import Catalogue
+from fhn_jax.data.forgotten import allow_again
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import load_codes
 from fhn_jax.web import VISITORS
@@ -27,7 +28,13 @@ _ANSWERS = ("search", "compose", "fit", "report", "recommendations", "ranked")
 
 
 def forget(
-    choice: RunChoice, *, user: str, item: str, receipt: str, database_url: str
+    choice: RunChoice,
+    *,
+    user: str,
+    item: str,
+    receipt: str,
+    database_url: str,
+    allow: bool,
 ) -> None:
     """Deletes a user or an item for good, and says what was deleted where.
 
@@ -37,10 +44,14 @@ def forget(
       user, item: whom or what, see `ItemNames`.
       receipt: a file for what is printed.
       database_url: of another database of visitors than that of the workdir.
+      allow: instead, let an import take the shop's id again, as somebody or something new.
     """
     if bool(user) == bool(item):
         raise InputError("give one of --user and --item, whom or what to delete")
     run = choice.open()
+    if allow:
+        _allow(run, user, item)
+        return
     with (
         files.lock(run.workdir, "deleting"),
         files.lock(run.workdir / RUNS, "deleting"),
@@ -60,6 +71,17 @@ def forget(
     if receipt:
         files.write_json(receipt, about)
     print(json.dumps(about, indent=2))
+
+
+def _allow(run: Run, user: str, item: str) -> None:
+    """Lets an import take again whom or what was deleted."""
+    with files.lock(run.workdir, "allowing"):
+        if not allow_again(run.root, "user" if user else "item", user or item):
+            raise InputError(
+                f"{user or item!r} was not deleted from {run.root}; expected the shop's id "
+                "of a user or an item that was"
+            )
+    print(f"the next import takes {user or item!r} again, as something new")
 
 
 def _forget_user(runs: Sequence[Run], text: str, database_url: str) -> dict[str, int]:
@@ -255,6 +277,7 @@ COMMANDS = (
             Flag("user", "", "The user: the shop's id, or #3 for number 3"),
             Flag("item", "", "The item: the shop's id, or top:#4 for number 4"),
             DATABASE_URL,
+            Flag("allow", False, "Instead, let an import take the shop's id again"),
             Flag("receipt", "", "File for what was deleted where, as JSON"),
         ),
         extra="train",

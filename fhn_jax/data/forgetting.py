@@ -16,6 +16,7 @@ import numpy as np
 
 from fhn_jax import files
 from fhn_jax.data.catalogue import NEGATIVES, Catalogue, Outfits, Questions, Split
+from fhn_jax.data.forgotten import note_forgotten
 from fhn_jax.data.images import LmdbImages, is_version
 from fhn_jax.data.item_table import (
     ITEMS_FILE,
@@ -130,10 +131,11 @@ def without_outfits(
 
 
 def forget_user_id(root: Path, own: str, user: int) -> Receipt:
-    """Deletes the shop's id of a user."""
+    """Deletes the shop's id of a user, and notes that no import brings it back."""
     receipt = {}
     path = root / USERS_FILE
     if path.is_file():
+        note_forgotten(root, "user", own)
         put = f"id = '{tombstone('user', user)}'"
         receipt[path.name] = rewrite_table(path, put, f'"index" = {user}')
     return receipt | forget_left_out(root, own)
@@ -162,11 +164,14 @@ def forget_item(
 ) -> Receipt:
     """Deletes an item's photo, vectors, id, title and attributes.
 
+    It notes that no import brings it back.
+
     Args:
       catalogue: of a variant of the data.
       category, item: numbers.
       own: the shop's id of it.
     """
+    note_forgotten(root, "item", own)
     slot, old = catalogue.categories[category], catalogue.names[category][item]
     new = tombstone(slot, item)
     receipt: Receipt = {}
