@@ -14,14 +14,14 @@ from fhn_jax.data_tools.shop.settings import Settings
 from fhn_jax.data_tools.shop.sources import Source
 from fhn_jax.data_tools.shop.times import moments
 
+from fhn_jax.data.csv_files import SURE
 from fhn_jax.errors import InputError, nearest
 
 _TRUE, _FALSE = ("true", "yes", "ja", "oui", "y"), ("false", "no", "nein", "non", "n")
 _OWN = ("id", "category", "title", "image")
 _SPACES = r"[\s\x{00A0}\x{2009}\x{202F}'\x{2019}]"  # and what the Swiss write in them
 _CURRENCY = r"€|\$|£|¥|EUR|USD|GBP|CHF|SEK|DKK|NOK|PLN|CZK|kr\.?|zł|Kč"
-# Texts whose decimal sign D is sure, with T between thousands; and those of which it is not.
-_SURE = r"-?(\d{1,3}(T\d{3})+D\d+|\d{1,3}(T\d{3}){2,}|\d*D(\d{1,2}|\d{4,})|(0\d*|\d{4,})D\d{3})"
+# Texts whose decimal sign D is not sure; SURE is of those that are.
 _EITHER = r"-?[1-9]\d{0,2}D\d{3}"
 _SCIENTIFIC = r"-?\d+(\.\d+)?[eE][+-]\d+|-?\d+\.\d+[eE]\d+"
 _OTHER = {",": ".", ".": ","}
@@ -230,7 +230,7 @@ def _numbers(
     if source.types.get(column) == "number":
         # A program wrote it: 1.299 has a point, whatever its column looks like.
         return _Numbers(f"TRY_CAST({raw} AS DOUBLE)", *_count(connection, raw), ".", "")
-    signs = {sign: _with(_SURE, sign) for sign in ",."}
+    signs = {sign: _with(SURE, sign) for sign in ",."}
     signs["."] += f"|{_SCIENTIFIC}"
     either = {sign: _with(_EITHER, sign) for sign in ",."}
     parts = [

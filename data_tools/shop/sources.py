@@ -17,11 +17,11 @@ from fhn_jax.data_tools.shop.engine import name, reading, text
 from fhn_jax.data_tools.shop.settings import TABLES, Settings
 from fhn_jax.data_tools.shop.text_files import as_utf8, copy_lines
 
+from fhn_jax.data.csv_files import delimiter_of, is_before_header
 from fhn_jax.errors import ExistingFileError, InputError, MissingFileError, nearest
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _LIKE_TABLES = (*FORMATS, *".json .txt .xls .xlsx .ods .gz .zip .db .sqlite".split())
-_DELIMITERS = ",;\t|"
 _LONGEST_HEADER = 100  # lines
 
 # Our name of a column → what shops call it, beside that name.
@@ -334,13 +334,11 @@ def _open_file(connection: Any, kind: str, path: Path, label: str) -> Opened:
 def _open_csv(connection: Any, path: Path, label: str) -> Opened:
     with open(path, encoding="utf-8-sig", newline="") as file:
         first = start = file.readline()
-        # Blank lines, and what Excel writes before a header to name the delimiter.
-        while start and (not start.strip() or re.match("sep=.\\s*$", start)):
+        while start and is_before_header(start):
             start = file.readline()
         if not start:
             raise InputError(f"{label} is empty; expected a header and rows")
-        counts = {d: start.count(d) for d in _DELIMITERS}
-        delimiter = max(counts, key=lambda each: counts[each])
+        delimiter = delimiter_of(start)
         lines = itertools.chain([start], itertools.islice(file, _LONGEST_HEADER))
         header = [n.strip() for n in next(csv.reader(lines, delimiter=delimiter))]
         if start is not first or "\n" in "".join(header):

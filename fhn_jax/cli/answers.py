@@ -1,7 +1,5 @@
 """What the command line shows of outfits: a table, a JSON file and a contact sheet."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,9 @@ from jaxtyping import Int, Num
 from fhn_jax import files
 from fhn_jax.cli.progress import say_written
 from fhn_jax.codes import Codes
+from fhn_jax.data.csv_files import read_rows
 from fhn_jax.data.item_names import ItemNames
-from fhn_jax.errors import InputError, MissingFileError, nearest
+from fhn_jax.errors import InputError, nearest
 
 # Cards side by side in a contact sheet, and rows of them: more is nothing to look at.
 _CARDS = 5
@@ -23,39 +22,21 @@ _LONGEST = 48
 
 
 def read_csv(
-    path: Path, what: str, headers: Sequence[Sequence[str]] | None
+    path: Path, what: str, headers: Sequence[Sequence[str]]
 ) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Reads a CSV file; blank lines are left out.
+    """Reads a CSV file, see `read_rows`.
 
     Args:
-      what: the file should hold, for errors.
-      headers: those that it may have; None for any.
-    Returns:
-      its header; and of each row where it is, for errors, and its cells.
+      headers: those that it may have.
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: another header, or a row of more or fewer cells; names the line.
+      FileNotFoundError, ValueError: as `read_rows`; another header.
     """
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such file; expected a CSV file of {what}")
-    text = files.read_text(path, f"expected a CSV file of {what}; save it as UTF-8")
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        header = next(reader, [])
-        if headers is not None and header not in headers:
-            expected = " or ".join(repr(",".join(each)) for each in headers)
-            raise InputError(
-                f"{path}, line 1: header is {','.join(header)[:160]!r}, expected "
-                f"{expected}"
-            )
-        rows = [(f"{path}, line {reader.line_num}", row) for row in reader if row]
-    except csv.Error as error:
+    header, rows = read_rows(path, what)
+    if header not in [*map(list, headers)]:
+        expected = " or ".join(repr(",".join(each)) for each in headers)
         raise InputError(
-            f"{path}, line {reader.line_num}: {error}; expected a CSV file of {what}"
-        ) from None
-    for where, row in rows:
-        if len(row) != len(header):
-            raise InputError(f"{where}: {len(row)} cells, expected {len(header)}")
+            f"{path}, line 1: header is {','.join(header)[:160]!r}, expected {expected}"
+        )
     return header, rows
 
 
@@ -63,9 +44,9 @@ def read_outfits(path: Path, codes: Codes, names: ItemNames) -> Int[np.ndarray, 
     """Reads outfits from a CSV file whose header names the slots.
 
     Args:
-      path: a header such as `top,bottom,shoe` and a row for each outfit: its items, see
-        `ItemNames.find`, and nothing or -1 where its template has none. The id of an
-        outfit is the number of its row, from 0.
+      path: a header such as `top,bottom,shoe`, perhaps with `outfit_id` before it, which is
+        not read, and a row for each outfit: its items, see `ItemNames.find`, and nothing or
+        -1 where its template has none. The id of an outfit is the number of its row, from 0.
       names: of the codes' items.
     Raises:
       FileNotFoundError: there is no such file.
@@ -73,7 +54,8 @@ def read_outfits(path: Path, codes: Codes, names: ItemNames) -> Int[np.ndarray, 
         template; names the line.
     """
     slots = [codes.categories[category] for category in codes.slots]
-    _, rows = read_csv(path, "outfits", [slots])
+    header, rows = read_csv(path, "outfits", [slots, ["outfit_id", *slots]])
+    rows = [(where, cells[len(header) - len(slots) :]) for where, cells in rows]
     if not rows:
         raise InputError(f"{path} holds no outfits, expected a line for each")
     found = [items_of_cells(cells, slots, names, where) for where, cells in rows]

@@ -5,6 +5,7 @@ from pathlib import Path
 from fhn_jax.cli import answers
 from fhn_jax.cli.command import Command, Flag
 from fhn_jax.cli.run import RunChoice
+from fhn_jax.data.csv_files import plain_numbers, read_rows
 from fhn_jax.errors import InputError
 
 
@@ -29,7 +30,7 @@ def set_attributes(choice: RunChoice, *, changes: str, index: str) -> None:
     workdir, root = served(run.workdir, run.root)
     codes = load(workdir)
     names = read_names(root, run.variant, codes)
-    header, rows = answers.read_csv(Path(changes), "attributes", None)
+    header, rows = read_rows(Path(changes), "attributes")
     if header[:1] != ["id"] or len(set(header)) < max(len(header), 2):
         raise InputError(
             f"{changes}, line 1: header is {','.join(header)[:160]!r}, expected id and "
@@ -38,11 +39,11 @@ def set_attributes(choice: RunChoice, *, changes: str, index: str) -> None:
     values: dict[str, dict[str, dict[int, str | None]]]
     values = {name: {} for name in header[1:]}
     for where, (own, *cells) in rows:
-        category, item = answers.parse_item(own.strip(), names, where)
+        category, item = answers.parse_item(own, names, where)
         if item in values[header[1]].get(category, {}):
-            raise InputError(f"{where}: {own.strip()!r} comes twice; expected once")
+            raise InputError(f"{where}: {own!r} comes twice; expected once")
         for name, cell in zip(header[1:], cells, strict=True):
-            values[name].setdefault(category, {})[item] = cell.strip() or None
+            values[name].setdefault(category, {})[item] = cell or None
     if index:
         searched = OutfitIndex.open(index, codes)
     else:
@@ -52,8 +53,24 @@ def set_attributes(choice: RunChoice, *, changes: str, index: str) -> None:
             f"{searched.folder}: its items have no attributes; expected an items.parquet "
             "with attribute columns in the data root"
         )
+    columns = searched.attributes.columns()
+    for name, by_category in values.items():
+        if name in columns and columns[name].kind == "number":
+            values[name] = _as_numbers(by_category)
     searched.attributes.change(values)
     print(f"changed {', '.join(header[1:])} of {len(rows):,} items")
+
+
+def _as_numbers(
+    by_category: dict[str, dict[int, str | None]],
+) -> dict[str, dict[int, str | None]]:
+    """Category -> item -> its number, written with a point as the sign for decimals."""
+    cells = [cell or "" for some in by_category.values() for cell in some.values()]
+    plain = iter(plain_numbers(cells))
+    return {
+        category: {item: next(plain) or None for item in some}
+        for category, some in by_category.items()
+    }
 
 
 COMMANDS = (

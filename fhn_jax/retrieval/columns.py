@@ -14,7 +14,11 @@ from jaxtyping import Bool, Int64, Shaped
 from fhn_jax.errors import InputError, nearest
 
 Kind = Literal["number", "boolean", "text", "time"]
-_TRUTHS = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
+# As an import reads them.
+_TRUTHS: Mapping[str, int] = {
+    **dict.fromkeys(("true", "yes", "ja", "oui", "y", "1"), 1),
+    **dict.fromkeys(("false", "no", "nein", "non", "n", "0"), 0),
+}
 _ORDERS: Mapping[str, Callable] = {
     "<": np.less,
     "<=": np.less_equal,
