@@ -3,7 +3,9 @@
 import asyncio
 import dataclasses
 import io
+import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from anyio import to_thread
 from PIL import Image
 from polyvore_u import write_polyvore_u
 from runs import REPOSITORY, load, settings
-from web_site import program
+from web_site import problem, program
 
 from fhn_jax.cli.verify import main
 from fhn_jax.codes import pack
@@ -108,11 +110,6 @@ def upload(client, data, category="top", **fields):
         data={"category": category} | fields,
         files={"photo": ("../../x.jpg", data, "image/jpeg")},
     )
-
-
-def problem(answer, status):
-    assert answer.status_code == status, answer.text
-    return answer.json()["detail"]
 
 
 # --- the encoder ------------------------------------------------------------------
@@ -293,6 +290,23 @@ def test_a_photo_is_blamed_for_what_it_did_alone(encoder, death, error, text):
         os.kill(encoder._process.pid, signal.SIGCONT)
         with pytest.raises(error, match=text):
             task.result()
+    wait_for(encoder)
+    assert encoder.encode(encoded("PNG"), 0).scale > 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [pickle.dumps((b"", b"", 1)), b"", b"\0\xff", b"\1", b"\1" + b"\xff" * 100],
+)
+def test_what_the_process_says_is_not_unpickled(encoder, answer):
+    """A process that hostile bytes took over says anything."""
+    wait_for(encoder)
+    mine, its = multiprocessing.Pipe()
+    its.send_bytes(answer)
+    old, encoder._pipe = encoder._pipe, mine
+    with pytest.raises(ValueError, match="its decoder failed"):
+        encoder.encode(encoded("PNG"), 0)
+    old.close()
     wait_for(encoder)
     assert encoder.encode(encoded("PNG"), 0).scale > 0
 

@@ -8,10 +8,12 @@ brought near to it.
 import dataclasses
 import io
 import logging
+import math
 import multiprocessing
 import os
 import resource
 import signal
+import struct
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -42,8 +44,17 @@ _CPU_SECONDS = 10
 # Photos that are encoded or wait for it.
 _MOST_WAITING = 8
 _DYING_SECONDS = 5
+# What the process says when it has loaded the network.
+_READY = b"ready"
+# Of a code and of a category, as they go through the pipe.
+_SCALE, _CATEGORY = struct.Struct("<d"), struct.Struct("<i")
+# Bytes of an answer: many times those of a picture and its code.
+_MOST_ANSWER = 2**20
 # How much the server's own threads come before the encoder's.
 _NICE = 10
+_FAILED = (
+    "the photo cannot be used: its decoder failed; save it again in another program"
+)
 _log = logging.getLogger("fhn_jax.web")
 
 
@@ -101,7 +112,8 @@ def save_encoder(
 class PhotoEncoder:
     """Encodes photos in a process of its own.
 
-    Hostile bytes are decoded there, too. The process has a lower priority than the
+    Hostile bytes are decoded there, too, and what comes back is not trusted: it is read as
+    bytes, never unpickled. The process has a lower priority than the
     server, encodes one photo at a time and has a limit on the processor time of each.
     If it dies, `is_up` or the next photo starts another one.
 
@@ -122,6 +134,7 @@ class PhotoEncoder:
             )
         photo_reader(encoder.masked)  # What is not installed is named now.
         self._path = path
+        self._width = next(iter(codes.items.values()))[0].shape[1]
         self._places = threading.BoundedSemaphore(_MOST_WAITING)
         # Whose turn it is to use the process.
         self._turn = threading.Lock()
@@ -165,16 +178,21 @@ class PhotoEncoder:
             raise UnavailableError("the encoder of photos is starting; try again soon")
         assert self._pipe is not None
         try:
-            self._pipe.send((data, category))
+            self._pipe.send_bytes(_CATEGORY.pack(category) + data)
             if not self._pipe.poll(_SECONDS):
                 self._stop()
                 raise InputError("the photo takes too long; try a smaller one")
-            found = self._pipe.recv()
+            answer = self._pipe.recv_bytes(_MOST_ANSWER)
         except (EOFError, OSError):
             raise self._death() from None
+        try:
+            found = _from_bytes(answer, self._width)
+        except ValueError:
+            self._stop()  # It is no longer ours.
+            raise InputError(_FAILED) from None
         if isinstance(found, str):
             raise InputError(found)
-        return Photo(*found)
+        return found
 
     def _started(self) -> bool:
         """Whether the process has loaded the network; starts it if there is none."""
@@ -192,7 +210,8 @@ class PhotoEncoder:
         if not self._loaded:
             assert self._pipe is not None
             try:
-                self._loaded = self._pipe.poll() and self._pipe.recv()
+                if self._pipe.poll():
+                    self._loaded = self._pipe.recv_bytes(len(_READY)) == _READY
             except (EOFError, OSError):
                 pass  # It died; the next caller starts another one.
         return self._loaded
@@ -210,10 +229,7 @@ class PhotoEncoder:
         if code in (None, -signal.SIGKILL, -signal.SIGTERM):
             # Somebody else's doing, or a lack of memory.
             return UnavailableError("the encoder of photos stopped; try again soon")
-        return InputError(
-            "the photo cannot be used: its decoder failed; save it again in another "
-            "program"
-        )
+        return InputError(_FAILED)
 
     def close(self) -> None:
         """Stops the process, whatever it does."""
@@ -308,18 +324,47 @@ def _serve(pipe: Connection, path: Path) -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     function, view = load_program(path)
     function(view(np.zeros((1, 1, 3), np.uint8))[None])  # compiles it
-    pipe.send(True)
+    pipe.send_bytes(_READY)
     while True:
         try:
-            data, category = pipe.recv()
+            asked = pipe.recv_bytes()
         except EOFError:
             return
+        (category,) = _CATEGORY.unpack_from(asked)
         _limit_cpu(_CPU_SECONDS)
         try:
-            found = _encode(function, view, data, category)
+            found = _encode(function, view, asked[_CATEGORY.size :], category)
         except ValueError as error:
             found = str(error)
-        pipe.send(found)
+        pipe.send_bytes(_to_bytes(found))
+
+
+def _to_bytes(found: Photo | str) -> bytes:
+    """A photo, or what is wrong with it, for a pipe."""
+    if isinstance(found, str):
+        return b"\0" + found.encode()
+    return b"\1" + _SCALE.pack(found.scale) + found.code.tobytes() + found.picture
+
+
+def _from_bytes(data: bytes, width: int) -> Photo | str:
+    """What `_to_bytes` was given.
+
+    Args:
+      width: bytes of a code.
+    Raises:
+      ValueError: it was given nothing of the kind.
+    """
+    kind, rest = data[:1], data[1:]
+    if kind == b"\0":
+        return rest.decode()
+    picture = _SCALE.size + width
+    if kind != b"\1" or len(rest) <= picture:
+        raise InputError(f"got {len(data)} bytes, expected a photo or a text")
+    (scale,) = _SCALE.unpack_from(rest)
+    if not math.isfinite(scale):
+        raise InputError(f"got a scale of {scale}, expected a finite one")
+    code = np.frombuffer(rest, np.uint8, width, _SCALE.size)
+    return Photo(rest[picture:], code, scale)
 
 
 def _limit_cpu(seconds: int) -> None:
@@ -332,8 +377,8 @@ def _limit_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
 
 
-def _encode(function: Any, view: Any, data: bytes, category: int):
-    """The values of a `Photo`."""
+def _encode(function: Any, view: Any, data: bytes, category: int) -> Photo:
+    """What is kept of an image."""
     # As the items were read that the network was trained on.
     pixels = garment_photo(data, "photo").pixels
     signs, scales = (np.asarray(each) for each in function(view(pixels)[None]))
@@ -341,4 +386,4 @@ def _encode(function: Any, view: Any, data: bytes, category: int):
     kept = io.BytesIO()
     picture = Image.fromarray(fitted(pixels, PICTURE_PX))
     picture.save(kept, "JPEG", quality=90)
-    return kept.getvalue(), pack(signs[number]), float(scales[number])
+    return Photo(kept.getvalue(), pack(signs[number]), float(scales[number]))
