@@ -6,6 +6,7 @@ import tomllib
 import pytest
 import shops
 from fhn_jax.data_tools.import_catalogue import import_catalogue
+from fhn_jax.data_tools.shop.vocabulary import guess_slot
 
 from fhn_jax.data.item_table import read_items
 from fhn_jax.errors import InputError, MissingFileError
@@ -138,3 +139,61 @@ def test_vectors_of_other_formats_and_tables_of_other_kinds_are_named(shop):
     assert note in imported(shop).text
     with pytest.raises(InputError, match="^items is a list; expected a path, a DataF"):
         import_catalogue({"items": shops.items()}, shop.parent / "none")
+
+
+def test_tables_of_spreadsheets_are_to_be_saved_otherwise(tmp_path):
+    shop = shops.write(tmp_path / "shop", items=shops.items(), likes=shops.wide_likes())
+    (shop / "likes.csv").rename(shop / "likes.xlsx")
+    with pytest.raises(
+        InputError, match=r"likes.xlsx; .* and are .csv, .tsv, .*parquet"
+    ):
+        import_catalogue(shop, tmp_path / "data")
+    (shop / "items.csv").rename(shop / "items.xlsx")
+    with pytest.raises(MissingFileError, match="; save items.xlsx as CSV or Parquet"):
+        import_catalogue(shop, tmp_path / "data")
+
+
+@pytest.mark.parametrize("again", ["price", "Price"])
+def test_a_column_that_comes_twice_is_named(tmp_path, again):
+    shop = shops.write(tmp_path / "shop", items=shops.items(), likes=shops.wide_likes())
+    text = (shop / "items.csv").read_text().replace("title", again, 1)
+    (shop / "items.csv").write_text(text)
+    with pytest.raises(InputError, match="with 'price' twice"):
+        import_catalogue(shop, tmp_path / "data")
+
+
+def test_a_column_of_catalogue_toml_that_is_not_there_is_said_once(tmp_path):
+    shop = shops.write(tmp_path / "shop", items=shops.items(), likes=shops.wide_likes())
+    (shop / "catalogue.toml").write_text('[columns.items]\nid = "sku"\n')
+    expected = r"no column 'sku'.*name, as \[columns.items\] id of catalogue.toml says$"
+    with pytest.raises(InputError, match=expected):
+        import_catalogue(shop, tmp_path / "data")
+
+
+@pytest.mark.parametrize("split", ["random", "leave-last-out", "time"])
+def test_without_a_share_of_validation_there_is_none(tmp_path, split):
+    likes = [
+        row | {"time": f"2026-01-{1 + number:02}"}
+        for number, row in enumerate(shops.wide_likes())
+    ]
+    shop = shops.write(tmp_path / "shop", items=shops.items(), likes=likes)
+    options = {"split": split, "val_share": 0.0}
+    splits = import_catalogue(shop, tmp_path / "data", **options).splits
+    assert splits["val"] == 0 and sum(splits.values()) == 24 and splits["test"] >= 3
+
+
+@pytest.mark.parametrize(
+    ("category", "slot"),
+    [
+        ("Damen > Schuhe > Schuhpflege", None),
+        ("Sneaker-Socken", None),
+        ("Strumpfhosen", None),
+        ("Shoe laces", None),
+        ("Chaussettes", None),
+        ("Damen > Schuhe > Neu", "shoe"),
+        ("Pflegeleichte Hemden", "top"),
+        ("Damen > Hosen", "bottom"),
+    ],
+)
+def test_what_is_named_beside_a_garment_is_none(category, slot):
+    assert guess_slot(category) == slot

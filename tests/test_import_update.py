@@ -165,6 +165,8 @@ def test_a_table_that_lacks_most_items_is_taken_by_force_alone(tmp_path, shop):
     assert digests(tmp_path / "data") == before
     _, table, summary = update(tmp_path, {"items": half})
     assert summary.changes["items that are removed"] == 12
+    _, _, summary = update(tmp_path, {"items": half})
+    assert summary.changes["items that are removed"] == 0
     # Those that had gone before do not count.
     priceless = [{"id": r["id"], "category": r["category"]} for r in shop["items"][:6]]
     _, table, summary = update(tmp_path, {"items": priceless})

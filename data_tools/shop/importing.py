@@ -30,7 +30,7 @@ from fhn_jax.data_tools.shop.before import (
 from fhn_jax.data_tools.shop.looks import write_looks
 from fhn_jax.data_tools.shop.options import Options
 from fhn_jax.data_tools.shop.settings import TABLES, Settings
-from fhn_jax.data_tools.shop.sources import unread_tables
+from fhn_jax.data_tools.shop.sources import FORMATS, unread_tables
 from fhn_jax.data_tools.shop.splits import (
     LEFT_OUT,
     SPARED,
@@ -183,7 +183,8 @@ class Import:
         connection, before = self._connection, self._before
         if self._folder and (names := unread_tables(self._folder, self._found)):
             note = (
-                f"not read: {', '.join(names)}; tables are called {', '.join(TABLES)}"
+                f"not read: {', '.join(names)}; tables are called {', '.join(TABLES)}, "
+                f"and are {', '.join(FORMATS)}"
             )
             connection.execute("INSERT INTO notes VALUES (?)", [note])
         self._loaded = tables.load(connection, self._found, self._settings, before)
@@ -427,7 +428,8 @@ class Import:
             return {}
         new, removed = self._connection.execute(
             f"""
-            SELECT count(*) FILTER (b.id IS NULL), count(*) FILTER (n.row IS NULL)
+            SELECT count(*) FILTER (b.id IS NULL),
+              count(*) FILTER (n.row IS NULL AND NOT b.was_removed)
             FROM numbered n LEFT JOIN before_items b ON n.id = b.id
               WHERE n.slot IN {self._in()}
             """

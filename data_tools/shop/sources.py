@@ -125,6 +125,8 @@ def find_tables(shop: Any) -> dict[str, Any]:
             names = sorted(os.listdir(shop))
             others = set(names) - {path.name for path in found.values()}
             near = nearest("items.csv", sorted(others))
+            if other := [n for n in names if Path(n).stem.casefold() == "items"]:
+                near = f"; save {other[0]} as CSV or Parquet"
             where = f"{shop}, which has {_some(names)}{near}"
         raise MissingFileError(
             f"there is no table of items; expected items{{{','.join(FORMATS)}}} in {where}"
@@ -240,7 +242,8 @@ def _columns(
                 f"{', '.join(known)}{nearest(our, known)}"
             )
         if their not in theirs:
-            raise _no_column(label, str(their), theirs, "as catalogue.toml says")
+            remedy = f"as [columns.{kind}] {our} of catalogue.toml says"
+            raise _no_column(label, str(their), theirs, remedy)
         columns[our] = their
     for our in known:
         for word in (our, *_SYNONYMS.get(our, "").split()):
@@ -253,7 +256,8 @@ def _columns(
             columns |= {f"item {n}": their for n, their in enumerate(numbered)}
     for our in _NEEDED[kind]:
         if our not in columns:
-            raise _no_column(label, our, theirs, f"or [columns.{kind}] {our} = ...")
+            remedy = f"or [columns.{kind}] {our} = ... in catalogue.toml"
+            raise _no_column(label, our, theirs, remedy)
     if kind == "items":
         if reserved := {*columns} & (_RESERVED - {*known}):
             raise InputError(
@@ -277,7 +281,7 @@ def _no_column(
     near = nearest(_plain(column), [_plain(n) for n in theirs])
     return InputError(
         f"{label} has no column {column!r}, only {', '.join(map(repr, theirs))}{near}; "
-        f"expected one of that name, {otherwise} in catalogue.toml"
+        f"expected one of that name, {otherwise}"
     )
 
 
@@ -345,10 +349,14 @@ def _open_csv(connection: Any, path: Path, label: str) -> Opened:
             # The database knows headers of the first line alone.
             path = copy_lines(connection, path, itertools.chain(["header\n"], file))
     named = [n for n in header if n]
-    if len({n.casefold() for n in named}) != len(named) or not named:
+    twice = [
+        n for k, n in enumerate(named) if n.casefold() in map(str.casefold, named[:k])
+    ]
+    if twice or not named:
+        why = f", with {twice[0]!r} twice (as capitals or not)" if twice else ""
         raise InputError(
-            f"{label}: the header is {start.strip()[:160]!r}; expected a name for each "
-            "column, each once"
+            f"{label}: the header is {start.strip()[:160]!r}{why}; expected a name for "
+            "each column, each once"
         )
     if len(named) < len(header):
         places = ", ".join(str(k) for k, n in enumerate(header, 1) if not n)

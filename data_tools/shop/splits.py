@@ -80,9 +80,9 @@ def split_likes(
         rank, total = _ranks(all_.users[which], key[which])
         if method == "random":
             test = np.maximum(1, np.round(shares[1] * total))
-            val = np.maximum(1, np.round(shares[0] * total))
+            val = np.maximum(shares[0] > 0, np.round(shares[0] * total))
         else:
-            test = val = np.ones(len(which))
+            test, val = np.ones(len(which)), np.full(len(which), shares[0] > 0)
         few = total < SPARED
         behind = total - 1 - rank
         part = np.where(behind < test, TEST, np.where(behind < test + val, VAL, TRAIN))

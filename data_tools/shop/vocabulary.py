@@ -36,6 +36,12 @@ _WORDS = {
         bufanda cinturon accesorio cappello sciarpa cintura accessorio riem sjaal""",
 }
 SLOTS = tuple(_WORDS)
+# What has the name of a garment beside its own, and is none: shoe care, sneaker socks.
+_NO_GARMENTS = """sock stocking tights hosiery care cleaner polish laces insole socke
+    strumpf strumpfhose pflege schuhpflege reinigung schuhcreme schnursenkel senkel sohle
+    einlegesohle schuhspanner schuhbeutel chaussette collant entretien cirage lacet
+    semelle calcetin cuidado cordones plantilla calzino calza laccio soletta sok veter
+    inlegzool onderhoud"""
 # What outfits are where nobody says it: those of them whose slots a catalogue has.
 TEMPLATES = (
     ("top", "bottom", "shoe", "outerwear"),
@@ -43,7 +49,8 @@ TEMPLATES = (
     ("top", "bottom", "shoe"),
     ("dress", "shoe"),
 )
-_SLOT_OF = {word: slot for slot, words in _WORDS.items() for word in words.split()}
+_SLOT_OF: dict[str, str | None] = dict.fromkeys(_NO_GARMENTS.split())
+_SLOT_OF |= {word: slot for slot, words in _WORDS.items() for word in words.split()}
 # Longest first: "jeansjacke" ends as "jacke" does, and as "e".
 _ENDINGS = sorted((w for w in _SLOT_OF if len(w) > 3), key=len, reverse=True)
 _BEFORE = re.compile(
@@ -57,6 +64,8 @@ def guess_slot(category: str) -> str | None:
 
     >>> [guess_slot(name) for name in ("T-Shirts", "Women > Shirt dresses", "Gift cards")]
     ['top', 'dress', None]
+    >>> [guess_slot(name) for name in ("Sneaker-Socken", "Schuhe > Schuhpflege")]
+    [None, None]
     """
     plain = unicodedata.normalize("NFKD", category.casefold().replace("ß", "ss"))
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
