@@ -84,7 +84,7 @@ def test_search_of_outfits_in_a_file_with_fixed_items(workdir, codes, tmp_path, 
     assert search(workdir, outfits=str(table), fixed="shoe:0")["outfits"] == []
     table, emptied, written = capsys.readouterr().out.splitlines()
     assert table.startswith("rank ")
-    assert emptied == "no outfit is left by: with shoe 0"
+    assert emptied == "no outfit is left by: with shoe:0"
     assert written == f"wrote {workdir / 'search.json'}"
     assert not (workdir / "search.png").exists()
 

@@ -134,6 +134,11 @@ def test_a_title_cannot_colour_the_terminal(workdir, capsys):
             {"fixed": "shoe:shoe-33"},
             "shoe 'shoe-33' is unknown; .*did you mean 'shoe-3",
         ),
+        (
+            {"fixed": "shoe-3,top-1", "without": "bag-1,shoe-3"},
+            "--fixed asks for shoe 'shoe-3.*', which --without=bag-1,shoe-3 leaves out",
+        ),
+        ({"fixed": "shoe-3", "only": "shoe-4"}, "which --only=shoe-4 leaves out"),
         ({"fixed": "shoe:3"}, "expected an id of the shop, or #0 to #"),
         ({"fixed": "shoe:top-3"}, "'top-3' is an item of top, not of shoe"),
         ({"fixed": "shoes:#3"}, "'shoes:#3' is no item; .*; did you mean 'shoe'"),
@@ -141,8 +146,15 @@ def test_a_title_cannot_colour_the_terminal(workdir, capsys):
     ],
 )
 def test_what_is_unknown_is_named_with_the_nearest(workdir, options, message):
-    with pytest.raises(UserError, match=message):
-        answer(workdir, "compose", **options)
+    for command in ("compose", "search"):
+        with pytest.raises(UserError, match=message):
+            answer(workdir, command, **options)
+
+
+def test_what_leaves_no_outfit_is_named_by_the_shops_id(workdir, capsys):
+    found = answer(workdir, "search", fixed=("top-1", "dress-2"))
+    assert not found["outfits"] and found["emptied_by"] == "with top-1,dress-2"
+    assert "no outfit is left by: with top-1,dress-2" in capsys.readouterr().out
 
 
 def test_clicks_and_files_of_outfits_may_have_the_shops_ids(workdir, tmp_path):

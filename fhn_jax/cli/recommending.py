@@ -70,7 +70,9 @@ def search(
     number = names.find_user(user, "--user")
     items = answers.parse_items(fixed, names, "--fixed")
     shapes = answers.parse_templates(templates, codes)
-    filters = [*([MustContain(items)] if items else ()), *asked.filters(names)]
+    filters = asked.filters(names, items)
+    if items:
+        filters.insert(0, MustContain(items, ",".join(fixed)[:80]))
     with contextlib.ExitStack() as stack:
         if ray_address:
             from fhn_jax.integrations.cluster import connect
@@ -138,7 +140,7 @@ def compose(
     number = names.find_user(user, "--user")
     items = answers.parse_items(fixed, names, "--fixed")
     shapes = answers.parse_templates(templates, codes)
-    filters = asked.filters(names)
+    filters = asked.filters(names, items)
     composer = Composer(codes, attributes=rules.attributes_of(run, codes, names))
     found = composer.compose(
         number,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fhn_jax.cli import answers
@@ -69,11 +69,15 @@ class Given:
             caps[name.strip()] = int(number)
         return caps
 
-    def filters(self, names: ItemNames) -> list[Any]:
+    def filters(
+        self, names: ItemNames, fixed: Mapping[str, Sequence[int]] = {}
+    ) -> list[Any]:
         """The filters for all users; items that the shop has no more are left out.
 
+        Args:
+          fixed: category -> items that each outfit must have.
         Raises:
-          InputError: an unknown item, or no condition.
+          InputError: an unknown item, no condition, or what must be there must not.
         """
         from fhn_jax.retrieval.filters import Only, Without
         from fhn_jax.retrieval.where import Where
@@ -82,6 +86,14 @@ class Given:
         for flag, kind in (("only", Only), ("without", Without)):
             texts = getattr(self, flag)
             items = answers.parse_items(texts, names, f"--{flag}")
+            for category, ids in items.items():
+                ours = {*fixed.get(category, ())}
+                if wrong := ours & {*ids} if kind is Without else ours - {*ids}:
+                    label = names.label(names.categories.index(category), min(wrong))
+                    raise InputError(
+                        f"--fixed asks for {category} {label!r}, which --{flag}="
+                        f"{','.join(texts)[:80]} leaves out; give one of them"
+                    )
             found += [kind(items, ",".join(texts)[:80])] if items else []
         return [*found, Where(*self.where)] if self.where else found
 

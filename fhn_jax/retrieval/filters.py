@@ -102,6 +102,7 @@ class MustContain:
 
     Attributes:
       items: category -> id of an item, or ids.
+      text: how somebody wrote that.
 
     >>> from fhn_jax import Codes
     >>> vectors = np.random.default_rng(0).normal(size=(2, 5, 64))
@@ -111,9 +112,10 @@ class MustContain:
     """
 
     items: Mapping[str, Any]
+    text: str = ""
 
     def __str__(self) -> str:
-        return f"with {_counted(self.items)}"
+        return f"with {self.text or _counted(self.items)}"
 
     def resolve(self, codes: Codes) -> Conditions:
         some = _by_number(codes, self.items)
