@@ -125,6 +125,18 @@ def test_going_back_takes_back_the_codes_and_not_the_stock(workdir, root):
     check(publish(workdir, workdir, root, "8"), workdir)
 
 
+def test_one_can_go_back_from_a_version_that_is_damaged(workdir, root, caplog):
+    first = publish(workdir, workdir, root, "8")
+    for name in (CODES, "items.parquet"):
+        bad = publish(workdir, workdir, root, "8")
+        (bad / name).write_text("nothing")
+        act("rollback", workdir=workdir)
+        assert published(workdir).current == first
+        assert name in caplog.text
+        Recommender.open(first, first, "8")
+        shutil.rmtree(bad)
+
+
 def test_what_goes_on_after_going_back_is_the_network_that_is_served(workdir, root):
     act("publish", workdir=workdir)
     new = train_on(workdir)

@@ -5,6 +5,7 @@ whatever becomes of the run and of the data, but for what the shop says of its i
 """
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.items import ItemTables
 from fhn_jax.retrieval.outfit_index import ATTRIBUTES, OutfitIndex
 
+_log = logging.getLogger("fhn_jax.recommender")
 # In the workdir of a run.
 FOLDER = "published"
 COMPOSING = "composing"
@@ -132,7 +134,7 @@ def rollback(site: str | os.PathLike, variant: str) -> int:
 
     What the shop says of its items stays as it is served now: what it has no more, and
     attributes such as what is in stock, those that were changed where they are served
-    included.
+    included; unless that version is damaged.
 
     Args:
       site: the workdir whose versions these are.
@@ -153,7 +155,13 @@ def _keep_items(older: Path, current: Path, variant: str) -> None:
     both = (older, current)
     if not all((v / name).is_file() for v in both for name in (CODES, ITEMS_FILE)):
         return
-    codes, now = load(older), load(current)
+    codes = load(older)
+    try:
+        now = load(current)
+        read_names(current, variant, now)
+    except (FileNotFoundError, ValueError) as error:
+        _log.warning("what is in stock is that of %s: %s", older, error)
+        return
     if codes.identity != now.identity:
         return  # They are other items.
     with atomic_path(older / ITEMS_FILE) as temporary:
