@@ -175,8 +175,7 @@ const undo = () =>
     counted(now);
     tasteIsOld();
     await load();
-    const what = now.undone && (now.undone.outfit || now.undone.item);
-    say(what ? "Taken back." : "There is nothing to take back.");
+    say(now.undone ? "Taken back." : "There is nothing to take back.");
     if (!now.undone || !now.undone.outfit) return;
     // What was taken back can be judged again: it stands first.
     const key = keyOfOutfit(now.undone.outfit);
