@@ -1,9 +1,12 @@
 """Likes that a shop's tables of today take back, in data that are there."""
 
+import numpy as np
 import pytest
 import shops
 from fhn_jax.data_tools.import_catalogue import import_catalogue
+from fhn_jax.data_tools.shop.visitors import VisitorLikes, take_visitors
 
+from fhn_jax.data.item_table import VISITORS_FILE, read_table
 from fhn_jax.data.layout import read_catalogue
 
 pytest.importorskip("duckdb")
@@ -73,3 +76,19 @@ def test_who_dislikes_all_keeps_it_until_there_is_a_like(tmp_path):
     after, summary = imported(tmp_path, judged(likes[:6], -1, 2), update=True)
     assert after == before
     assert "1 users dislike all that they are trained on" in summary.text
+
+
+def test_what_a_visitor_likes_and_the_shop_does_not_is_noted_once(tmp_path):
+    likes = judged(shops.wide_likes(), 1, 1)
+    imported(tmp_path, likes)
+    outfit = [7, 7, 7]
+    row = {"user": "user 0", "top": "T-007", "bottom": "B-007", "shoe": "S-007"}
+    theirs = VisitorLikes(["user 0"], np.array([outfit], np.int32), *np.ones((2, 1)))
+    theirs = theirs._replace(liked=np.ones(1, bool))
+    for _ in range(3):
+        take_visitors(tmp_path / "data", theirs, lambda users: None)
+        after, _ = imported(tmp_path, judged([row], -1, 2), update=True)
+        assert not any((0, *outfit) in rows for rows in after.values())
+    take_visitors(tmp_path / "data", theirs, lambda users: None)
+    noted = read_table(tmp_path / "data" / VISITORS_FILE, ())
+    assert all(len(column) <= 2 for column in noted.values())
