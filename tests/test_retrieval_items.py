@@ -172,7 +172,7 @@ def test_a_vector_scores_like_the_user_it_is_of():
 
 
 @pytest.mark.parametrize(
-    ("alphabet", "binary"), [("pm1", [-1, 1, 1, 1]), ("01", [0, 0, 0, 1])]
+    ("alphabet", "binary"), [("pm1", [-1, 1, 1, 1]), ("01", [0, 0, 1, 1])]
 )
 def test_binary_score_of_a_vector_takes_its_signs(alphabet, binary):
     tables = ItemTables.from_codes(random_codes(alphabet=alphabet))
