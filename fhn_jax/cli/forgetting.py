@@ -16,7 +16,7 @@ from fhn_jax.codes import Codes, Latents
 from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data import forgetting
 from fhn_jax.data.catalogue import Catalogue
-from fhn_jax.data.forgotten import allow_again
+from fhn_jax.data.forgotten import allow_again, note_forgotten
 from fhn_jax.errors import InputError
 from fhn_jax.evaluation.evaluators import load_codes
 from fhn_jax.web import VISITORS
@@ -92,6 +92,7 @@ def _forget_user(runs: Sequence[Run], text: str, database_url: str) -> dict[str,
     if names.users is not None and text not in names.users:
         left_out = forgetting.forget_left_out(run.root, text)
         if any(left_out.values()):
+            note_forgotten(run.root, "user", text)
             return left_out
     number = names.find_user(text, "--user")
     if number >= codes.num_users:

@@ -27,6 +27,8 @@ from fhn_jax.integrations.scoring import ClusterScorer
 # Exit status where the network that was trained is not published, but all else is.
 FELL = 2
 _SCORE = "asymmetric"
+# Of what was learned, the share that a network trains on from, see `warm_start`.
+_KEPT = 0.8
 
 
 def refresh(
@@ -226,7 +228,7 @@ def warm_start_of(experiment: Any, last: Run, codes: Codes) -> Any:
     """The network to start from."""
     from fhn_jax.training.warm_start import warm_start
 
-    return warm_start(experiment, last.config, last.workdir, codes)
+    return warm_start(experiment, last.config, last.workdir, codes, _KEPT)
 
 
 def _folder(run: Run, state: RefreshState) -> Path:
