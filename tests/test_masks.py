@@ -254,11 +254,11 @@ def test_an_uploaded_photo_gets_the_code_of_the_item(root, tmp_path):
     codes, names = Codes.load(run / "codes.safetensors"), load(config)[0].names
     function, view = photos.load_program(run / photos.FILE)
     found = [
-        photos._encode(function, view, open_images(root).read([name])[0], category)[1:]
+        photos._encode(function, view, open_images(root).read([name])[0], category)
         for category, of in enumerate(names)
         for name in of
     ]
-    signs, scales = zip(*found, strict=True)
+    signs, scales = zip(*((photo.code, photo.scale) for photo in found), strict=True)
     assert np.array_equal(signs, np.concatenate(codes.items["visual"]))
     assert len(np.unique(signs, axis=0)) > 3
     of_items = np.concatenate(codes.item_scales["visual"])
