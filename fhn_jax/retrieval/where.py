@@ -100,9 +100,10 @@ class Where:
 
     A condition compares an attribute with a value: `price<=80` (or <, >, >=), `brand=X`,
     `brand!=X`, `season in {summer,winter}`, `season not in {summer}`, `in_stock`,
-    `not in_stock`; values may be in quotes, in which a quote is written twice. `shoe:price<=80` is on shoes alone. An item
-    that lacks the attribute meets `!=`, `not in` and `not` alone. Texts are compared as
-    they are written; times as 2026-12-24 or 2026-12-24T18:30.
+    `not in_stock`; values may be in quotes, in which a quote is written twice.
+    `shoe:price<=80` is on shoes alone. An item that lacks the attribute meets `!=`,
+    `not in` and `not` alone. Texts are compared as they are written; times as 2026-12-24
+    or 2026-12-24T18:30.
 
     Args:
       conditions: all of them have to be met.

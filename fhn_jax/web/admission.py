@@ -72,9 +72,10 @@ class VisitorFirst(APIRoute):
     """Finds the visitor before the body is read: nobody else's bodies are.
 
     The visitor is found again in the thread that answers, as a body can take long to
-    come. Where there is none, only there: to hand a request to another one takes longer. A visitor has one upload under way. Answers are
-    written in the thread that made them: FastAPI would check them again and write them in
-    another, a third of a request's time.
+    come. Where there is none, only there: to hand a request to another one takes
+    longer. A visitor has one upload under way. Answers are written in the thread that
+    made them: FastAPI would check them again and write them in another, a third of a
+    request's time.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any):
