@@ -164,6 +164,7 @@ def test_attributes_of_other_items_are_refused_and_never_followed(folder, tmp_pa
     assert column(reader, "price") == VALUES["price"]
 
 
+@pytest.mark.slow
 def test_readers_have_all_of_a_change_or_nothing(folder, monkeypatch):
     monkeypatch.setattr(module, "_LONGEST_JOURNAL", 2000)
     reader, writer = (Attributes.open(folder, CODES) for _ in range(2))

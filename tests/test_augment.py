@@ -15,6 +15,7 @@ def photos(n, size=12):
     return jnp.asarray(rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8))
 
 
+@pytest.mark.slow
 def test_flip_mirrors_about_half_of_the_images_left_to_right():
     images = photos(200)
     got = Augmentation(flip=True)(KEY, images)
@@ -31,6 +32,7 @@ def test_nothing_changes_without_augmentation():
     np.testing.assert_array_equal(got, images)
 
 
+@pytest.mark.slow
 def test_draws_depend_on_the_key_alone():
     images = photos(8)
     change = Augmentation(shift=0.2, zoom=0.2)

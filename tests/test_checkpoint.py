@@ -105,6 +105,7 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_that_names_it(tmp_path)
         assert checkpoints.latest == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lost", ["_CHECKPOINT_METADATA", "state", "state/_METADATA", "state/manifest.ocdbt"]
 )
@@ -368,6 +369,7 @@ def test_users_are_forgotten_in_checkpoints_of_old_versions(tmp_path):
     assert np.asarray(table[1]).tolist() == [0, 0, 0] and np.asarray(table[0]).all()
 
 
+@pytest.mark.slow
 def test_users_are_forgotten_with_a_checkpoint_that_was_set_aside(tmp_path):
     folder = tmp_path / "checkpoints"
     save(folder, [0.5, 0.9, 0.4])

@@ -329,6 +329,7 @@ BAD_FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_wrong_files_name_the_key(tmp_path, case):
     changes, text = BAD_FILES[case]

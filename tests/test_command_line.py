@@ -167,6 +167,7 @@ def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, error, text):
     assert capsys.readouterr().err.startswith(f"error: {text}\n")
 
 
+@pytest.mark.slow
 def test_a_workdir_below_a_file_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     config = ["--config=text_t3:smoke", f"--config.data.root={tmp_path}"]

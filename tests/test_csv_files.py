@@ -61,6 +61,7 @@ def test_numbers_are_read_by_their_own_sign_for_decimals(cells, expected):
     assert plain_numbers(cells) == expected
 
 
+@pytest.mark.slow
 def test_attributes_are_set_from_a_file_of_a_spreadsheet(workdir):
     path = workdir.parent / "stock.csv"
     path.write_bytes(b"id;price;in_stock\r\nshoe-3;5,50;nein\r\nshoe-5;;ja\r\n")

@@ -352,6 +352,7 @@ def test_a_wrong_command_would_be_noticed(text, monkeypatch):
         check(words, monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_requests_of_a_page_are_those_of_the_api(tmp_path):
     from fhn_jax.web.app import create_app
 

@@ -54,6 +54,7 @@ def workdir_of(words):
     return f"runs/{given.name}", config
 
 
+@pytest.mark.slow
 def test_no_two_commands_write_the_same_place():
     settings = collections.defaultdict(dict)
     for words, page in COMMANDS.items():

@@ -132,6 +132,7 @@ def test_what_was_shown_and_judged_is_exported(exported):
     assert [judged[slot][1] for slot in SLOTS] == ["T-000", None, None]
 
 
+@pytest.mark.slow
 def test_likes_of_visitors_become_likes_of_the_data(exported, tmp_path):
     folder, site, tables, (first, _, start) = exported
     likes = folder / "events" / "likes.parquet"
@@ -157,6 +158,7 @@ def likes_of(catalogue, user):
     return {tuple(items) for items in sum(rows, [])}
 
 
+@pytest.mark.slow
 def test_events_of_another_catalogue_are_refused(exported, tmp_path):
     folder, site, _, _ = exported
     other = [{**row, "id": f"9{row['id']}"} for row in shops.items()]

@@ -49,6 +49,7 @@ def test_a_piece_comes_again_only_when_there_is_no_other():
     assert limit(12, 0) == 1 and limit(12, 5) == 3 and limit(4, 5) == 2
 
 
+@pytest.mark.slow
 def test_draws_explore_less_the_more_is_known():
     codes = random_codes(counts=(30, 20, 10), num_users=12, bits=32)
     rng = np.random.default_rng(0)

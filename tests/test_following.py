@@ -77,6 +77,7 @@ def behind(visitor):
     return float(line.split()[1])
 
 
+@pytest.mark.slow
 def test_a_version_is_taken_up_when_its_encoder_of_photos_is_up(site, encoders):  # noqa: F811
     app = create_app(site)
     with browser(app):
@@ -90,6 +91,7 @@ def test_a_version_is_taken_up_when_its_encoder_of_photos_is_up(site, encoders):
         eventually(lambda: new.is_closed)
 
 
+@pytest.mark.slow
 def test_a_version_that_waits_is_given_up_when_another_is_current(
     site,  # noqa: F811
     encoders,
@@ -111,6 +113,7 @@ def test_a_version_that_waits_is_given_up_when_another_is_current(
         assert caplog.text.count("2 cannot be served yet") == 1
 
 
+@pytest.mark.slow
 def test_a_version_is_taken_up_when_the_database_answers_again(
     site,  # noqa: F811
     monkeypatch,
@@ -129,6 +132,7 @@ def test_a_version_is_taken_up_when_the_database_answers_again(
         until(app, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, "x"])
 def test_following_goes_on_when_the_link_can_be_read_again(site, content, caplog):  # noqa: F811
     publish_site(site, other_users)
@@ -153,6 +157,7 @@ def test_following_goes_on_when_the_link_can_be_read_again(site, content, caplog
         eventually(lambda: stays(lambda: behind(visitor)))
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_version_itself_is_final(site, caplog):  # noqa: F811
     app = create_app(site)
     with browser(app) as visitor:

@@ -221,6 +221,7 @@ def test_processes_started_with_different_numbers_are_refused(root, tmp_path):
     assert "--processes=3, but process 0 at" in err and "--processes=2" in err
 
 
+@pytest.mark.slow
 def test_distributed_without_a_cluster_says_what_to_give(root, tmp_path):
     arguments = ["train", *flags(root, VALUES), f"--workdir={tmp_path}"]
     code, _, err = run([*arguments, "--distributed"])

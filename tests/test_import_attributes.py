@@ -70,6 +70,7 @@ def test_the_decimal_sign_may_be_said(tmp_path):
         imported(tmp_path / ";", ["1"], 'decimal = ";"\n')
 
 
+@pytest.mark.slow
 def test_an_update_reads_numbers_as_before(tmp_path):
     assert imported(tmp_path, ["1.299,50", "249"])[0] == [1299.5, 249]
     # Without any sign, and then with the same cell alone.

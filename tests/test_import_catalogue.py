@@ -238,6 +238,7 @@ def test_every_format_says_the_same(tmp_path):
     assert read_catalogue(tmp_path / "parquet", "shop").checksum == first.checksum
 
 
+@pytest.mark.slow
 def test_tables_in_memory_say_the_same(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     tables = dict(items=shops.items(), likes=shops.wide_likes())
@@ -371,6 +372,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["shop"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files(tmp_path):
     tables = dict(items=shops.items(), likes=shops.wide_likes())
     first, _ = imported(tmp_path, "1", tables)

@@ -89,6 +89,7 @@ def test_photos_that_cannot_be_read_are_found(tmp_path, tables):
         import_catalogue(tmp_path / "shop", tmp_path / "again", dry_run=True)
 
 
+@pytest.mark.slow
 def test_an_update_is_tried_too(tmp_path, tables):
     with pytest.raises(UserError, match="no data root .* import it first"):
         import_catalogue(

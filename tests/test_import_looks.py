@@ -46,6 +46,7 @@ def imported(tmp_path, looks, likes, *, update=True):
     return liked, summary
 
 
+@pytest.mark.slow
 def test_an_edited_look_is_liked_by_who_likes_it_from_now_on(tmp_path):
     before, _ = imported(tmp_path, LOOKS, LIKES, update=False)
     assert ("u0", 1, 0, 1) in before and ("u1", 1, 0, 1) in before
@@ -71,6 +72,7 @@ def test_an_edited_look_is_liked_by_who_likes_it_from_now_on(tmp_path):
     assert imported(tmp_path, edited, wrong)[0] == after - gone
 
 
+@pytest.mark.slow
 def test_likes_that_wait_are_of_the_look_that_was_liked(tmp_path):
     first = LIKES + likes_of(("new", 1))
     before, _ = imported(tmp_path, LOOKS, first, update=False)

@@ -47,6 +47,7 @@ def stored(tmp_path, name):
     return LmdbImages(tmp_path / "data" / "images" / "lmdb").read([name])[0]
 
 
+@pytest.mark.slow
 def test_replaced_photos_are_taken_under_a_name_of_their_own(tmp_path, items):
     before = read_catalogue(tmp_path / "data", "shop")
     # The same file with other bytes, another file, and one whose title changes too little

@@ -37,6 +37,7 @@ def numbers(row):
     return tuple(int(row[slot][2:]) for slot in shops.CATEGORIES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_like_that_is_disliked_today_is_gone(tmp_path, whole):
     likes = judged(shops.wide_likes(), 1, 1)
@@ -78,6 +79,7 @@ def test_who_dislikes_all_keeps_it_until_there_is_a_like(tmp_path):
     assert "1 users dislike all that they are trained on" in summary.text
 
 
+@pytest.mark.slow
 def test_what_a_visitor_likes_and_the_shop_does_not_is_noted_once(tmp_path):
     likes = judged(shops.wide_likes(), 1, 1)
     imported(tmp_path, likes)

@@ -157,6 +157,7 @@ def test_an_attribute_of_another_type_is_named_with_its_row(tmp_path, shop):
     assert digests(tmp_path / "data") == before
 
 
+@pytest.mark.slow
 def test_a_table_that_lacks_most_items_is_taken_by_force_alone(tmp_path, shop):
     half, less = shop["items"][:12], shop["items"][:11]
     before = digests(tmp_path / "data")

@@ -53,6 +53,7 @@ def waits(root):
     ]
 
 
+@pytest.mark.slow
 def test_two_likes_a_day_become_a_user_on_the_second_day(tmp_path, update):
     root = tmp_path / "data"
     assert waits(root) == [("early", 7)]
@@ -74,6 +75,7 @@ def test_two_likes_a_day_become_a_user_on_the_second_day(tmp_path, update):
     assert waits(root) == [] and "wait" not in summary.text
 
 
+@pytest.mark.slow
 def test_the_last_word_counts_among_those_that_wait(tmp_path, update):
     update(daily("new", 1, 2, value="1", time="2026-01-01"))
     update(daily("new", 1, value="-1", time="2026-01-02"))
@@ -93,6 +95,7 @@ def test_not_all_wait_forever(tmp_path, update, monkeypatch):
     assert waits(tmp_path / "data") == [("new", 1), ("new", 2)]
 
 
+@pytest.mark.slow
 def test_what_waits_is_deleted_with_its_user_or_item(tmp_path, update):
     root = tmp_path / "data"
     update(daily("new", 1, 2) + daily("it's", 3))

@@ -14,6 +14,7 @@ from tests.test_search import assert_finds, brute_force, some_outfits, tiny_bloc
 __all__ = ["tiny_blocks"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scaled", [False, True])
 def test_a_grown_index_finds_what_brute_force_finds(tmp_path, tiny_blocks, scaled):
     rng = np.random.default_rng(3)

@@ -195,6 +195,7 @@ def evaluated(tmp_path_factory, root):
     return workdir
 
 
+@pytest.mark.slow
 def test_evaluation_needs_the_workdir_alone_and_loads_nothing_slow(evaluated, tmp_path):
     workdir = shutil.copytree(evaluated, tmp_path / "run")
     loaded = "import atexit, sys; atexit.register(lambda: print(*sys.modules))"
@@ -296,6 +297,7 @@ def no_demo(monkeypatch):
     monkeypatch.setattr(make_demo, "make_demo", fail)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -155,6 +155,7 @@ def test_shape_and_pattern_are_averaged_over_the_mask():
     assert np.abs(expected - x.mean(axis=(1, 2))).max() > 0.05
 
 
+@pytest.mark.slow
 def test_the_mask_moves_with_the_photo():
     """A photo that is its own mask is so after augmentation, too."""
     _, inside = photo_of_a_garment(GROUND, BLUE, 32)

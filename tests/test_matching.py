@@ -102,6 +102,7 @@ def test_users_broadcast_against_candidates():
     np.testing.assert_allclose(got.ravel(), each, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_reach_users_items_and_all_weights():
     matching = Matching(BITS, (0, 1, 2), hash_types=3)
     graphdef, params = nnx.split(matching)

@@ -247,6 +247,7 @@ def test_two_tops_share_a_category():
     assert len(make_net(slots=(0, 0, 1, 2)).heads["text"]) == 3
 
 
+@pytest.mark.slow
 def test_hidden_zero_takes_half_of_the_features():
     net = make_net(text_head=HEAD | dict(hidden=0))
     assert net.heads["text"][0].hidden.kernel.shape == (7, 3)

@@ -324,6 +324,7 @@ def test_one_user_gets_the_best_outfits_that_were_not_clicked(
     np.testing.assert_array_equal(bits, users.into(codes).users[0])
 
 
+@pytest.mark.slow
 def test_the_command_line_fits_one_user(root, base, tmp_path):
     workdir = shutil.copytree(base, tmp_path / "run")
     code, out, err = run(

@@ -90,6 +90,7 @@ def logged(recommender, seed, judged, posterior, explore=0.5):
     return LoggedPage(**about, judged=judged, items=items, liked=np.ones(6))
 
 
+@pytest.mark.slow
 def test_propensities_are_how_often_pages_have_an_outfit(recommender, monkeypatch):
     monkeypatch.setattr(logged_pages, "DRAWS", 200)
     judged = Judged(np.array([[3, 4], [5, -1]], np.int32), np.array([True, False]))

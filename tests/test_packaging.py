@@ -204,6 +204,7 @@ sys.meta_path.insert(0, Absent())
 """
 
 
+@pytest.mark.slow
 def test_codes_are_scored_with_the_base_installation(tmp_path):
     codes = random_codes()
     codes.save(tmp_path / "codes.safetensors")

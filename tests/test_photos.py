@@ -294,6 +294,7 @@ def test_a_photo_is_blamed_for_what_it_did_alone(encoder, death, error, text):
     assert encoder.encode(encoded("PNG"), 0).scale > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [pickle.dumps((b"", b"", 1)), b"", b"\0\xff", b"\1", b"\1" + b"\xff" * 100],

@@ -71,6 +71,7 @@ ASKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ASKED)
 def test_commands_answer_by_the_version_that_is_served(workdir, root, command, capsys):
     own = answer(workdir, command, **ASKED[command])
@@ -88,6 +89,7 @@ def test_commands_answer_by_the_version_that_is_served(workdir, root, command, c
     assert not (workdir / "published/1" / f"{command}.json").exists()
 
 
+@pytest.mark.slow
 def test_going_back_takes_back_the_codes_and_not_the_stock(workdir, root):
     first = publish(workdir, workdir, root, "8")
     changes = root.parent / "stock.csv"
@@ -125,6 +127,7 @@ def test_going_back_takes_back_the_codes_and_not_the_stock(workdir, root):
     check(publish(workdir, workdir, root, "8"), workdir)
 
 
+@pytest.mark.slow
 def test_one_can_go_back_from_a_version_that_is_damaged(workdir, root, caplog):
     first = publish(workdir, workdir, root, "8")
     for name in (CODES, "items.parquet"):
@@ -137,6 +140,7 @@ def test_one_can_go_back_from_a_version_that_is_damaged(workdir, root, caplog):
         shutil.rmtree(bad)
 
 
+@pytest.mark.slow
 def test_what_goes_on_after_going_back_is_the_network_that_is_served(workdir, root):
     act("publish", workdir=workdir)
     new = train_on(workdir)
@@ -155,6 +159,7 @@ def test_what_goes_on_after_going_back_is_the_network_that_is_served(workdir, ro
     assert not new.is_dir()
 
 
+@pytest.mark.slow
 def test_what_the_shop_has_no_more_is_left_out_and_marked(workdir, root):
     def shoes(found):
         return {row["items"][2] for row in found}

@@ -213,6 +213,7 @@ def assert_finds(index, codes, outfits, removed=(), k=100):
         np.testing.assert_array_equal(hits.items, outfits[expected])
 
 
+@pytest.mark.slow
 def test_an_index_of_several_templates_grows_shrinks_and_is_compacted(
     tmp_path, codes, outfits
 ):

@@ -36,6 +36,7 @@ def test_scores_are_means_over_what_an_outfit_has(hash_types):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_absent_items_have_no_gradient_whatever_they_hold():
     matching = Matching(BITS, SLOTS, TEMPLATES)
     rng = np.random.default_rng(0)

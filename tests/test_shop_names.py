@@ -189,6 +189,7 @@ def test_ranked_pictures_are_of_the_users_that_the_shop_names(workdir, tmp_path)
         export_ranked(workdir, tmp_path / "other", users="10")
 
 
+@pytest.mark.slow
 def test_files_of_recommendations_have_the_shops_names(workdir, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     pytest.importorskip("ray", reason="ray is not installed")
@@ -261,6 +262,7 @@ def visitor(app):
     return program(app, token)
 
 
+@pytest.mark.slow
 def test_cards_have_ids_titles_and_attributes_as_the_shop_has_them(app, visitor):
     card = ok(visitor.get(f"{API}/item", params={"id": "shoe-4"}))
     assert (card["category"], card["item"], card["id"]) == ("shoe", 4, "shoe-4")

@@ -97,6 +97,7 @@ def test_the_mean_scores_the_mean():
     np.testing.assert_allclose(both, (each[0] + each[1]) / 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_imitation_is_least_where_the_scores_are_the_teachers():
     rng = np.random.default_rng(0)
     target = jnp.asarray(rng.normal(size=(3, 5)))

@@ -260,6 +260,7 @@ def test_a_run_stopped_after_an_epoch_without_validation_is_saved(
     assert steps(tmp_path) == [2 * STEPS]
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once(root, tmp_path, monkeypatch):
     before_step(monkeypatch, (0, 1), lambda: (interrupt(), interrupt()))
     with pytest.raises(KeyboardInterrupt) as caught:

@@ -286,6 +286,7 @@ def test_the_schedule_scales_all_updates(setting):
         assert np.any(a != b)
 
 
+@pytest.mark.slow
 def test_streamed_inputs_and_resident_tables_give_the_same_step(both):
     batch = both.batch(2)
     rows = {

@@ -295,6 +295,7 @@ def test_a_request_that_comes_again_with_its_key_changes_nothing(visitor):
     assert undone[0] == undone[1] and undone[0]["likes"] == 1
 
 
+@pytest.mark.slow
 def test_a_key_is_remembered_after_a_day_of_others(visitor):
     for shoe in range(3):
         judge(visitor, items={"top": 1, "bottom": 2, "shoe": shoe})

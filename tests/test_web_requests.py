@@ -182,6 +182,7 @@ def test_a_database_that_is_gone_is_not_ready(app, monkeypatch):
     assert ok(client.get("/health")) == {"status": "ok"}
 
 
+@pytest.mark.slow
 def test_a_database_that_fails_is_503_until_it_works_again(app, visitor, caplog):
     app.state.service.prepare()
     path = app.state.service.state._database.path

@@ -31,6 +31,7 @@ def test_every_value_can_be_written():
         assert (read.name, read.operator, read.values) == ("brand", "=", values[:1])
 
 
+@pytest.mark.slow
 def test_every_readable_name_can_be_asked_for():
     rng, counts = random.Random(0), {True: 0, False: 0}
     for _ in range(3000):
