@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import shops
 from fhn_jax.data_tools.import_catalogue import import_catalogue
+from fhn_jax.data_tools.shop import attributes
 
 from fhn_jax.data.item_table import read_items
 from fhn_jax.errors import InputError
+from fhn_jax.retrieval import columns
 from fhn_jax.retrieval.columns import Column
 
 pytest.importorskip("duckdb")
@@ -189,3 +191,7 @@ def test_attributes_may_be_called_as_one_likes(tmp_path):
         toml.write_text(f'[columns.items]\n{name} = "Preis"\n')
         with pytest.raises(InputError, match=why):
             import_catalogue(shop, tmp_path / "other")
+
+
+def test_what_is_true_is_the_same_for_imports_and_conditions():
+    assert (attributes.TRUE, attributes.FALSE) == (columns.TRUE, columns.FALSE)

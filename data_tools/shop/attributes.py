@@ -17,7 +17,8 @@ from fhn_jax.data_tools.shop.times import moments
 from fhn_jax.data.csv_files import SURE
 from fhn_jax.errors import InputError, nearest
 
-_TRUE, _FALSE = ("true", "yes", "ja", "oui", "y"), ("false", "no", "nein", "non", "n")
+# As `fhn_jax.retrieval.columns` has them.
+TRUE, FALSE = ("true", "yes", "ja", "oui", "y"), ("false", "no", "nein", "non", "n")
 _OWN = ("id", "category", "title", "image")
 _SPACES = r"[\s\x{00A0}\x{2009}\x{202F}'\x{2019}]"  # and what the Swiss write in them
 _CURRENCY = r"€|\$|£|¥|EUR|USD|GBP|CHF|SEK|DKK|NOK|PLN|CZK|kr\.?|zł|Kč"
@@ -124,7 +125,7 @@ def _attribute(
     total, zeros, true_or_false, dates = connection.execute(
         f"""
         SELECT count({raw}), count(*) FILTER (regexp_full_match({raw}, '\\s*-?0\\d+')),
-          count(*) FILTER (lower({raw}) IN ({", ".join(map(text, _TRUE + _FALSE))})),
+          count(*) FILTER (lower({raw}) IN ({", ".join(map(text, TRUE + FALSE))})),
           count(*) FILTER (regexp_full_match({raw}, {text(_DATE)}))
         FROM good_items i
         """
@@ -144,33 +145,27 @@ def _attribute(
             ).fetchall()
             kind = "text" if lost else "time"
     boolean = (
-        f"CASE WHEN lower({raw}) IN ({', '.join(map(text, (*_TRUE, '1')))}) THEN true "
-        f"WHEN lower({raw}) IN ({', '.join(map(text, (*_FALSE, '0')))}) THEN false END"
+        f"CASE WHEN lower({raw}) IN ({', '.join(map(text, (*TRUE, '1')))}) THEN true "
+        f"WHEN lower({raw}) IN ({', '.join(map(text, (*FALSE, '0')))}) THEN false END"
     )
     value = {
-        **{"number": numbers.value, "boolean": boolean, "time": moment, "text": raw}
+        "number": numbers.value,
+        "boolean": boolean,
+        "time": moment,
+        "text": raw,
     }[kind]
     _check(connection, column, source, kind, value, before)
     (example,) = connection.execute(
         f"SELECT CAST(arg_min({value}, i.row) AS VARCHAR) FROM good_items i"
     ).fetchone()
     about = f"{kind}, such as {example[:40]!r}" if example else f"{kind}, none given"
-    declare = f"attributes.{column} = "
-    if kind == "text" and column not in settings.attributes and not zeros:
-        said = "as in the data that are updated; import anew" if before else ""
-        for count, other, some in (
-            (numbers.count, "number", "numbers"),
-            *[(dates, "time", "dates")],
-        ):
-            if count and count >= _MOSTLY * total:
-                rest = f"; {total - count:,} of {total:,} values are none"
-                how = said or f'{declare}"{other}" in catalogue.toml takes them'
-                about += f": it looks like {some}{rest * (count < total)}; {how}"
-    if kind == "number" and column not in settings.attributes and not before:
-        (flags,) = connection.execute(
-            f"SELECT count(*) FILTER ({raw} IN ('0', '1')) FROM good_items i"
-        ).fetchone()
-        if flags == total:
+    if column not in settings.attributes:
+        declare = f"attributes.{column} = "
+        if kind == "text" and not zeros:
+            how = "as in the data that are updated; import anew" if before else ""
+            alike = {"number": numbers.count, "time": dates}
+            about += _hint_of_text(total, alike, declare, how)
+        elif kind == "number" and not before and _are_flags(connection, raw, total):
             about += (
                 f': 0 and 1 alone; {declare}"boolean" in catalogue.toml makes it one'
             )
@@ -179,6 +174,33 @@ def _attribute(
     if numbers.note:
         _note(connection, f"{source.label}: {numbers.note}")
     return Attribute(kind, value, about, numbers.decimal)
+
+
+def _hint_of_text(total: int, alike: Mapping[str, int], declare: str, how: str) -> str:
+    """What must be said of a column of texts that look like something else.
+
+    Args:
+      total: number of texts.
+      alike: type → how many look like it.
+      declare: the beginning of a line of catalogue.toml that gives the type.
+      how: what can be done instead of that, if it cannot be given.
+    """
+    hint = ""
+    for kind, count in alike.items():
+        if count and count >= _MOSTLY * total:
+            hint += f": it looks like {'dates' if kind == 'time' else 'numbers'}"
+            if count < total:
+                hint += f"; {total - count:,} of {total:,} values are none"
+            hint += "; " + (how or f'{declare}"{kind}" in catalogue.toml takes them')
+    return hint
+
+
+def _are_flags(connection: Any, raw: str, total: int) -> bool:
+    """Whether all values are 0 or 1."""
+    (flags,) = connection.execute(
+        f"SELECT count(*) FILTER ({raw} IN ('0', '1')) FROM good_items i"
+    ).fetchone()
+    return flags == total
 
 
 def _check(

@@ -36,7 +36,9 @@ from fhn_jax.files import link_or_copy, read_json
 
 # Types of columns as an import writes them.
 _KINDS = {
-    **{"DOUBLE": "number", "BOOLEAN": "boolean", "TIMESTAMP": "time"},
+    "DOUBLE": "number",
+    "BOOLEAN": "boolean",
+    "TIMESTAMP": "time",
     "VARCHAR": "text",
 }
 

@@ -4,7 +4,6 @@ A version is both the workdir and the data root of a `Recommender`, and stays wh
 whatever becomes of the run and of the data, but for what the shop says of its items.
 """
 
-import contextlib
 import logging
 import os
 import shutil
@@ -168,24 +167,28 @@ def _keep_items(older: Path, current: Path, variant: str) -> None:
         shutil.copyfile(current / ITEMS_FILE, temporary)
     names = read_names(older, variant, codes)
     index = stored_index(older, codes, older, variant, names)
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        # Without any, or with damaged ones, those of the table are there.
+    try:
         served = Attributes.open(current / INDEX / ATTRIBUTES, now).values()
-        starts = np.cumsum([0, *now.num_items]).tolist()
-        places = [
-            first + item
-            for first, count in zip(starts, codes.num_items, strict=False)
-            for item in range(count)
+    except (FileNotFoundError, ValueError) as error:
+        _log.warning("attributes are those of the table of items: %s", error)
+        return
+    places = np.concatenate(
+        [
+            first + np.arange(count)
+            for first, count in zip(
+                np.cumsum([0, *now.num_items]), codes.num_items, strict=False
+            )
         ]
-        index.set_attributes(
-            {
-                name: values[places]
-                if isinstance(values, np.ndarray)
-                else [values[place] for place in places]
-                for name, values in served.items()
-            },
-            sha256_file(older / ITEMS_FILE),
-        )
+    )
+    index.set_attributes(
+        {
+            name: values[places]
+            if isinstance(values, np.ndarray)
+            else [values[place] for place in places]
+            for name, values in served.items()
+        },
+        sha256_file(older / ITEMS_FILE),
+    )
 
 
 def compact(site: str | os.PathLike) -> Path:

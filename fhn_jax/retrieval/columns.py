@@ -14,11 +14,11 @@ from jaxtyping import Bool, Int64, Shaped
 from fhn_jax.errors import InputError, nearest
 
 Kind = Literal["number", "boolean", "text", "time"]
-# As an import reads them.
-_TRUTHS: Mapping[str, int] = {
-    **dict.fromkeys(("true", "yes", "ja", "oui", "y", "1"), 1),
-    **dict.fromkeys(("false", "no", "nein", "non", "n", "0"), 0),
-}
+# What stands for true and for false beside 1 and 0, as an import reads it.
+TRUE, FALSE = ("true", "yes", "ja", "oui", "y"), ("false", "no", "nein", "non", "n")
+_TRUTHS: Mapping[str, int] = dict.fromkeys((*TRUE, "1"), 1) | dict.fromkeys(
+    (*FALSE, "0"), 0
+)
 _ORDERS: Mapping[str, Callable] = {
     "<": np.less,
     "<=": np.less_equal,

@@ -225,7 +225,9 @@ class Database:
                     checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
                     return connection.exec_driver_sql(checkpoint).scalar() == 0
                 finally:
-                    connection.exec_driver_sql("PRAGMA busy_timeout = 5000")
+                    connection.exec_driver_sql(
+                        f"PRAGMA busy_timeout = {engines.BUSY_MS}"
+                    )
         except DatabaseUnavailableError:
             return False
 

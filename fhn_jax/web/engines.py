@@ -16,7 +16,9 @@ from fhn_jax.errors import InputError, MissingFileError, MissingPackageError
 
 # Seconds that a request waits for the database, in each of its ways to keep it waiting.
 CONNECT_S, STATEMENT_S, POOL_S = 3, 5, 5
-# Threads of the server are 40.
+# Milliseconds that a statement of SQLite waits for another process.
+BUSY_MS = 5000
+# More than the server has threads.
 _CONNECTIONS = 40
 
 
@@ -78,7 +80,7 @@ def sqlite_engine(url: URL, path: Path) -> sa.Engine:
         connection.isolation_level = None
         record.info["file"] = _identity(path)
         cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout = 5000")
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         # What is deleted is overwritten.
@@ -101,7 +103,7 @@ def sqlite_engine(url: URL, path: Path) -> sa.Engine:
         try:
             connection.exec_driver_sql(f"BEGIN {kind}")
         finally:
-            cursor.execute("PRAGMA busy_timeout = 5000")
+            cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             cursor.close()
 
     return engine
