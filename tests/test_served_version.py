@@ -20,10 +20,12 @@ from fhn_jax.codes.artifact import FILE as CODES
 from fhn_jax.data.item_names import read_names
 from fhn_jax.data.item_table import rewrite_table
 from fhn_jax.data.layout import read_catalogue
+from fhn_jax.errors import InputError
 from fhn_jax.recommender import Recommender
 from fhn_jax.recommender.publishing import publish, published
 from fhn_jax.retrieval.composer import Composer
 from fhn_jax.retrieval.filters import Only
+from fhn_jax.retrieval.outfit_index import OutfitIndex
 from fhn_jax.web.app import Settings, create_app
 
 pytest.importorskip("duckdb")
@@ -125,6 +127,21 @@ def test_going_back_takes_back_the_codes_and_not_the_stock(workdir, root):
     assert version == first
     # And in the next version, though the table says otherwise.
     check(publish(workdir, workdir, root, "8"), workdir)
+
+
+def test_nobody_goes_back_to_a_version_that_cannot_be_told_of_the_stock(
+    workdir, root, monkeypatch
+):
+    publish(workdir, workdir, root, "8")
+    second = publish(workdir, workdir, root, "8")
+
+    def refuse(*_):
+        raise InputError("the disk is strange")
+
+    monkeypatch.setattr(OutfitIndex, "set_attributes", refuse)
+    with pytest.raises(InputError, match="the disk is strange"):
+        act("rollback", workdir=workdir)
+    assert published(workdir).current == second
 
 
 @pytest.mark.slow
